@@ -1,0 +1,1 @@
+"""Moments in Time: three-second clips of actions and events."""

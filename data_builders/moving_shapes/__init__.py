@@ -1,0 +1,1 @@
+"""Moving shapes: a small, generated video data set."""

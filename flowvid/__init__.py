@@ -1,0 +1,14 @@
+"""flowvid: label-conditioned next-frame video generation with neural flows, in JAX and Flax."""
+
+from typing import Any
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Imports `load` when it is first used: data builders' workers need no JAX."""
+    if name == "load":
+        from flowvid.model import load
+
+        return load
+    raise AttributeError(f"module 'flowvid' has no attribute {name!r}")

@@ -1,0 +1,50 @@
+"""What the entry points share: start-up, and errors as one line instead of a traceback."""
+
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+
+import jax
+from absl import app, logging
+
+from flowvid.config import ConfigError
+from flowvid.media import ClipError
+from flowvid.records import DataError
+from flowvid.training import TrainingError
+
+USER_ERRORS = (ConfigError, DataError, ClipError, TrainingError)
+
+
+def enable_compilation_cache() -> None:
+    """Keeps compiled steps in the user's cache folder, so that later runs start at once.
+
+    JAX's own variable JAX_COMPILATION_CACHE_DIR, where set, is obeyed (empty turns it off).
+    """
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        root = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        jax.config.update("jax_compilation_cache_dir", str(root / "flowvid" / "xla"))
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs an entry point: parses flags, and turns an error that a user can mend into one line.
+
+    Exits with code 1 after such an error; anything else is a bug and keeps its traceback.
+    """
+
+    def guarded(argv: Sequence[str]) -> None:
+        try:
+            if len(argv) > 1:
+                raise ConfigError(
+                    f"unexpected argument {argv[1]!r}: every option is --name=value; see --help."
+                )
+            enable_compilation_cache()
+            main()
+        except USER_ERRORS as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
+
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.INFO)
+    logging.set_stderrthreshold(logging.INFO)
+    app.run(guarded)

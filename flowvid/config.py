@@ -1,0 +1,295 @@
+"""What a run is: one frozen dataclass, the table of variants, the presets, and their flags.
+
+Every field of `Config` that carries a help text is a flag of `flowvid.train`; flags are read
+nowhere else.
+"""
+
+import dataclasses
+import json
+import pathlib
+from dataclasses import dataclass
+from typing import Any
+
+from absl import flags
+
+from flowvid.likelihood import METRICS, Metric
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message is one line and says what to do."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the paper's ablation (section VII, Table I)."""
+
+    trains: bool  # otherwise ActNorm stays the identity and nothing is updated
+    previous_frame: bool  # the tail sees the previous frame
+    state: bool  # the tail sees the context processor's state
+    labels: bool  # the head sees the label's learned image
+
+
+VARIANTS = {
+    "init": Variant(trains=False, previous_frame=False, state=False, labels=False),
+    "prev_frame": Variant(trains=True, previous_frame=True, state=False, labels=False),
+    "state": Variant(trains=True, previous_frame=True, state=True, labels=False),
+    "state_label": Variant(trains=True, previous_frame=True, state=True, labels=True),
+}
+
+
+def _field(group: str, help_text: str, *, choices: tuple[str, ...] = (), low: float = 1) -> Any:
+    return dataclasses.field(
+        metadata={"help": f"{group}: {help_text}", "choices": choices, "low": low}
+    )
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run. Built by `preset_config`, by `from_flags`, or read from a workdir's config.json."""
+
+    variant: str = _field("Model", "which row of the ablation to train.", choices=tuple(VARIANTS))
+    preset: str = _field(
+        "Model",
+        "where the other flags' defaults come from: the paper's appendix, or a model that trains "
+        "in minutes on two CPU cores.",
+        choices=("paper", "small"),
+    )
+    levels: int = _field("Model", "levels of each Glow; each halves the resolution.")
+    head_steps: int = _field("Model", "steps of flow a level in the head.")
+    tail_steps: int = _field("Model", "steps of flow a level in the tail.")
+    width: int = _field("Model", "channels inside the coupling networks.")
+    state_size: int = _field("Model", "channels of the state that the context processor carries.")
+    coupling: str = _field("Model", "kind of coupling.", choices=("additive", "affine"))
+
+    dataset: str = _field("Data", "moving_shapes, moments_in_time, or a folder of TFDS records.")
+    data_dir: str | None = _field("Data", "where prepared data sets are (TFDS's own by default).")
+    num_frames: int = _field("Data", "frames of a clip, the first one included.", low=2)
+    image_size: int = _field("Data", "height and width of a frame; divisible by 2^levels.")
+    n_bits: int = _field("Data", "bits a pixel and channel that the model sees: 5 or 8.")
+    dequantization: str = _field(
+        "Data",
+        "floor: pixels floored to n_bits, so that bits per dimension bound those of the image; "
+        "paper: not floored, as in the paper's code.",
+        choices=("floor", "paper"),
+    )
+
+    num_steps: int | None = _field("Training", "steps in all; one pass over the data by default.")
+    batch_size: int = _field("Training", "videos a step, over all devices.")
+    tail_frames: int | None = _field(
+        "Training", "frames drawn from each clip for the tail's step; all of them by default."
+    )
+    learning_rate: float = _field("Training", "Adam's.", low=0)
+    warmup_steps: int = _field("Training", "steps in which the learning rate rises.", low=0)
+    schedule: str = _field(
+        "Training",
+        "learning rate after the warm-up: constant, or a cosine to zero at num_steps.",
+        choices=("constant", "cosine"),
+    )
+    head_clip: float = _field("Training", "largest gradient norm of the head.", low=0)
+    tail_clip: float = _field("Training", "largest gradient norm of the tail.", low=0)
+    seed: int = _field("Training", "of parameters, data order and noise.", low=0)
+
+    eval_every: int = _field("Reporting", "steps between validations.")
+    eval_videos: int = _field("Reporting", "videos in a validation during training, at most.")
+    checkpoint_every: int = _field("Reporting", "steps between checkpoints.")
+    log_every: int = _field("Reporting", "steps between TensorBoard events.")
+
+    num_labels: int = 0  # of the data set; known once it is loaded
+
+    def __post_init__(self) -> None:
+        """Refuses, with a reason, what cannot be trained.
+
+        Raises:
+            ConfigError: naming the field and what it may be.
+        """
+        for field in dataclasses.fields(self):
+            value, limits = getattr(self, field.name), field.metadata
+            if limits.get("choices") and value not in limits["choices"]:
+                raise ConfigError(
+                    f"--{field.name}={value} is unknown: use one of {', '.join(limits['choices'])}."
+                )
+            if isinstance(value, int | float) and value < limits.get("low", value):
+                raise ConfigError(f"--{field.name}={value} must be at least {limits['low']}.")
+        if self.image_size % 2**self.levels:
+            raise ConfigError(
+                f"--image_size={self.image_size} must be divisible by 2^levels = {2**self.levels}, "
+                f"because each of the {self.levels} levels halves it: use a multiple of "
+                f"{2**self.levels}, or fewer --levels."
+            )
+        if self.n_bits not in (5, 8) or (self.dequantization == "paper" and self.n_bits != 5):
+            raise ConfigError(
+                f"--n_bits={self.n_bits} with --dequantization={self.dequantization} is not "
+                "defined: use 5 or 8 with floor, 5 with paper."
+            )
+        if self.tail_frames is not None and self.tail_frames >= self.num_frames:
+            raise ConfigError(
+                f"--tail_frames={self.tail_frames} frames cannot be drawn from the "
+                f"{self.num_frames - 1} that follow the first: use fewer, or more --num_frames."
+            )
+
+    @property
+    def conditioning(self) -> Variant:
+        """What the models see."""
+        return VARIANTS[self.variant]
+
+    @property
+    def metric(self) -> Metric:
+        """How the model's own pixels are dequantised."""
+        return METRICS["paper" if self.dequantization == "paper" else f"{self.n_bits}-bit"]
+
+
+_SHARED = {
+    "variant": "prev_frame",
+    "state_size": 16,
+    "coupling": "additive",
+    "dataset": "moving_shapes",
+    "data_dir": None,
+    "num_frames": 30,
+    "n_bits": 5,
+    "dequantization": "floor",
+    "head_clip": 50.0,
+    "tail_clip": 5.0,
+    "seed": 0,
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": _SHARED  # the paper's appendix
+    | {
+        "levels": 4,
+        "head_steps": 32,
+        "tail_steps": 1,
+        "width": 512,
+        "image_size": 64,
+        "num_steps": None,
+        "batch_size": 8,
+        "tail_frames": None,
+        "learning_rate": 1e-4,
+        "warmup_steps": 0,
+        "schedule": "constant",
+        "eval_every": 1000,
+        "eval_videos": 64,
+        "checkpoint_every": 1000,
+        "log_every": 100,
+    },
+    "small": _SHARED
+    | {
+        "levels": 3,
+        "head_steps": 6,
+        "tail_steps": 4,
+        "width": 96,
+        "image_size": 32,
+        "num_steps": 1500,
+        "batch_size": 16,
+        "tail_frames": 2,
+        "learning_rate": 4e-3,
+        "warmup_steps": 50,
+        "schedule": "cosine",
+        "eval_every": 250,
+        "eval_videos": 32,
+        "checkpoint_every": 250,
+        "log_every": 20,
+    },
+}
+# What may change when a run goes on: where data are, how long to train, how often to report.
+RESUMABLE = (
+    "data_dir",
+    "num_steps",
+    "eval_every",
+    "eval_videos",
+    "checkpoint_every",
+    "log_every",
+    "num_labels",
+)
+
+
+def preset_config(preset: str = "paper", **changes: Any) -> Config:
+    """The preset's configuration with some fields changed.
+
+    Raises:
+        ConfigError: for an unknown preset or a field's unusable value.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"--preset={preset} is unknown: use one of {', '.join(PRESETS)}.")
+    return Config(**PRESETS[preset] | {"preset": preset} | changes)
+
+
+def define_flags() -> None:
+    """Defines a flag for every field of `Config`; call it where an entry point is imported."""
+    flags.disclaim_key_flags()
+    for field in dataclasses.fields(Config):
+        if "help" not in field.metadata:
+            continue
+        help_text = field.metadata["help"]
+        if field.name != "preset":
+            values = [PRESETS[p].get(field.name) for p in PRESETS]
+            shown = values[:1] if values[0] == values[1] else values
+            help_text += f" [{' | small: '.join(str(v) for v in shown)}]"
+        if field.name == "preset":
+            flags.DEFINE_enum("preset", None, field.metadata["choices"], help_text + " [paper]")
+        elif field.metadata["choices"]:
+            flags.DEFINE_enum(field.name, None, field.metadata["choices"], help_text)
+        elif "int" in str(field.type):
+            flags.DEFINE_integer(field.name, None, help_text)
+        elif field.type is float:
+            flags.DEFINE_float(field.name, None, help_text)
+        else:
+            flags.DEFINE_string(field.name, None, help_text)
+
+
+def flags_given() -> dict[str, Any]:
+    """The fields of `Config` that the command line sets."""
+    values = {f.name: flags.FLAGS[f.name].value for f in dataclasses.fields(Config) if f.metadata}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def from_flags(saved: Config | None, given: dict[str, Any]) -> Config:
+    """The run that the command line asks for; `saved` is the one in the workdir, if any.
+
+    A new run takes what is not given from the preset. One that goes on takes it from the saved
+    configuration, so that the workdir alone is enough.
+
+    Raises:
+        ConfigError: for unusable values, or when a given flag differs from the saved run's in a
+            field that a run cannot change on its way; the message names every such field.
+    """
+    if saved is None:
+        return preset_config(**({"preset": "paper"} | given))
+    differing = [
+        f"--{name}={value} (the run has {getattr(saved, name)})"
+        for name, value in given.items()
+        if name not in RESUMABLE and value != getattr(saved, name)
+    ]
+    if differing:
+        raise ConfigError(
+            "the workdir holds a run of another configuration: "
+            + ", ".join(differing)
+            + "; use another --workdir, or leave these flags out to go on with that run."
+        )
+    return dataclasses.replace(saved, **given)
+
+
+def write(config: Config, label_names: tuple[str, ...], workdir: pathlib.Path) -> None:
+    """Writes `workdir`/config.json: the configuration and the labels' names in index order."""
+    text = json.dumps(dataclasses.asdict(config) | {"label_names": label_names}, indent=2)
+    temporary = workdir / "config.json.tmp"
+    temporary.write_text(text + "\n")
+    temporary.replace(workdir / "config.json")
+
+
+def read(workdir: pathlib.Path) -> tuple[Config, tuple[str, ...]]:
+    """Reads what `write` wrote.
+
+    Raises:
+        ConfigError: when there is no run in `workdir`, or its config.json cannot be used.
+    """
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise ConfigError(
+            f"{workdir} holds no run: train one with `python -m flowvid.train --workdir={workdir}`,"
+            " or give the --workdir of another."
+        )
+    try:
+        fields = json.loads(path.read_text())
+        label_names = tuple(fields.pop("label_names"))
+        return Config(**fields), label_names
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} cannot be read as a run's configuration: {error}.") from error

@@ -1,0 +1,69 @@
+"""The head: a Glow over the first frame of a video, with or without the label's learned image."""
+
+import jax
+from jax import Array
+from jaxtyping import Float, Int, PRNGKeyArray
+
+from flowvid.bijectors.base import Images, Params
+from flowvid.config import Config
+from flowvid.glow import Contexts, Density, Glow, glow, sample_latents
+from flowvid.networks.context import ContextPyramid, LabelImages
+
+CHANNELS = 3
+Labels = Int[Array, " batch"]
+
+
+def _flow(config: Config) -> Glow:
+    return glow(
+        config.levels,
+        config.head_steps,
+        config.width,
+        config.coupling,
+        data_dependent=config.conditioning.trains,
+    )
+
+
+def _label_images(config: Config) -> LabelImages:
+    return LabelImages(config.num_labels, config.image_size, config.image_size, CHANNELS)
+
+
+def _contexts(config: Config, params: Params, labels: Labels) -> Contexts:
+    if not config.conditioning.labels:
+        return (None,) * config.levels
+    images = _label_images(config).apply(params["labels"], labels)
+    return ContextPyramid(config.levels).apply(params["pyramid"], images)
+
+
+def init(config: Config, key: PRNGKeyArray, x: Images, labels: Labels) -> Params:
+    """Parameters, with ActNorm set from dequantised first frames x [B, H, W, 3].
+
+    Returns:
+        {"flow": ...} and, with labels, {"labels": ..., "pyramid": ...}.
+    """
+    flow_key, label_key, pyramid_key = jax.random.split(key, 3)
+    params: dict[str, Params] = {}
+    if config.conditioning.labels:
+        params["labels"] = _label_images(config).init(label_key, labels)
+        images = _label_images(config).apply(params["labels"], labels)
+        params["pyramid"] = ContextPyramid(config.levels).init(pyramid_key, images)
+    contexts = _contexts(config, params, labels)
+    return params | {"flow": _flow(config).init(flow_key, x, contexts)}
+
+
+def log_prob(config: Config, params: Params, x: Images, labels: Labels) -> Density:
+    """log p(x | label) of dequantised first frames [B, H, W, 3], in nats, [B] (equation 3)."""
+    return _flow(config).forward(params["flow"], x, _contexts(config, params, labels))[1]
+
+
+def sample(
+    config: Config,
+    params: Params,
+    keys: PRNGKeyArray,
+    labels: Labels,
+    temperature: Float[Array, ""],
+) -> Images:
+    """First frames [B, H, W, 3] in the flow's units; one key and one label a video."""
+    flow = _flow(config)
+    shapes = flow.latent_shapes(config.image_size, config.image_size, CHANNELS)
+    latents = sample_latents(keys, shapes, temperature)
+    return flow.inverse(params["flow"], latents, _contexts(config, params, labels))

@@ -1,0 +1,99 @@
+"""Pixels to densities and back, and nats to bits per dimension: the only place for either.
+
+A `Metric` says how grey values v in 0..255 become the real numbers that a flow sees.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, PRNGKeyArray, UInt8
+
+
+class Metric(NamedTuple):
+    """How pixels are dequantised, which is what a number of bits per dimension means.
+
+    With `floor`, x = floor(v / 2^(8-n)) / 2^n - 1/2 + u, u ~ U[0, 2^-n): the bits per dimension are
+    an upper bound on those of the n-bit image (Theis et al. 2016). Without (`paper`),
+    x = v / 256 - 1/2 + U[0, 1/32) with the offset of 5 bits: no such bound, but what Table I shows.
+    """
+
+    n_bits: int
+    floor: bool
+
+    @property
+    def name(self) -> str:
+        """Printed with every number: "5-bit", "8-bit" or "paper"."""
+        return f"{self.n_bits}-bit" if self.floor else "paper"
+
+
+METRICS = {m.name: m for m in (Metric(5, True), Metric(8, True), Metric(5, False))}
+
+
+def to_grid(
+    pixels: UInt8[Array, "*batch height width channels"], metric: Metric
+) -> Float[Array, "*batch height width channels"]:
+    """Grey values to [-1/2, 1/2) without noise: what conditions the next frame."""
+    if metric.floor:
+        coarse = jnp.right_shift(pixels, jnp.uint8(8 - metric.n_bits)).astype(jnp.float32)
+        return coarse / 2**metric.n_bits - 0.5
+    return pixels.astype(jnp.float32) / 256 - 0.5
+
+
+def dequantize(
+    keys: PRNGKeyArray, pixels: UInt8[Array, "batch *shape"], metric: Metric
+) -> Float[Array, "batch *shape"]:
+    """Grey values to [-1/2, 1/2 + 2^-n) with uniform noise of width 2^-n; one key an example."""
+    draw = lambda key: jax.random.uniform(key, pixels.shape[1:], maxval=2.0**-metric.n_bits)  # noqa: E731
+    return to_grid(pixels, metric) + jax.vmap(draw)(keys)
+
+
+def to_pixels(
+    x: Float[Array, "*batch height width channels"], metric: Metric
+) -> UInt8[Array, "*batch height width channels"]:
+    """The grey values that x stands for, clipped to the valid range; the inverse of `dequantize`.
+
+    With `floor`, the middle of the n-bit bin, so that a picture is neither darkened nor brightened;
+    otherwise the nearest grey value once the noise's mean is taken off. Non-finite x has no grey
+    value: check before drawing.
+    """
+    if metric.floor:
+        bins, width = 2**metric.n_bits, 2 ** (8 - metric.n_bits)
+        pixels = jnp.clip(jnp.floor((x + 0.5) * bins), 0, bins - 1) * width + width // 2
+    else:
+        noise_mean = 256 / 2 ** (metric.n_bits + 1)
+        pixels = jnp.clip(jnp.round((x + 0.5) * 256 - noise_mean), 0, 255)
+    return pixels.astype(jnp.uint8)
+
+
+def gaussian_log_density(
+    x: Float[Array, "batch *shape"],
+    mean: Float[Array, "..."] | float = 0.0,
+    log_sd: Float[Array, "..."] | float = 0.0,
+) -> Float[Array, " batch"]:
+    """log N(x; mean, exp(log_sd)^2) in nats, summed over all dimensions of an example."""
+    z = (x - mean) * jnp.exp(-log_sd)
+    terms = -0.5 * (math.log(2 * math.pi) + z**2) - log_sd
+    return jnp.sum(terms, axis=tuple(range(1, x.ndim)))
+
+
+def bits_per_dim(
+    log_prob: Float[Array, "*batch"], num_dims: int, metric: Metric
+) -> Float[Array, "*batch"]:
+    """Nats of density to bits per dimension of the quantised image: -log2 p(x) / D + n.
+
+    Args:
+        log_prob: log-density of dequantised images, in nats.
+        num_dims: D, height * width * channels.
+        metric: the one the images were dequantised with; its n is the offset.
+    """
+    return -log_prob / (num_dims * math.log(2)) + metric.n_bits
+
+
+def log_prob_from_bits(
+    bits: Float[Array, "*batch"], num_dims: int, metric: Metric
+) -> Float[Array, "*batch"]:
+    """Bits per dimension back to nats of density; the inverse of `bits_per_dim`."""
+    return (metric.n_bits - bits) * (num_dims * math.log(2))

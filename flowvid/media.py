@@ -1,0 +1,177 @@
+"""Reading and writing clips and images: the only file that touches PyAV and Pillow.
+
+A video is `uint8[time, height, width, 3]`, RGB.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+_TARGET_SIZE = 256  # pixels; small frames are enlarged towards it, to be seen on a screen
+_GAP = 2  # pixels between the frames of a contact sheet
+_LINE_HEIGHT = 16  # pixels a line of text takes
+_PAPER, _INK = (255, 255, 255), (40, 40, 40)
+
+
+class ClipError(ValueError):
+    """A clip that cannot be read or written; the message names the path and the reason."""
+
+
+def read_clip(
+    path: str | Path, num_frames: int | None, image_size: int, start: int = 0
+) -> UInt8[np.ndarray, "time height width 3"]:
+    """Decodes a video or GIF: the centre square of each frame, averaged by area.
+
+    Nothing after the wanted frames is decoded. Grey images become three equal channels.
+
+    Args:
+      path: any file FFmpeg decodes.
+      num_frames: how many frames to read; None reads to the end.
+      image_size: height and width of the result, in pixels.
+      start: the first frame to read.
+
+    Raises:
+      ClipError: the file is missing, empty, unreadable or too short, or has no video stream.
+    """
+    stop = None if num_frames is None else start + num_frames
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise ClipError(f"{path}: no video stream; give a file with pictures.")
+            decoded = itertools.islice(container.decode(video=0), start, stop)
+            frames = [
+                _centre_square(frame.to_ndarray(format="rgb24"), image_size) for frame in decoded
+            ]
+    except (av.FFmpegError, OSError) as error:
+        reason = error.strerror or error
+        raise ClipError(f"{path}: not readable as video ({reason}); check the file.") from error
+    if not frames or len(frames) < (num_frames or 0):
+        wanted = "1" if num_frames is None else str(num_frames)
+        raise ClipError(
+            f"{path}: {len(frames)} frames from frame {start} on, but {wanted} are needed; "
+            "use a longer clip or ask for fewer frames."
+        )
+    return np.stack(frames)
+
+
+def write_video(
+    path: str | Path,
+    video: UInt8[np.ndarray, "time height width 3"],
+    fps: int = 10,
+    scale: int | None = None,
+) -> None:
+    """Writes a looping GIF or an H.264 MP4, by the path's suffix; makes missing folders.
+
+    Args:
+      path: ends in `.gif` or `.mp4`.
+      video: the frames.
+      fps: frames a second.
+      scale: each pixel becomes scale x scale pixels; None enlarges to about 256 pixels.
+
+    Raises:
+      ClipError: the suffix is another one.
+    """
+    path = Path(path)
+    writers = {".gif": _write_gif, ".mp4": _write_mp4}
+    if path.suffix not in writers:
+        raise ClipError(f"{path}: cannot write {path.suffix!r}; use one of {', '.join(writers)}.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writers[path.suffix](path, _enlarge(video, scale), fps)
+
+
+def write_image(path: str | Path, image: UInt8[np.ndarray, "height width 3"]) -> None:
+    """Writes an image in the format of the path's suffix; makes missing folders."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+
+
+def contact_sheet(
+    videos: UInt8[np.ndarray, "video time height width 3"],
+    *,
+    columns: int = 10,
+    scale: int | None = None,
+    captions: Sequence[str] = (),
+    titles: Mapping[int, str] | None = None,
+) -> UInt8[np.ndarray, "sheet_height sheet_width 3"]:
+    """Draws one row of frames for each video, evenly spaced from the first to the last frame.
+
+    Args:
+      videos: the videos, at least one.
+      columns: frames a row; videos with fewer frames show all of them.
+      scale: each pixel becomes scale x scale pixels; None enlarges to about 96 pixels a frame.
+      captions: none, or a text for each row, drawn at its left.
+      titles: row index -> a heading drawn above that row.
+
+    Raises:
+      ValueError: the number of captions is neither zero nor the number of videos.
+    """
+    if captions and len(captions) != len(videos):
+        raise ValueError(f"{len(captions)} captions for {len(videos)} videos; give one for each.")
+    titles = titles or {}
+    times = np.linspace(0, videos.shape[1] - 1, min(columns, videos.shape[1])).round().astype(int)
+    frames = _enlarge(videos[:, times], scale, target_size=96)
+    height, width = frames.shape[2:4]
+
+    font = ImageFont.load_default()
+    left = _GAP + max((int(font.getlength(text)) + 4 * _GAP for text in captions), default=0)
+    row_height = max(height, _LINE_HEIGHT if captions else 0) + _GAP
+    sheet = Image.new(
+        "RGB",
+        (
+            left + len(times) * (width + _GAP),
+            _GAP + len(videos) * row_height + len(titles) * _LINE_HEIGHT,
+        ),
+        _PAPER,
+    )
+    draw = ImageDraw.Draw(sheet)
+    top = _GAP
+    for row, video in enumerate(frames):
+        if row in titles:
+            draw.text((_GAP, top), titles[row], _INK, font)
+            top += _LINE_HEIGHT
+        if captions:
+            draw.text((2 * _GAP, top + height // 2), captions[row], _INK, font, anchor="lm")
+        for column, frame in enumerate(video):
+            sheet.paste(Image.fromarray(frame), (left + column * (width + _GAP), top))
+        top += row_height
+    return np.asarray(sheet)
+
+
+def _centre_square(frame: np.ndarray, image_size: int) -> np.ndarray:
+    height, width = frame.shape[:2]
+    side = min(height, width)
+    left, top = (width - side) // 2, (height - side) // 2
+    return np.asarray(
+        Image.fromarray(frame).resize(
+            (image_size, image_size), Image.Resampling.BOX, (left, top, left + side, top + side)
+        )
+    )
+
+
+def _enlarge(frames: np.ndarray, scale: int | None, target_size: int = _TARGET_SIZE) -> np.ndarray:
+    if scale is None:
+        scale = max(1, target_size // max(frames.shape[-3:-1]))
+    return frames.repeat(scale, axis=-3).repeat(scale, axis=-2)
+
+
+def _write_gif(path: Path, video: np.ndarray, fps: int) -> None:
+    first, *others = (Image.fromarray(frame).quantize() for frame in video)
+    first.save(path, save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
+
+
+def _write_mp4(path: Path, video: np.ndarray, fps: int) -> None:
+    # yuv420p stores colour at half resolution: an odd side gets its last row or column twice.
+    _, height, width, _ = video.shape
+    video = np.pad(video, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps, options={"crf": "16"})
+        stream.height, stream.width = video.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for frame in video:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())

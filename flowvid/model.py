@@ -1,0 +1,143 @@
+"""A trained run as one object, for notebooks and for the entry points: `flowvid.load(workdir)`."""
+
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from flowvid import checkpoints, data, head, likelihood, sampling, steps
+from flowvid import config as config_lib
+from flowvid.bijectors.base import Params
+from flowvid.config import Config
+from flowvid.sampling import Samples
+
+Videos = UInt8[np.ndarray, "batch frames height width channels"]
+
+
+def params_template(config: Config) -> dict[str, Params]:
+    """Shapes and types of the parameters {"head": ..., "tail": ...}, without making them."""
+    size = config.image_size
+    batch: Any = steps.Batch(  # type: ignore[arg-type]
+        jax.ShapeDtypeStruct((1, config.num_frames, size, size, head.CHANNELS), jnp.uint8),
+        jax.ShapeDtypeStruct((1,), jnp.int32),
+        jax.ShapeDtypeStruct((1,), jnp.uint32),
+    )
+    return jax.eval_shape(functools.partial(steps.init_params, config), batch)
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """The models of a run, with what is needed to use them."""
+
+    config: Config
+    label_names: tuple[str, ...]
+    params: dict[str, Params]
+    step: int
+
+    def log_prob(
+        self, videos: Videos, labels: Int[np.ndarray, " batch"] | None = None, seed: int = 0
+    ) -> Float[np.ndarray, "batch frames"]:
+        """log p of each frame given those before it (and the label), in nats.
+
+        The density is that of dequantised pixels; `flowvid.likelihood.bits_per_dim` with
+        `config.metric` turns it into bits per dimension. The sum over frames is log p(video).
+
+        Args:
+            videos: uint8, at the model's image size, any number of frames from 2.
+            labels: indices into `label_names`; needed by variants with labels.
+            seed: of the dequantisation noise.
+
+        Raises:
+            ConfigError: when labels are missing, or the frames have another size.
+        """
+        self._check_frames(videos)
+        if labels is None and self.config.conditioning.labels:
+            raise config_lib.ConfigError(
+                "this model is conditioned on labels: give one index a video, "
+                f"0 to {len(self.label_names) - 1}."
+            )
+        labels = np.zeros(len(videos), np.int32) if labels is None else np.asarray(labels, np.int32)
+        index = np.arange(len(videos), dtype=np.uint32)
+        batch = steps.Batch(jnp.asarray(videos), jnp.asarray(labels), jnp.asarray(index))
+        return np.asarray(_log_prob(self.config, seed, self.params, batch))
+
+    def sample(
+        self,
+        num_videos: int = 1,
+        label: str | None = None,
+        *,
+        num_frames: int | None = None,
+        temperature: float = 1.0,
+        first_frames: Videos | None = None,
+        seed: int = 0,
+    ) -> Samples:
+        """Generates videos from nothing, or continues given frames.
+
+        Args:
+            num_videos: how many; with first_frames it is their number.
+            label: for variants with labels; drawn anew for each video if not given.
+            num_frames: of each video, given ones included; the run's by default.
+            temperature: multiplies the standard deviations of the latents.
+            first_frames: uint8 [B, F, H, W, 3] to continue.
+            seed: video i depends on (seed, i) alone.
+
+        Raises:
+            DataError: for an unknown label, listing the nearest known ones.
+            ConfigError: for frames of another size, or nothing left to generate.
+        """
+        num_frames = num_frames or self.config.num_frames
+        num_given = 0 if first_frames is None else first_frames.shape[1]
+        if num_frames <= num_given:
+            raise config_lib.ConfigError(
+                f"{num_frames} frames are wanted and {num_given} given: ask for more."
+            )
+        scale = jnp.float32(temperature)
+        if first_frames is not None:
+            self._check_frames(first_frames)
+            keys = sampling.video_keys(seed, len(first_frames))
+            given = jnp.asarray(first_frames)
+            new = num_frames - num_given
+            samples = sampling.continue_from(self.config, self.params, keys, given, new, scale)
+        else:
+            keys = sampling.video_keys(seed, num_videos)
+            labels = self._labels(label, num_videos, seed)
+            samples = sampling.generate(self.config, self.params, keys, labels, num_frames, scale)
+        return jax.tree.map(np.asarray, samples)
+
+    def _labels(self, label: str | None, num_videos: int, seed: int) -> jax.Array:
+        if label is not None:
+            return jnp.full(num_videos, data.label_index(self.label_names, label), jnp.int32)
+        key = jax.random.fold_in(jax.random.key(seed), num_videos)
+        return jax.random.randint(key, (num_videos,), 0, len(self.label_names))
+
+    def _check_frames(self, videos: Any) -> None:
+        size = self.config.image_size
+        if videos.shape[2:] != (size, size, head.CHANNELS):
+            raise config_lib.ConfigError(
+                f"frames are {'x'.join(map(str, videos.shape[2:]))}, the model's are "
+                f"{size}x{size}x{head.CHANNELS}: resize them first."
+            )
+
+
+@functools.partial(jax.jit, static_argnames=("config", "seed"))
+def _log_prob(config: Config, seed: int, params: dict[str, Params], batch: steps.Batch) -> Any:
+    bits = steps.eval_step(config, config.metric, seed, params, batch)
+    per_frame = jnp.concatenate([bits.head[:, None], bits.tail], axis=1)
+    return likelihood.log_prob_from_bits(per_frame, steps.dims(batch.video), config.metric)
+
+
+def load(workdir: str | pathlib.Path) -> Model:
+    """The model of a run as its newest checkpoint has it.
+
+    Raises:
+        ConfigError: when `workdir` holds no run, or no checkpoint yet.
+    """
+    workdir = pathlib.Path(workdir)
+    config, label_names = config_lib.read(workdir)
+    params, step = checkpoints.restore_params(workdir, params_template(config))
+    return Model(config, label_names, jax.tree.map(jnp.asarray, params), step)

@@ -1,0 +1,1 @@
+"""Flax linen modules: the networks that parameterise the flow."""

@@ -1,0 +1,92 @@
+"""Generating videos: frames from the head and the tail, one after another, on the device."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import Bool, Float, Int, PRNGKeyArray, UInt8
+
+from flowvid import head, likelihood, tail
+from flowvid.bijectors.base import Params
+from flowvid.config import Config
+
+Videos = UInt8[Array, "batch frames height width channels"]
+
+
+class Samples(NamedTuple):
+    """Generated videos, and which of them are finite from the first to the last frame.
+
+    The pixels of a video that is not finite mean nothing: report it, do not draw it.
+    """
+
+    videos: Videos
+    finite: Bool[Array, " batch"]
+
+
+def video_keys(seed: int, num_videos: int) -> PRNGKeyArray:
+    """A key per video, folded from (seed, index): the first videos do not depend on how many."""
+    fold = functools.partial(jax.random.fold_in, jax.random.key(seed))
+    return jax.vmap(fold)(jnp.arange(num_videos, dtype=jnp.uint32))
+
+
+def _frame_keys(keys: PRNGKeyArray, frame: Array | int) -> PRNGKeyArray:
+    return jax.vmap(lambda key: jax.random.fold_in(key, frame))(keys)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "num_frames"))
+def generate(
+    config: Config,
+    params: dict[str, Params],
+    keys: PRNGKeyArray,
+    labels: Int[Array, " batch"],
+    num_frames: int,
+    temperature: Float[Array, ""],
+) -> Samples:
+    """Videos of `num_frames` frames from nothing; one key and one label a video.
+
+    `temperature` multiplies the standard deviations of all latents (Glow, section 6).
+    """
+    x = head.sample(config, params["head"], _frame_keys(keys, 0), labels, temperature)
+    first = likelihood.to_pixels(x, config.metric)
+    rest = continue_from(config, params, keys, first[:, None], num_frames - 1, temperature)
+    finite = jnp.all(jnp.isfinite(x), axis=(1, 2, 3))
+    return Samples(rest.videos, rest.finite & finite)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "num_new"))
+def continue_from(
+    config: Config,
+    params: dict[str, Params],
+    keys: PRNGKeyArray,
+    given: Videos,
+    num_new: int,
+    temperature: Float[Array, ""],
+) -> Samples:
+    """The given frames [B, F, H, W, 3] and `num_new` more after them.
+
+    The state runs over all given frames. A sampled frame is put on the metric's grid, clipped,
+    before it conditions the next, as real frames are in training.
+    """
+    clean = likelihood.to_grid(given, config.metric)
+    state = tail.first_state(config, clean[:, 0])
+    state, _ = lax.scan(
+        lambda state, frame: (tail.next_state(config, params["tail"], state, frame), None),
+        state,
+        jnp.moveaxis(clean, 1, 0),
+    )
+
+    def body(carry: tuple[Array, Array], frame: Array) -> tuple[tuple[Array, Array], Samples]:
+        previous, state = carry
+        frame_keys = _frame_keys(keys, frame)
+        x = tail.sample(config, params["tail"], frame_keys, previous, state, temperature)
+        pixels = likelihood.to_pixels(x, config.metric)
+        clean = likelihood.to_grid(pixels, config.metric)
+        state = tail.next_state(config, params["tail"], state, clean)
+        return (clean, state), Samples(pixels, jnp.all(jnp.isfinite(x), axis=(1, 2, 3)))
+
+    frames = jnp.arange(given.shape[1], given.shape[1] + num_new)
+    _, new = lax.scan(body, (clean[:, -1], state), frames)
+    videos = jnp.concatenate([given, jnp.moveaxis(new.videos, 0, 1)], axis=1)
+    return Samples(videos, jnp.all(new.finite, axis=0))

@@ -1,0 +1,214 @@
+"""Training and evaluation steps of head and tail, and the only `pmap` of the project.
+
+Bodies are pure functions of one device's share of a batch. `on_devices` runs a body on all local
+devices; inside it, gradients and metrics are averaged over every device of every host.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array, lax
+from jaxtyping import Float, Int, PRNGKeyArray, PyTree, UInt8, UInt32
+
+from flowvid import head, likelihood, tail
+from flowvid.bijectors.base import Params
+from flowvid.config import Config
+from flowvid.glow import Density
+from flowvid.likelihood import Metric
+from flowvid.state import ModelState
+
+DEVICES = "devices"
+HEAD_STREAM, TAIL_STREAM = 0, 1  # which of an example's keys a model folds its own from
+
+
+class Batch(NamedTuple):
+    """Clips as the steps take them; `example`, the global counter of examples, keys the noise."""
+
+    video: UInt8[Array, "batch frames height width channels"]
+    label: Int[Array, " batch"]
+    example: UInt32[Array, " batch"]
+
+
+def on_devices(body: Callable[..., Any], donate: tuple[int, ...] = ()) -> Callable[..., Any]:
+    """`body` compiled for all local devices, its arguments split on their leading axis."""
+    return jax.pmap(body, axis_name=DEVICES, donate_argnums=donate)
+
+
+def replicate(tree: PyTree) -> PyTree:
+    """Copies a tree to all local devices, on a new leading axis."""
+    count = jax.local_device_count()
+    return on_devices(lambda x: x)(
+        jax.tree.map(lambda x: np.broadcast_to(np.asarray(x), (count, *np.shape(x))), tree)
+    )
+
+
+def unreplicate(tree: PyTree) -> PyTree:
+    """The first device's copy of a replicated tree, on the host."""
+    return jax.tree.map(lambda x: np.asarray(x[0]), tree)
+
+
+def shard(tree: PyTree) -> PyTree:
+    """Splits the leading axis of every array over the local devices.
+
+    Raises:
+        ValueError: if it does not divide by their number.
+    """
+    count = jax.local_device_count()
+
+    def split(x: Any) -> Any:
+        if x.shape[0] % count:
+            raise ValueError(
+                f"A batch of {x.shape[0]} videos does not divide over {count} devices: make "
+                f"--batch_size a multiple of {count}."
+            )
+        return x.reshape(count, x.shape[0] // count, *x.shape[1:])
+
+    return jax.tree.map(split, tree)
+
+
+def example_keys(
+    seed: int, step: Int[Array, ""] | int, index: UInt32[Array, " batch"], stream: int
+) -> PRNGKeyArray:
+    """A key per example, folded from (seed, stream, step, global index), never from the device."""
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), stream), step)
+    return jax.vmap(functools.partial(jax.random.fold_in, key))(index)
+
+
+def head_frames(
+    keys: PRNGKeyArray, video: UInt8[Array, "batch frames height width channels"], metric: Metric
+) -> Float[Array, "batch height width channels"]:
+    """Dequantised first frames."""
+    return likelihood.dequantize(keys, video[:, 0], metric)
+
+
+class TailFrames(NamedTuple):
+    """What the tail models, and what it sees: the arguments of `tail.log_prob`."""
+
+    x: Float[Array, "batch modelled height width channels"]
+    clean: Float[Array, "batch earlier height width channels"]
+    picked: Int[Array, "batch modelled"] | None
+
+
+def tail_frames(
+    keys: PRNGKeyArray,
+    video: UInt8[Array, "batch frames height width channels"],
+    metric: Metric,
+    drawn: int | None = None,
+) -> TailFrames:
+    """Dequantised frames after the first: all of them, or `drawn` of each clip, without repeats."""
+    later: Any = video[:, 1:]
+    picked = None
+    if drawn is not None:
+        choose = functools.partial(jax.random.choice, a=later.shape[1], shape=(drawn,))
+        picked = jax.vmap(lambda key: choose(jax.random.fold_in(key, 1), replace=False))(keys)
+        later = tail.pick(later, picked)
+    clean = likelihood.to_grid(video[:, :-1], metric)
+    return TailFrames(likelihood.dequantize(keys, later, metric), clean, picked)
+
+
+def dims(x: Array) -> int:
+    """D: height * width * channels of a frame."""
+    return int(np.prod(x.shape[-3:]))
+
+
+def head_loss(config: Config, params: Params, batch: Batch, step: Array | int) -> tuple[Any, Any]:
+    """Mean bits per dimension of the first frames, and what to log about them."""
+    keys = example_keys(config.seed, step, batch.example, HEAD_STREAM)
+    x = head_frames(keys, batch.video, config.metric)
+    return _loss(config.metric, head.log_prob(config, params, x, batch.label), x)
+
+
+def tail_loss(config: Config, params: Params, batch: Batch, step: Array | int) -> tuple[Any, Any]:
+    """Mean bits per dimension of the frames after the first, and what to log about them."""
+    keys = example_keys(config.seed, step, batch.example, TAIL_STREAM)
+    frames = tail_frames(keys, batch.video, config.metric, config.tail_frames)
+    return _loss(config.metric, tail.log_prob(config, params, *frames), frames.x)
+
+
+def _loss(metric: Metric, density: Density, x: Array) -> tuple[Any, Any]:
+    loss = jnp.mean(likelihood.bits_per_dim(density.log_prob, dims(x), metric))
+    logs = {
+        "bits_per_dim": loss,
+        "log_det_per_dim": jnp.mean(density.log_det) / dims(x),
+        "log_prior_per_dim": jnp.mean(density.log_prior) / dims(x),
+        "frame_mean": jnp.mean(x),
+        "frame_std": jnp.std(x),
+    }
+    return loss, logs
+
+
+def train_step(
+    loss: Callable[..., tuple[Any, Any]],
+    optimiser: optax.GradientTransformation,
+    state: ModelState,
+    batch: Batch,
+) -> tuple[ModelState, dict[str, Array]]:
+    """One step of Adam; the body of a `pmap` over `DEVICES`.
+
+    A step whose loss or gradient is not finite on any device changes nothing and is counted.
+
+    Returns:
+        The next state, and metrics averaged over devices: those of the loss, "gradient_norm" (in
+        all, before clipping) and "gradient_norm/<part>", and "skipped", 1 for such a step.
+    """
+    (value, logs), gradients = jax.value_and_grad(
+        lambda params: loss(params, batch, state.step), has_aux=True
+    )(state.params)
+    value, logs, gradients = lax.pmean((value, logs, gradients), DEVICES)
+    norm = optax.global_norm(gradients)
+    finite = jnp.isfinite(value) & jnp.isfinite(norm)
+    updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
+    taken = (optax.apply_updates(state.params, updates), opt_state)
+    params, opt_state = jax.tree.map(
+        lambda new, old: jnp.where(finite, new, old), taken, (state.params, state.opt_state)
+    )
+    skipped = jnp.where(finite, 0, 1)
+    logs |= {"gradient_norm": norm, "skipped": skipped}
+    logs |= {f"gradient_norm/{part}": optax.global_norm(g) for part, g in gradients.items()}
+    return ModelState(params, opt_state, state.step + 1, state.skipped + skipped), logs
+
+
+class VideoBits(NamedTuple):
+    """Bits per dimension of each video's first frame [B] and of its later frames [B, T - 1]."""
+
+    head: Float[Array, " batch"]
+    tail: Float[Array, "batch later_frames"]
+
+
+def eval_step(
+    config: Config, metric: Metric, seed: int, params: dict[str, Params], batch: Batch
+) -> VideoBits:
+    """Bits per dimension of every frame of every video under `metric`; noise is fixed by `seed`.
+
+    `params` is {"head": ..., "tail": ...}.
+    """
+    head_keys, tail_keys = (
+        example_keys(seed, 0, batch.example, stream) for stream in (HEAD_STREAM, TAIL_STREAM)
+    )
+    x = head_frames(head_keys, batch.video, metric)
+    first = head.log_prob(config, params["head"], x, batch.label)
+    frames = tail_frames(tail_keys, batch.video, metric)
+    later = tail.log_prob(config, params["tail"], *frames)
+    return VideoBits(
+        likelihood.bits_per_dim(first.log_prob, dims(x), metric),
+        likelihood.bits_per_dim(later.log_prob, dims(x), metric),
+    )
+
+
+def init_params(config: Config, batch: Batch) -> dict[str, Params]:
+    """{"head": ..., "tail": ...}, with ActNorm set from this batch (the same one on every host)."""
+    head_key, tail_key = jax.random.split(jax.random.key(config.seed))
+    head_keys, tail_keys = (
+        example_keys(config.seed, 0, batch.example, stream) for stream in (HEAD_STREAM, TAIL_STREAM)
+    )
+    x = head_frames(head_keys, batch.video, config.metric)
+    frames = tail_frames(tail_keys, batch.video, config.metric, config.tail_frames)
+    return {
+        "head": head.init(config, head_key, x, batch.label),
+        "tail": tail.init(config, tail_key, *frames),
+    }

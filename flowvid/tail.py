@@ -1,0 +1,145 @@
+"""The tail: a conditional Glow over each next frame, given the previous frame and a state.
+
+Dimensions: B batch, T frames of a clip, F frames modelled, H height, W width, S state channels,
+K context channels (3, or 3 + S).
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import Float, PRNGKeyArray
+
+from flowvid.bijectors.base import Images, Params
+from flowvid.config import Config
+from flowvid.glow import Contexts, Density, Glow, glow, sample_latents
+from flowvid.networks.context import ContextProcessor, ContextPyramid
+
+Frames = Float[Array, "batch frames height width channels"]
+State = Float[Array, "batch height width state"]
+
+
+def _flow(config: Config) -> Glow:
+    return glow(
+        config.levels,
+        config.tail_steps,
+        config.width,
+        config.coupling,
+        data_dependent=config.conditioning.trains,
+    )
+
+
+def first_state(config: Config, frame: Images) -> State:
+    """The state before any frame has been seen: zeros [B, H, W, S]."""
+    return jnp.zeros((*frame.shape[:-1], config.state_size))
+
+
+def next_state(config: Config, params: Params, state: State, frame: Images) -> State:
+    """The state [B, H, W, S] once `frame` (clean, on the metric's grid) has been seen.
+
+    Without a processor in the variant, the state stays what it was.
+    """
+    if not config.conditioning.state:
+        return state
+    return ContextProcessor().apply(params["processor"], state, frame)
+
+
+def context(config: Config, params: Params, frames: Frames) -> Frames | None:
+    """What the tail sees after each of the clean frames [B, T, H, W, 3]: [B, T, H, W, K].
+
+    The state is scanned over time; entry t holds frame t and the state that has seen frames 0..t,
+    and is the context of frame t + 1. None for a variant without conditioning.
+    """
+    if not config.conditioning.previous_frame:
+        return None
+    if not config.conditioning.state:
+        return frames
+
+    def body(state: State, frame: Images) -> tuple[State, State]:
+        state = next_state(config, params, state, frame)
+        return state, state
+
+    in_time = jnp.moveaxis(frames, 1, 0)
+    _, states = lax.scan(body, first_state(config, in_time[0]), in_time)
+    return jnp.concatenate([frames, jnp.moveaxis(states, 0, 1)], axis=-1)
+
+
+def _fold_time(frames: Frames | None) -> Images | None:
+    return None if frames is None else frames.reshape(-1, *frames.shape[2:])
+
+
+def _pyramid(config: Config, params: Params, raw: Images | None) -> Contexts:
+    if raw is None:
+        return (None,) * config.levels
+    return ContextPyramid(config.levels).apply(params["pyramid"], raw)
+
+
+def init(
+    config: Config, key: PRNGKeyArray, x: Frames, clean: Frames, picked: Array | None
+) -> Params:
+    """Parameters, with ActNorm set from the first batch.
+
+    Args:
+        config: the run's.
+        key: of the parameters.
+        x: dequantised frames to model [B, F, H, W, 3].
+        clean: frames [B, T - 1, H, W, 3] that come before them, on the metric's grid. The
+            processor's ActNorm is set from all of these, its state channels start as the identity.
+        picked: indices [B, F] into the T - 1 contexts, or None when F = T - 1.
+
+    Returns:
+        {"flow": ...} and, as the variant has them, {"pyramid": ..., "processor": ...}.
+    """
+    flow_key, processor_key, pyramid_key = jax.random.split(key, 3)
+    params: dict[str, Params] = {}
+    if config.conditioning.state:
+        frames = _fold_time(clean)
+        zeros = first_state(config, frames)
+        params["processor"] = ContextProcessor().init(processor_key, zeros, frames)
+    raw = _fold_time(pick(context(config, params, clean), picked))
+    if raw is not None:
+        params["pyramid"] = ContextPyramid(config.levels).init(pyramid_key, raw)
+    contexts = _pyramid(config, params, raw)
+    return params | {"flow": _flow(config).init(flow_key, _fold_time(x), contexts)}
+
+
+def pick(frames: Array | None, picked: Array | None) -> Array | None:
+    """Frames [B, T, ...] at the indices `picked` [B, F]: [B, F, ...]; all of them for None."""
+    if frames is None or picked is None:
+        return frames
+    return jnp.take_along_axis(frames, picked.reshape(*picked.shape, 1, 1, 1), axis=1)
+
+
+def log_prob(
+    config: Config, params: Params, x: Frames, clean: Frames, picked: Array | None = None
+) -> Density:
+    """log p(frame | frames before it) under teacher forcing, in nats, [B, F] (equation 3).
+
+    The states depend on real frames alone, so all frames pass through the flow as one batch.
+    Arguments as in `init`.
+    """
+    raw = pick(context(config, params, clean), picked)
+    contexts = _pyramid(config, params, _fold_time(raw))
+    _, density = _flow(config).forward(params["flow"], _fold_time(x), contexts)
+    return Density(*(term.reshape(x.shape[:2]) for term in density))
+
+
+def sample(
+    config: Config,
+    params: Params,
+    keys: PRNGKeyArray,
+    previous: Images,
+    state: State,
+    temperature: Float[Array, ""],
+) -> Images:
+    """The next frame [B, H, W, 3] in the flow's units; one key a video.
+
+    `previous` is on the metric's grid, and `state` has already seen it.
+    """
+    raw = None
+    if config.conditioning.state:
+        raw = jnp.concatenate([previous, state], axis=-1)
+    elif config.conditioning.previous_frame:
+        raw = previous
+    flow = _flow(config)
+    latents = sample_latents(keys, flow.latent_shapes(*previous.shape[1:]), temperature)
+    return flow.inverse(params["flow"], latents, _pyramid(config, params, raw))

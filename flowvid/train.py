@@ -1,0 +1,41 @@
+"""Trains a model: `python -m flowvid.train --variant=prev_frame --preset=small`.
+
+A run is a folder, --workdir; the same command again goes on where it stopped.
+"""
+
+import pathlib
+
+import jax
+from absl import flags, logging
+
+from flowvid import cli, config, training
+
+config.define_flags()
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Run: folder of the run. [runs/<variant>, under the current folder]"
+)
+
+
+def main() -> None:
+    """Reads the flags, trains, and says what to do next."""
+    given = config.flags_given()
+    variant = given.get("variant", "prev_frame")
+    workdir = pathlib.Path(_WORKDIR.value or f"runs/{variant}")
+    saved = config.read(workdir)[0] if (workdir / "config.json").exists() else None
+    settings = config.from_flags(saved, given)
+    if settings.preset == "paper" and jax.default_backend() == "cpu" and saved is None:
+        logging.warning(
+            "The paper preset on a CPU takes tens of seconds a step; --preset=small trains in "
+            "minutes."
+        )
+    state = training.train(settings, workdir)
+    print(
+        f"{workdir} is trained to step {int(state.step)}. Next:\n"
+        f"  python -m flowvid.evaluate --workdir={workdir}\n"
+        f"  python -m flowvid.sample --workdir={workdir}\n"
+        f"  tensorboard --logdir={workdir}"
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,240 @@
+"""The training loop: data in, steps, validation, TensorBoard and checkpoints."""
+
+import dataclasses
+import functools
+import math
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from absl import logging
+from flax.metrics.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from flowvid import checkpoints, data, evaluation, model, state, steps
+from flowvid import config as config_lib
+from flowvid.checkpoints import RunState
+from flowvid.config import Config
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message is one line and says what to do."""
+
+
+def optimisers(config: Config) -> dict[str, optax.GradientTransformation]:
+    """One a model, each with its own clip (paper, section IX)."""
+    clips = {"head": config.head_clip, "tail": config.tail_clip}
+    return {name: state.optimizer(config, clip) for name, clip in clips.items()}
+
+
+def train_steps(config: Config) -> dict[str, Any]:
+    """The compiled steps of head and tail, each (state, batch) -> (state, metrics)."""
+    losses = {"head": steps.head_loss, "tail": steps.tail_loss}
+    bodies = {
+        name: functools.partial(
+            steps.train_step, functools.partial(losses[name], config), optimiser
+        )
+        for name, optimiser in optimisers(config).items()
+    }
+    return {name: steps.on_devices(body, donate=(0,)) for name, body in bodies.items()}
+
+
+def initial_state(config: Config, dataset: data.Dataset) -> RunState:
+    """The state before the first step, ActNorm set from the first global batch on every host."""
+    first = next(data.train_batches(dataset, batch_size=config.batch_size, seed=config.seed))
+    params = jax.jit(functools.partial(steps.init_params, config))(_batch(first))
+    created = {n: state.create(params[n], opt) for n, opt in optimisers(config).items()}
+    zero = np.zeros((), np.int64)
+    return jax.tree.map(np.asarray, RunState(**created, step=zero, examples=zero))
+
+
+def state_template(config: Config) -> RunState:
+    """Shapes and types of a run's state, without making one."""
+    params = model.params_template(config)
+    created = {
+        name: jax.eval_shape(functools.partial(state.create, optimiser=optimiser), params[name])
+        for name, optimiser in optimisers(config).items()
+    }
+    zero = np.zeros((), np.int64)
+    return RunState(**created, step=zero, examples=zero)
+
+
+def _batch(batch: dict[str, Any]) -> steps.Batch:
+    return steps.Batch(batch["video"], batch["label"], batch["index"])
+
+
+def prepare(config: Config) -> tuple[Config, data.Dataset, data.Dataset]:
+    """The data sets, and the configuration with what only they can tell."""
+    load = functools.partial(
+        data.load,
+        config.dataset,
+        data_dir=config.data_dir,
+        num_frames=config.num_frames,
+        image_size=config.image_size,
+    )
+    train, validation = load("train"), load("validation")
+    num_steps = config.num_steps
+    if not config.conditioning.trains:
+        num_steps = 0
+    elif num_steps is None:  # one pass
+        num_steps = max(len(train) // config.batch_size, 1)
+    labels = len(train.label_names)
+    return dataclasses.replace(config, num_steps=num_steps, num_labels=labels), train, validation
+
+
+class Reporter:
+    """Writes what happens to TensorBoard and to the progress bar; only the first host does."""
+
+    def __init__(self, config: Config, workdir: pathlib.Path, done: int) -> None:
+        self.writer = SummaryWriter(str(workdir)) if jax.process_index() == 0 else None
+        self.batch_size = config.batch_size
+        self.bounds_bits = config.metric.floor
+        self.bar = tqdm(
+            total=config.num_steps,
+            initial=done,
+            desc="training",
+            unit="step",
+            disable=jax.process_index() != 0,
+        )
+        self.shown: dict[str, str] = {}
+
+    def show(self, **values: str) -> None:
+        """Sets named values on the progress bar."""
+        self.shown |= values
+        self.bar.set_postfix(self.shown)
+
+    def log(self, step: int, prefix: str, values: dict[str, Any]) -> None:
+        """Writes scalars as TensorBoard events.
+
+        Raises:
+            TrainingError: when bits per dimension are below zero, which no code can reach.
+        """
+        bits = values.get("bits_per_dim", 0.0)
+        if self.bounds_bits and bits < 0:
+            raise TrainingError(
+                f"the {prefix}'s bits per dimension are {bits:.3f} at step {step}: below zero the "
+                "log-determinant must be wrong. This is a bug, please report it."
+            )
+        if self.writer is not None:
+            for name, value in values.items():
+                self.writer.scalar(f"{prefix}/{name}", value, step)
+
+    def steps_logged(self, step: int, metrics: dict[str, Any]) -> None:
+        """Reports the metrics of a step of head and tail; waits for the devices."""
+        for name, values in metrics.items():
+            host = {key: float(value) for key, value in steps.unreplicate(values).items()}
+            self.log(step, name, host)
+            self.show(**{name: f"{host['bits_per_dim']:.3f}"})
+        rate = self.bar.format_dict["rate"]
+        self.show(**{"videos/s": f"{rate * self.batch_size:.1f}" if rate else "..."})
+
+    def close(self) -> None:
+        """Ends the progress bar and writes out what is left."""
+        self.bar.close()
+        if self.writer is not None:
+            self.writer.close()
+
+
+def train(config: Config, workdir: pathlib.Path) -> RunState:
+    """Trains a run to its last step, or goes on with the one that `workdir` holds.
+
+    Returns:
+        The state at the end, on the host.
+
+    Raises:
+        DataError: when the data set is missing or does not fit.
+        TrainingError: when training cannot go on.
+    """
+    config, dataset, validation = prepare(config)
+    _check_devices(config)
+    workdir.mkdir(parents=True, exist_ok=True)
+    config_lib.write(config, dataset.label_names, workdir)
+    with checkpoints.manager(workdir) as manager:
+        run = checkpoints.restore(manager, state_template(config))
+        if run is None:
+            run = initial_state(config, dataset)
+            checkpoints.save(manager, run)
+        else:
+            logging.info("Going on from step %d of %s.", run.step, workdir)
+        return _loop(config, workdir, manager, run, dataset, validation)
+
+
+def _check_devices(config: Config) -> None:
+    devices = jax.device_count()
+    if config.batch_size % devices:
+        raise config_lib.ConfigError(
+            f"--batch_size={config.batch_size} does not divide over {devices} devices: make it a "
+            f"multiple of {devices}."
+        )
+
+
+def _loop(
+    config: Config,
+    workdir: pathlib.Path,
+    manager: Any,
+    run: RunState,
+    dataset: data.Dataset,
+    validation: data.Dataset,
+) -> RunState:
+    start, num_steps = int(run.step), config.num_steps or 0
+    step_of = train_steps(config)
+    states = {"head": steps.replicate(run.head), "tail": steps.replicate(run.tail)}
+    batches = data.train_batches(
+        dataset,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        start=int(run.examples),
+        shard_index=jax.process_index(),
+        shard_count=jax.process_count(),
+    )
+    validate = Validation(config, validation)
+    reporter = Reporter(config, workdir, start)
+    reporter.show(head="compiling", tail="compiling")
+    try:
+        for step in range(start + 1, num_steps + 1):
+            batch = steps.shard(_batch(next(batches)))
+            metrics = {}
+            for name in states:
+                states[name], metrics[name] = step_of[name](states[name], batch)
+            reporter.bar.update()
+            if step % config.log_every == 0 or step in (start + 1, num_steps):
+                reporter.steps_logged(step, metrics)
+            if step % config.checkpoint_every == 0 or step == num_steps:
+                examples = int(run.examples) + (step - start) * config.batch_size
+                checkpoints.save(manager, _on_host(states, step, examples))
+            if step % config.eval_every == 0 or step == num_steps:
+                validate(step, states, reporter)
+    finally:
+        reporter.close()
+    examples = int(run.examples) + max(num_steps - start, 0) * config.batch_size
+    return _on_host(states, max(num_steps, start), examples)
+
+
+def _on_host(states: dict[str, Any], step: int, examples: int) -> RunState:
+    return RunState(
+        **steps.unreplicate(states), step=np.asarray(step), examples=np.asarray(examples)
+    )
+
+
+class Validation:
+    """Held-out bits per dimension during training, on the first videos of the split."""
+
+    def __init__(self, config: Config, dataset: data.Dataset) -> None:
+        self.config, self.dataset = config, dataset
+        self.num_videos = min(config.eval_videos, len(dataset))
+        self.step = evaluation.evaluator(config, config.metric, config.seed)
+
+    def __call__(self, step: int, states: dict[str, Any], reporter: Reporter) -> None:
+        """Scores, writes and shows both cross entropies."""
+        params = {name: model_state.params for name, model_state in states.items()}
+        scores = evaluation.score(
+            self.step, params, self.dataset, self.config.batch_size, self.num_videos, "validating"
+        )
+        for name, bits in scores._asdict().items():
+            mean = float(np.mean(bits))
+            if not math.isfinite(mean):
+                logging.warning("The %s's validation is not finite at step %d.", name, step)
+            reporter.log(step, f"validation/{name}", {"bits_per_dim": mean})
+            reporter.show(**{f"val {name}": f"{mean:.3f}"})
