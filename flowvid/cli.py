@@ -45,6 +45,5 @@ def run(main: Callable[[], None]) -> None:
             sys.exit(1)
 
     logging.use_absl_handler()
-    logging.set_verbosity(logging.INFO)
-    logging.set_stderrthreshold(logging.INFO)
+    logging.set_verbosity(logging.WARNING)  # Orbax tells much
     app.run(guarded)

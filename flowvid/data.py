@@ -61,7 +61,7 @@ def load(
       name: one of records.KNOWN_DATASETS, or a folder that holds records prepared by TFDS: a
         version's folder or one above it.
       split: "train" or "validation", or what else was prepared.
-      data_dir: where TFDS keeps the known data sets; None is ~/tensorflow_datasets.
+      data_dir: where TFDS keeps the known data sets; None is TFDS's default, ~/tensorflow_datasets.
       num_frames: the first so many frames of each video.
       image_size: height and width, in pixels.
 

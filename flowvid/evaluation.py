@@ -4,7 +4,7 @@ import functools
 import json
 import math
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -126,6 +126,11 @@ def table_bits(
     return table[q[:, :-1], q[:, 1:]].mean(axis=(1, 2, 3, 4))
 
 
+def _videos(dataset: data.Dataset, num_videos: int) -> Iterator[Videos]:
+    for batch in data.eval_batches(dataset, batch_size=16, num_videos=num_videos):
+        yield batch["video"][batch["mask"] > 0]
+
+
 def baselines(
     train: data.Dataset, split: data.Dataset, metric: Metric, num_videos: int
 ) -> dict[str, Any]:
@@ -137,18 +142,11 @@ def baselines(
     if not metric.floor:
         return {}
     fit_on = min(len(train), 256)
-    counts = transition_counts(
-        (
-            b["video"][b["mask"] > 0]
-            for b in data.eval_batches(train, batch_size=16, num_videos=fit_on)
-        ),
-        metric,
-    )
+    counts = transition_counts(_videos(train, fit_on), metric)
     scale, logistic = fit_logistic(counts)
     tables = {"copy_last_frame_logistic": logistic, "difference_histogram": difference_bits(counts)}
     bits: dict[str, list[np.ndarray]] = {name: [] for name in tables}
-    for batch in data.eval_batches(split, batch_size=16, num_videos=num_videos):
-        videos = batch["video"][batch["mask"] > 0]
+    for videos in _videos(split, num_videos):
         for name, table in tables.items():
             bits[name].append(table_bits(table, videos, metric))
     report = {name: mean_and_stderr(np.concatenate(parts)) for name, parts in bits.items()}

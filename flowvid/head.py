@@ -1,5 +1,7 @@
 """The head: a Glow over the first frame of a video, with or without the label's learned image."""
 
+from typing import Any
+
 import jax
 from jax import Array
 from jaxtyping import Float, Int, PRNGKeyArray
@@ -31,7 +33,8 @@ def _contexts(config: Config, params: Params, labels: Labels) -> Contexts:
     if not config.conditioning.labels:
         return (None,) * config.levels
     images = _label_images(config).apply(params["labels"], labels)
-    return ContextPyramid(config.levels).apply(params["pyramid"], images)
+    maps: Any = ContextPyramid(config.levels).apply(params["pyramid"], images)
+    return maps
 
 
 def init(config: Config, key: PRNGKeyArray, x: Images, labels: Labels) -> Params:

@@ -21,13 +21,14 @@ Videos = UInt8[np.ndarray, "batch frames height width channels"]
 
 def params_template(config: Config) -> dict[str, Params]:
     """Shapes and types of the parameters {"head": ..., "tail": ...}, without making them."""
-    size = config.image_size
-    batch: Any = steps.Batch(  # type: ignore[arg-type]
-        jax.ShapeDtypeStruct((1, config.num_frames, size, size, head.CHANNELS), jnp.uint8),
-        jax.ShapeDtypeStruct((1,), jnp.int32),
-        jax.ShapeDtypeStruct((1,), jnp.uint32),
-    )
-    return jax.eval_shape(functools.partial(steps.init_params, config), batch)
+    shape = (1, config.num_frames, config.image_size, config.image_size, head.CHANNELS)
+
+    def init() -> dict[str, Params]:
+        zero = jnp.zeros(1, jnp.uint32)
+        batch = steps.Batch(jnp.zeros(shape, jnp.uint8), zero.astype(jnp.int32), zero)
+        return steps.init_params(config, batch)
+
+    return jax.eval_shape(init)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,6 @@ from absl import logging
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 KNOWN_DATASETS = ("moving_shapes", "moments_in_time")
-_DEFAULT_DATA_DIR = "~/tensorflow_datasets"
 _FEATURES = ("video", "label", "id")
 
 Builder = Any  # a tfds.core.DatasetBuilder; importing TFDS takes long, so it waits for its use
@@ -30,13 +29,22 @@ class DataError(ValueError):
 
 def find(name: str, data_dir: str | Path | None, num_frames: int, image_size: int) -> Builder:
     """The builder of a data set's prepared records; the arguments are those of `data.load`."""
-    data_dir = Path(data_dir or _DEFAULT_DATA_DIR).expanduser()
+    default_dir = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")  # as TFDS has it
+    data_dir = Path(data_dir or default_dir).expanduser()
     if name == "moving_shapes":
         return _prepare_moving_shapes(data_dir, num_frames, image_size)
     if name == "moments_in_time":
-        return _choose(_prepared(data_dir / name, _build_command(name)), num_frames, image_size)
+        advice = (
+            f"Prepare it with `tfds build data_builders/{name} --manual_dir=<the archive's folder> "
+            f"--data_dir={data_dir}` (see data_builders/{name}/README.md)."
+        )
+        return _choose(_prepared(data_dir / name, advice), num_frames, image_size)
     if os.sep in name or Path(name).expanduser().is_dir():
-        return _choose(_prepared(Path(name).expanduser()), num_frames, image_size)
+        advice = (
+            "Give a folder that `tfds build` wrote: one with dataset_info.json, features.json and "
+            "*.array_record files, or one above it."
+        )
+        return _choose(_prepared(Path(name).expanduser(), advice), num_frames, image_size)
     raise DataError(
         f"Unknown data set {name!r}; use {' or '.join(nearest_first(name, KNOWN_DATASETS))}, "
         "or the path of a folder with prepared records."
@@ -88,7 +96,7 @@ def _prepare_moving_shapes(data_dir: Path, num_frames: int, image_size: int) -> 
     return open_config(builder.builder_config)
 
 
-def _prepared(folder: Path, how_to_get: str = "") -> list[Builder]:
+def _prepared(folder: Path, advice: str) -> list[Builder]:
     """Builders of all records at or below a folder, newest versions first."""
     import tensorflow_datasets as tfds
 
@@ -100,10 +108,6 @@ def _prepared(folder: Path, how_to_get: str = "") -> list[Builder]:
     )
     if not found:
         state = "holds no prepared records" if folder.is_dir() else "does not exist"
-        advice = how_to_get or (
-            "Give a folder that `tfds build` wrote: one with dataset_info.json, features.json "
-            "and *.array_record files, or one above it."
-        )
         raise DataError(f"{folder} {state}. {advice}")
     builders = []
     for path in found:
@@ -157,13 +161,6 @@ def _choose(builders: Sequence[Builder], num_frames: int, image_size: int) -> Bu
         )
     best = min((shape for shape in fitting if shape[0] >= num_frames), key=lambda s: (s[1], s[0]))
     return builders[shapes.index(best)]
-
-
-def _build_command(name: str) -> str:
-    return (
-        f"Prepare it with `tfds build data_builders/{name} --manual_dir=<the archive's folder>` "
-        f"(see data_builders/{name}/README.md)."
-    )
 
 
 @contextlib.contextmanager

@@ -4,6 +4,8 @@ Dimensions: B batch, T frames of a clip, F frames modelled, H height, W width, S
 K context channels (3, or 3 + S).
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -40,7 +42,8 @@ def next_state(config: Config, params: Params, state: State, frame: Images) -> S
     """
     if not config.conditioning.state:
         return state
-    return ContextProcessor().apply(params["processor"], state, frame)
+    processed: Any = ContextProcessor().apply(params["processor"], state, frame)
+    return processed
 
 
 def context(config: Config, params: Params, frames: Frames) -> Frames | None:
@@ -63,14 +66,15 @@ def context(config: Config, params: Params, frames: Frames) -> Frames | None:
     return jnp.concatenate([frames, jnp.moveaxis(states, 0, 1)], axis=-1)
 
 
-def _fold_time(frames: Frames | None) -> Images | None:
+def _fold_time(frames: Frames | None) -> Any:
     return None if frames is None else frames.reshape(-1, *frames.shape[2:])
 
 
 def _pyramid(config: Config, params: Params, raw: Images | None) -> Contexts:
     if raw is None:
         return (None,) * config.levels
-    return ContextPyramid(config.levels).apply(params["pyramid"], raw)
+    maps: Any = ContextPyramid(config.levels).apply(params["pyramid"], raw)
+    return maps
 
 
 def init(

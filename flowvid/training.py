@@ -157,7 +157,7 @@ def train(config: Config, workdir: pathlib.Path) -> RunState:
             run = initial_state(config, dataset)
             checkpoints.save(manager, run)
         else:
-            logging.info("Going on from step %d of %s.", run.step, workdir)
+            print(f"Going on from step {int(run.step)} of {workdir}.", flush=True)
         return _loop(config, workdir, manager, run, dataset, validation)
 
 
@@ -213,9 +213,8 @@ def _loop(
 
 
 def _on_host(states: dict[str, Any], step: int, examples: int) -> RunState:
-    return RunState(
-        **steps.unreplicate(states), step=np.asarray(step), examples=np.asarray(examples)
-    )
+    host = steps.unreplicate(states)
+    return RunState(**host, step=np.asarray(step), examples=np.asarray(examples))
 
 
 class Validation:

@@ -31,7 +31,7 @@ def data_dir(tmp_path_factory) -> Path:
     return folder
 
 
-def load(data_dir: Path, name: str = "moving_shapes", split: str = "train", **wanted):
+def load(data_dir: Path | None, name: str = "moving_shapes", split: str = "train", **wanted):
     wanted = {"num_frames": 4, "image_size": 32, **wanted}
     return data.load(name, split, data_dir=data_dir, **wanted)
 
@@ -169,6 +169,17 @@ def test_what_cannot_be_had_is_explained_in_one_line(data_dir, wanted, message):
 def test_a_folder_without_records_says_what_was_expected(data_dir, tmp_path):
     with pytest.raises(data.DataError, match=r"holds no prepared records.*dataset_info\.json"):
         load(data_dir, str(tmp_path))
+
+
+def test_the_default_folder_is_that_of_tfds(tmp_path, monkeypatch):
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    default = f"{tmp_path}/tensorflow_datasets"
+    with pytest.raises(data.DataError, match=f"{default}/moments.* --data_dir={default}`"):
+        load(None, "moments_in_time")
+    monkeypatch.setenv("TFDS_DATA_DIR", "/elsewhere")
+    with pytest.raises(data.DataError, match=r"/elsewhere/moments_in_time does not exist"):
+        load(None, "moments_in_time")
 
 
 def test_an_empty_split_is_an_error(data_dir, tmp_path):

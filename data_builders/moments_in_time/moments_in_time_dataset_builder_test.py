@@ -28,7 +28,7 @@ def write_list(path: Path, filenames: list[str]) -> None:
 
 
 @pytest.fixture
-def root(tmp_path) -> Path:
+def root(tmp_path: Path) -> Path:
     """Labels in another order than the alphabet's; three good clips, four bad, one unlisted."""
     root = tmp_path / "archive"
     write_clip(root / "training/zooming/good.mp4", 33, 50)
@@ -51,7 +51,9 @@ def prepare(root: Path, data_dir: Path) -> moments.Builder:
     return builder
 
 
-def test_good_clips_are_prepared_and_bad_ones_named(root, tmp_path, caplog):
+def test_good_clips_are_prepared_and_bad_ones_named(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level("INFO", logger="absl"):
         builder = prepare(root, tmp_path / "data")
     assert "train: 2 prepared + 4 skipped = 6 listed" in caplog.text
@@ -86,14 +88,16 @@ def test_good_clips_are_prepared_and_bad_ones_named(root, tmp_path, caplog):
         ([], "None of the 0 clips listed for train could be prepared"),
     ],
 )
-def test_a_split_of_which_nothing_is_left_is_an_error(root, tmp_path, listed, message):
+def test_a_split_of_which_nothing_is_left_is_an_error(
+    root: Path, tmp_path: Path, listed: list[str], message: str
+) -> None:
     write_list(root / "trainingSet.csv", listed)
     with pytest.raises(archive.ArchiveError, match=message):
         prepare(root, tmp_path / "data")
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_an_empty_or_missing_folder_says_what_to_do(tmp_path, exists):
+def test_an_empty_or_missing_folder_says_what_to_do(tmp_path: Path, exists: bool) -> None:
     folder = tmp_path / "nothing"
     if exists:
         folder.mkdir()
@@ -104,32 +108,32 @@ def test_an_empty_or_missing_folder_says_what_to_do(tmp_path, exists):
 
 
 @pytest.mark.parametrize("name", ["moments_categories.txt", "trainingSet.csv", "validationSet.csv"])
-def test_a_missing_file_is_named_with_the_layout(root, tmp_path, name):
+def test_a_missing_file_is_named_with_the_layout(root: Path, tmp_path: Path, name: str) -> None:
     (root / name).unlink()
     with pytest.raises(archive.ArchiveError, match=f"{name} is missing.(.|\n)*--manual_dir"):
         prepare(root, tmp_path / "data")
 
 
-def test_a_folder_without_clips_is_named(root):
+def test_a_folder_without_clips_is_named(root: Path) -> None:
     (root / "validation/zooming/good.mp4").unlink()
     with pytest.raises(archive.ArchiveError, match="validation is missing or holds no clips"):
         archive.list_clips(root, "validation")
 
 
 @pytest.mark.parametrize("rows", ["zooming,0\nbowing,2\n", "zooming,1\nbowing,2\n", "a,0\nb,x\n"])
-def test_indices_must_be_consecutive(root, rows):
+def test_indices_must_be_consecutive(root: Path, rows: str) -> None:
     (root / "moments_categories.txt").write_text(rows)
     with pytest.raises(archive.ArchiveError, match=r"2 labels, but none with index [01]"):
         archive.read_labels(root)
 
 
-def test_an_unknown_label_is_named(root):
+def test_an_unknown_label_is_named(root: Path) -> None:
     write_list(root / "trainingSet.csv", ["flying/a.mp4", "zooming/good.mp4"])
     with pytest.raises(archive.ArchiveError, match="does not list: flying; add"):
         archive.list_clips(root, "train")
 
 
-def test_a_row_cut_short_is_named(root):
+def test_a_row_cut_short_is_named(root: Path) -> None:
     (root / "trainingSet.csv").write_text("zooming/good.mp4,zooming,3,0\n\nbowing/good.mp4\n")
     with pytest.raises(archive.ArchiveError, match=r"row 2: \['bowing/good\.mp4'\] has fewer"):
         archive.list_clips(root, "train")

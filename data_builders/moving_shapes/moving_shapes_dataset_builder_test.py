@@ -1,6 +1,8 @@
 """The clips of moving_shapes and their builder."""
 
 import colorsys
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,20 +24,20 @@ def clean(index: int, image_size: int = 32) -> tuple[np.ndarray, str]:
     return render._scene(rng, label, 30, image_size), label
 
 
-def test_a_clip_is_a_function_of_seed_split_and_number():
+def test_a_clip_is_a_function_of_seed_split_and_number() -> None:
     np.testing.assert_array_equal(clip(3), clip(3))
     for other in (clip(11), clip(3, split="validation"), clip(3, seed=1)):
         assert (clip(3) != other).mean() > 0.5
 
 
-def test_both_sizes_show_the_same_scene():
+def test_both_sizes_show_the_same_scene() -> None:
     for index in range(16):
         large, small = clip(index, image_size=64), clip(index, image_size=32)
         averaged = large.reshape(30, 32, 2, 32, 2, 3).mean(axis=(2, 4))
         assert np.abs(averaged - small).mean() < 4  # the noise alone makes 1.8
 
 
-def test_noise_is_slight_and_fresh_in_every_frame():
+def test_noise_is_slight_and_fresh_in_every_frame() -> None:
     differences = []
     for index in range(16):
         video = clip(index).astype(float)
@@ -46,7 +48,7 @@ def test_noise_is_slight_and_fresh_in_every_frame():
 
 
 @pytest.mark.parametrize("name", render.MOTIONS)
-def test_objects_stay_inside_and_move_at_moderate_speed(name):
+def test_objects_stay_inside_and_move_at_moderate_speed(name: str) -> None:
     for seed in range(200):
         rng = np.random.default_rng(seed)
         radius = float(rng.uniform(0.12, 0.2))
@@ -59,13 +61,13 @@ def test_objects_stay_inside_and_move_at_moderate_speed(name):
         assert 0.005 < speed.max() < 0.11
 
 
-def test_bounce_is_straight_between_reflections():
+def test_bounce_is_straight_between_reflections() -> None:
     path = render.bounce(np.random.default_rng(0), TIME, 0.15)
     steps = np.abs(np.diff(path.x))
     assert np.median(steps) == pytest.approx(steps.max(), rel=1e-4)
 
 
-def test_fall_accelerates_by_the_same_gravity_all_the_time():
+def test_fall_accelerates_by_the_same_gravity_all_the_time() -> None:
     path = render.fall(np.random.default_rng(0), TIME, 0.15)
     acceleration = np.diff(path.y, 2)
     gravity = np.median(acceleration)
@@ -75,13 +77,13 @@ def test_fall_accelerates_by_the_same_gravity_all_the_time():
     assert between_impacts.sum() >= 24
 
 
-def test_orbit_keeps_its_distance():
+def test_orbit_keeps_its_distance() -> None:
     path = render.orbit(np.random.default_rng(0), np.arange(400, dtype=np.float32), 0.15)
     x, y = (values - (values.min() + values.max()) / 2 for values in (path.x, path.y))
     np.testing.assert_allclose(np.hypot(x, y), np.hypot(x, y).mean(), rtol=1e-2)
 
 
-def test_swing_is_on_an_arc_and_turns_round():
+def test_swing_is_on_an_arc_and_turns_round() -> None:
     path = render.swing(np.random.default_rng(0), np.arange(400, dtype=np.float32), 0.15)
     lowest = path.y.argmax()
     assert path.x[lowest] == pytest.approx(0.5, abs=0.01)
@@ -89,7 +91,7 @@ def test_swing_is_on_an_arc_and_turns_round():
 
 
 @pytest.mark.parametrize("shape", [look.shape for look in render.LOOKS.values()])
-def test_shapes_fit_their_radius(shape):
+def test_shapes_fit_their_radius(shape: Callable) -> None:
     x, y = np.meshgrid(*[np.linspace(-1, 1, 201)] * 2)
     (inside,) = shape(x[None], y[None], 0.5) < 0
     distance = np.hypot(x, y)
@@ -97,7 +99,7 @@ def test_shapes_fit_their_radius(shape):
     assert 0.2 < inside.mean() * 4 < 0.8
 
 
-def test_labels_of_looks_fix_the_colour():
+def test_labels_of_looks_fix_the_colour() -> None:
     for index in range(4, 8):
         for round_ in range(4):
             video, label = clean(index + 8 * round_)
@@ -110,7 +112,9 @@ def test_labels_of_looks_fix_the_colour():
             assert saturation > 0.4
 
 
-def test_the_builder_writes_balanced_labels_readable_by_index(tmp_path, monkeypatch):
+def test_the_builder_writes_balanced_labels_readable_by_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(moving_shapes.Builder, "NUM_CLIPS", {"train": 16, "validation": 8})
     builder = moving_shapes.Builder(data_dir=tmp_path, config="32x32_30f")
     builder.download_and_prepare()
@@ -121,6 +125,6 @@ def test_the_builder_writes_balanced_labels_readable_by_index(tmp_path, monkeypa
     assert builder.info.features["label"].names == list(render.LABELS)
 
 
-def test_the_default_is_64x64():
+def test_the_default_is_64x64() -> None:
     assert moving_shapes.Builder.BUILDER_CONFIGS[0].name == "64x64_30f"
     assert moving_shapes.Builder.NUM_CLIPS == {"train": 4096, "validation": 256}
