@@ -37,7 +37,7 @@ VARIANTS = {
 }
 
 
-def _field(group: str, help_text: str, *, choices: tuple[str, ...] = (), low: float = 1) -> Any:
+def _field(group: str, help_text: str, *, choices: tuple[str, ...] = (), low: int = 1) -> Any:
     return dataclasses.field(
         metadata={"help": f"{group}: {help_text}", "choices": choices, "low": low}
     )

@@ -1,4 +1,4 @@
-"""Reading and writing clips and images: the only file that touches PyAV and Pillow.
+"""Reading and writing clips and images: the only file that touches imageio, PyAV and Pillow.
 
 A video is `uint8[time, height, width, 3]`, RGB.
 """
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import av
+import imageio.v3 as iio
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
@@ -87,7 +88,7 @@ def write_video(
 def write_image(path: str | Path, image: UInt8[np.ndarray, "height width 3"]) -> None:
     """Writes an image in the format of the path's suffix; makes missing folders."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(path)
+    iio.imwrite(path, image)
 
 
 def contact_sheet(
@@ -160,18 +161,11 @@ def _enlarge(frames: np.ndarray, scale: int | None, target_size: int = _TARGET_S
 
 
 def _write_gif(path: Path, video: np.ndarray, fps: int) -> None:
-    first, *others = (Image.fromarray(frame).quantize() for frame in video)
-    first.save(path, save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
+    iio.imwrite(path, video, duration=round(1000 / fps), loop=0)
 
 
 def _write_mp4(path: Path, video: np.ndarray, fps: int) -> None:
     # yuv420p stores colour at half resolution: an odd side gets its last row or column twice.
     _, height, width, _ = video.shape
     video = np.pad(video, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": "16"})
-        stream.height, stream.width = video.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        for frame in video:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
+    iio.imwrite(path, video, plugin="pyav", codec="libx264", fps=fps, out_pixel_format="yuv420p")

@@ -77,7 +77,7 @@ def _prepare_moving_shapes(data_dir: Path, num_frames: int, image_size: int) -> 
     from data_builders.moving_shapes import moving_shapes_dataset_builder as moving_shapes
 
     def open_config(config: Any) -> Builder:
-        with _quiet():
+        with _quiet(), _damage_reported(data_dir / "moving_shapes"):
             return moving_shapes.Builder(data_dir=data_dir, config=config)
 
     # The choice is among all sizes, not the prepared ones, or results would differ by machine.

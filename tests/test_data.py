@@ -222,6 +222,14 @@ def test_damaged_records_are_reported(data_dir, tmp_path, file):
     assert "\n" not in str(error.value)
 
 
+def test_damaged_moving_shapes_are_reported(tmp_path):
+    folder = tmp_path / "moving_shapes/32x32_30f/1.0.0"
+    folder.mkdir(parents=True)
+    (folder / "dataset_info.json").write_text('{"cut o')
+    with pytest.raises(data.DataError, match=f"{tmp_path}/moving_shapes are damaged"):
+        load(tmp_path)
+
+
 @pytest.mark.parametrize("content", [None, b"", b"junk"])
 def test_a_damaged_last_shard_is_reported(data_dir, tmp_path, content):
     split = {"name": "train", "shardLengths": ["13", "13"], "numBytes": "1"}

@@ -1,0 +1,40 @@
+"""Strict tests: shapes checked at run time, two virtual devices, and what several files share."""
+
+import os
+
+# Before JAX is imported anywhere: with two devices, `pmap` is real.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+)
+
+import jax
+import numpy as np
+import pytest
+from jaxtyping import install_import_hook
+
+# Before flowvid is imported: a wrong shape fails by name in every test. An int may stand for a float.
+BEARTYPE = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+install_import_hook(["flowvid", "data_builders"], BEARTYPE)
+
+from flowvid.state import is_constant  # noqa: E402  (after the hook)
+
+
+@pytest.fixture
+def float64():
+    """The test in double precision, where a wrong formula cannot hide behind rounding."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def perturbed():
+    """A function that adds seeded noise to every trainable leaf, so that no network is zero."""
+
+    def perturb(params, scale=0.1):
+        rng = np.random.default_rng(0)
+        return jax.tree_util.tree_map_with_path(
+            lambda path, p: p if is_constant(path) else p + scale * rng.normal(size=p.shape), params
+        )
+
+    return perturb

@@ -1,0 +1,281 @@
+"""Every bijector against its definition: invertible, with the log-determinant of its Jacobian.
+
+A bijector or a configuration of one is tested by adding a line to `CASES`. Each is tested as it
+starts, and after steps of Adam from noisy parameters: a constant that training moved, or a formula
+that holds only at zero weights, shows there and not before.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from flowvid import bijectors, state
+from flowvid.bijectors import Bijector, actnorm, coupling, invertible_conv, repeat, squeeze
+from flowvid.config import preset_config
+from flowvid.glow import flow_step
+from flowvid.likelihood import gaussian_log_density
+from flowvid.networks.coupling import CouplingNetwork
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+BATCH, HEIGHT, WIDTH = 2, 2, 4
+
+
+class Case(NamedTuple):
+    """A bijector, the channels of its input, and the shape of its context [H, W, K]."""
+
+    bijector: Bijector
+    channels: int
+    context: tuple[int, int, int] | None = None
+
+
+def network(features: int) -> CouplingNetwork:
+    return CouplingNetwork(width=8, features=features)
+
+
+CONTEXT = (HEIGHT, WIDTH, 2)
+CASES = {
+    "actnorm": Case(actnorm(), 3),
+    "actnorm_identity": Case(actnorm(data_dependent=False), 3),
+    "invertible_conv": Case(invertible_conv(), 3),
+    "squeeze": Case(squeeze(), 3),
+    "chain": Case(
+        bijectors.chain(squeeze(), actnorm(), coupling(network, "affine")),
+        3,
+        (HEIGHT // 2, WIDTH // 2, 2),
+    ),
+}
+for _kind in ("additive", "affine"):
+    for _suffix, _context in (("", None), ("_context", CONTEXT)):
+        CASES[f"coupling_{_kind}{_suffix}"] = Case(coupling(network, _kind), 5, _context)
+        for _n in (1, 3):
+            steps = repeat(flow_step(8, _kind, data_dependent=True), _n)
+            CASES[f"repeat_{_n}_{_kind}{_suffix}"] = Case(steps, 4, _context)
+STAGES = ("initial", "trained")
+
+every_case = pytest.mark.parametrize("name", CASES)
+every_stage = pytest.mark.parametrize("stage", STAGES)
+
+
+@functools.cache
+def inputs(name):
+    case, rng = CASES[name], np.random.default_rng(0)
+    x = 0.5 + 2 * rng.normal(size=(BATCH, HEIGHT, WIDTH, case.channels))
+    context = None if case.context is None else jnp.asarray(rng.normal(size=(BATCH, *case.context)))
+    return jnp.asarray(x), context
+
+
+@functools.cache
+def compiled(name):
+    """(measure, value and gradients of the log-density, train), compiled once for all stages."""
+    bijector = CASES[name].bijector
+
+    def measure(params, x, context):
+        y, log_det = bijector.forward(params, x, context)
+        x_again, inverse_log_det = bijector.inverse(params, y, context)
+        # Any point of the output's space, not only the image of x.
+        other = jnp.cos(jnp.arange(y.size)).reshape(y.shape)
+        y_again, _ = bijector.forward(params, bijector.inverse(params, other, context)[0], context)
+        return {
+            "y": y,
+            "log_det": log_det,
+            "x_again": x_again,
+            "inverse_log_det": inverse_log_det,
+            "other": other,
+            "other_again": y_again,
+            "jacobian": jax.jacrev(lambda x: bijector.forward(params, x, context)[0])(x),
+        }
+
+    def log_prob(params, x, context):
+        y, log_det = bijector.forward(params, x, context)
+        return jnp.sum(gaussian_log_density(y) + log_det)
+
+    def train(params, x, context):
+        optimiser = state.optimizer(preset_config("small", warmup_steps=0), 50.0)
+
+        def step(_, carry):
+            params, opt_state = carry
+            gradients = jax.grad(lambda p: -log_prob(p, x, context) / x.size)(params)
+            updates, opt_state = optimiser.update(gradients, opt_state, params)
+            return optax.apply_updates(params, updates), opt_state
+
+        return jax.lax.fori_loop(0, 20, step, (params, optimiser.init(params)))[0]
+
+    gradients = jax.jit(jax.value_and_grad(log_prob, argnums=(0, 1, 2)))
+    return jax.jit(measure), gradients, jax.jit(train)
+
+
+@pytest.fixture
+def params_of(perturbed):
+    """Parameters of a case as it starts, as noise leaves them, and after training from there."""
+
+    @functools.cache
+    def initial(name):
+        params = jax.jit(CASES[name].bijector.init)(jax.random.key(0), *inputs(name))
+        return jax.tree.map(lambda p: p.astype(jnp.float64), params)
+
+    def params_of(name, stage):
+        if stage == "initial":
+            return initial(name)
+        noisy = perturbed(initial(name))
+        return noisy if stage == "noisy" else compiled(name)[2](noisy, *inputs(name))
+
+    return params_of
+
+
+@every_stage
+@every_case
+def test_invertible_with_the_log_det_of_the_jacobian(name, stage, params_of):
+    x, context = inputs(name)
+    m = compiled(name)[0](params_of(name, stage), x, context)
+    np.testing.assert_allclose(m["x_again"], x, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(m["other_again"], m["other"], rtol=1e-8, atol=1e-8)
+
+    # The batch's Jacobian, [B, D, B, D]: one block an example, and nothing between examples.
+    dims = x.size // BATCH
+    jacobian = m["jacobian"].reshape(BATCH, dims, BATCH, dims)
+    blocks = np.stack([jacobian[i, :, i] for i in range(BATCH)])
+    assert np.count_nonzero(jacobian) == np.count_nonzero(blocks)
+    assert m["log_det"].shape == (BATCH,)
+    np.testing.assert_allclose(m["log_det"], np.linalg.slogdet(blocks)[1], rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(m["inverse_log_det"], -m["log_det"], rtol=1e-8, atol=1e-8)
+
+
+@every_case
+def test_eager_equals_compiled(name, params_of):
+    x, context = inputs(name)
+    params = params_of(name, "trained")
+    m = compiled(name)[0](params, x, context)
+    y, log_det = CASES[name].bijector.forward(params, x, context)
+    np.testing.assert_allclose(y, m["y"], rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(log_det, m["log_det"], rtol=1e-10, atol=1e-10)
+
+
+@every_stage
+@every_case
+def test_gradients_equal_finite_differences(name, stage, params_of):
+    value_and_gradients = compiled(name)[1]
+    arguments = (params_of(name, stage), *inputs(name))
+    _, gradients = value_and_gradients(*arguments)
+    rng = np.random.default_rng(1)
+    for i, argument in enumerate(arguments):
+        for _ in range(2):
+            # A constant has no gradient on purpose, so no direction touches one.
+            direction = jax.tree_util.tree_map_with_path(
+                lambda path, a: (not state.is_constant(path)) * rng.normal(size=a.shape), argument
+            )
+
+            def moved(step, i=i, direction=direction):
+                there = jax.tree.map(lambda a, d: a + step * d, arguments[i], direction)
+                return value_and_gradients(*arguments[:i], there, *arguments[i + 1 :])[0]
+
+            slope = sum(
+                jax.tree.leaves(jax.tree.map(lambda g, d: jnp.sum(g * d), gradients[i], direction))
+            )
+            assert np.isfinite(slope)
+            expected = (moved(1e-6) - moved(-1e-6)) / 2e-6
+            np.testing.assert_allclose(slope, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["invertible_conv", "repeat_3_affine_context"])
+def test_training_leaves_constants_alone(name, params_of):
+    before, after = params_of(name, "noisy"), params_of(name, "trained")
+    gradients = compiled(name)[1](after, *inputs(name))[1][0]
+    seen = {True: 0, False: 0}
+    for (path, old), new, gradient in zip(
+        jax.tree_util.tree_leaves_with_path(before),
+        jax.tree.leaves(after),
+        jax.tree.leaves(gradients),
+        strict=True,
+    ):
+        constant = state.is_constant(path)
+        seen[constant] += 1
+        assert bool(jnp.all(old == new)) == constant, path
+        assert not jnp.all(gradient == 0) or constant, path
+        assert jnp.all(gradient == 0) or not constant, path
+    assert seen[True] == 2  # P and the signs
+    assert seen[False] >= 3  # L, U and log|s| at the least
+
+
+def test_affine_log_dets_follow_their_examples(params_of):
+    x, context = inputs("coupling_affine_context")
+    forward = CASES["coupling_affine_context"].bijector.forward
+    params = params_of("coupling_affine_context", "noisy")
+    log_det = forward(params, x, context)[1]
+    assert abs(log_det[0] - log_det[1]) > 1e-3
+    np.testing.assert_allclose(forward(params, x[::-1], context[::-1])[1], log_det[::-1])
+
+
+def test_actnorm_normalises_its_first_batch():
+    x, _ = inputs("actnorm")
+    y, log_det = actnorm().forward(actnorm().init(jax.random.key(0), x, None), x, None)
+    np.testing.assert_allclose(jnp.mean(y, (0, 1, 2)), 0, atol=1e-12)
+    np.testing.assert_allclose(jnp.std(y, (0, 1, 2)), 1, rtol=1e-12)
+    expected = -HEIGHT * WIDTH * jnp.sum(jnp.log(jnp.std(x, (0, 1, 2))))
+    np.testing.assert_allclose(log_det, [expected] * BATCH)
+
+
+def test_actnorm_starts_as_the_identity_where_nothing_varies():
+    x = inputs("actnorm")[0].at[..., 1].set(0.25)
+    params = actnorm().init(jax.random.key(0), x, None)
+    y, _ = actnorm().forward(params, x, None)
+    np.testing.assert_array_equal(y[..., 1], x[..., 1])
+    np.testing.assert_allclose(jnp.std(y[..., 0]), 1)
+    assert all(bool(jnp.all(jnp.isfinite(p))) for p in params.values())
+
+    identity = actnorm(data_dependent=False)
+    y, log_det = identity.forward(identity.init(jax.random.key(0), x, None), x, None)
+    np.testing.assert_array_equal(y, x)
+    np.testing.assert_array_equal(log_det, [0, 0])
+
+
+def test_invertible_conv_starts_as_a_rotation():
+    x, _ = inputs("invertible_conv")
+    params = invertible_conv().init(jax.random.key(3), x, None)
+    y, log_det = invertible_conv().forward(params, x, None)
+    np.testing.assert_allclose(jnp.linalg.norm(y, axis=-1), jnp.linalg.norm(x, axis=-1))
+    np.testing.assert_allclose(log_det, [0, 0], atol=1e-12)
+    assert float(jnp.abs(y - x).max()) > 0.1
+
+
+def test_squeeze_keeps_each_2x2_block_at_one_position():
+    x = np.arange(BATCH * 4 * 6 * 3.0).reshape(BATCH, 4, 6, 3)
+    y = bijectors.space_to_depth(jnp.asarray(x))
+    assert y.shape == (BATCH, 2, 3, 12)
+    for row in range(2):
+        for col in range(2):
+            first = 3 * (2 * row + col)
+            np.testing.assert_array_equal(y[..., first : first + 3], x[:, row::2, col::2])
+    np.testing.assert_array_equal(bijectors.depth_to_space(y), x)
+
+
+def test_repeated_steps_have_parameters_of_their_own(params_of):
+    rotations = params_of("repeat_3_additive", "initial")[1]["upper"]
+    assert rotations.shape == (3, 4, 4)
+    assert np.all(np.std(rotations, axis=0)[np.triu_indices(4)] > 0)
+
+
+@pytest.mark.parametrize(("height", "width"), [(3, 4), (4, 5)])
+def test_odd_sizes_cannot_be_squeezed(height, width):
+    with pytest.raises(ValueError, match=f"Height {height} and width {width} must both"):
+        bijectors.space_to_depth(jnp.zeros((1, height, width, 3)))
+
+
+def test_six_channels_cannot_be_unsqueezed():
+    with pytest.raises(ValueError, match="channels, 6, must be divisible by 4"):
+        bijectors.depth_to_space(jnp.zeros((1, 2, 2, 6)))
+
+
+def test_one_channel_cannot_be_coupled():
+    with pytest.raises(ValueError, match="at least 2 channels to split, not 1"):
+        coupling(network, "affine").init(jax.random.key(0), jnp.zeros((1, 2, 2, 1)), None)
+
+
+def test_unknown_kinds_are_refused():
+    with pytest.raises(ValueError, match="'additive' or 'affine', not 'afine'"):
+        coupling(network, "afine")
