@@ -8,7 +8,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
-from flowvid.config import ConfigError
+from flowvid.errors import ConfigError
 from flowvid.state import ModelState
 
 

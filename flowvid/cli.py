@@ -8,12 +8,7 @@ from collections.abc import Callable, Sequence
 import jax
 from absl import app, logging
 
-from flowvid.config import ConfigError
-from flowvid.media import ClipError
-from flowvid.records import DataError
-from flowvid.training import TrainingError
-
-USER_ERRORS = (ConfigError, DataError, ClipError, TrainingError)
+from flowvid.errors import ConfigError, UserError
 
 
 def enable_compilation_cache() -> None:
@@ -40,7 +35,7 @@ def run(main: Callable[[], None]) -> None:
                 )
             enable_compilation_cache()
             main()
-        except USER_ERRORS as error:
+        except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
 

@@ -12,11 +12,8 @@ from typing import Any
 
 from absl import flags
 
+from flowvid.errors import ConfigError
 from flowvid.likelihood import METRICS, Metric
-
-
-class ConfigError(ValueError):
-    """A setting that cannot be used; the message is one line and says what to do."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from flowvid import records
-from flowvid.records import DataError
+from flowvid.errors import DataError
 
 _READ_THREADS = 4
 

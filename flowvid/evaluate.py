@@ -10,7 +10,7 @@ from absl import flags
 
 import flowvid
 from flowvid import cli, data, evaluation
-from flowvid.config import ConfigError
+from flowvid.errors import ConfigError
 from flowvid.likelihood import METRICS
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)

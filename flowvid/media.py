@@ -13,14 +13,12 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from flowvid.errors import ClipError
+
 _TARGET_SIZE = 256  # pixels; small frames are enlarged towards it, to be seen on a screen
 _GAP = 2  # pixels between the frames of a contact sheet
 _LINE_HEIGHT = 16  # pixels a line of text takes
 _PAPER, _INK = (255, 255, 255), (40, 40, 40)
-
-
-class ClipError(ValueError):
-    """A clip that cannot be read or written; the message names the path and the reason."""
 
 
 def read_clip(

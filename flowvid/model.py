@@ -14,6 +14,7 @@ from flowvid import checkpoints, data, head, likelihood, sampling, steps
 from flowvid import config as config_lib
 from flowvid.bijectors.base import Params
 from flowvid.config import Config
+from flowvid.errors import ConfigError
 from flowvid.sampling import Samples
 
 Videos = UInt8[np.ndarray, "batch frames height width channels"]
@@ -58,7 +59,7 @@ class Model:
         """
         self._check_frames(videos)
         if labels is None and self.config.conditioning.labels:
-            raise config_lib.ConfigError(
+            raise ConfigError(
                 "this model is conditioned on labels: give one index a video, "
                 f"0 to {len(self.label_names) - 1}."
             )
@@ -81,7 +82,7 @@ class Model:
 
         Args:
             num_videos: how many; with first_frames it is their number.
-            label: for variants with labels; drawn anew for each video if not given.
+            label: for variants with labels; if not given, the labels take turns (`turns`).
             num_frames: of each video, given ones included; the run's by default.
             temperature: multiplies the standard deviations of the latents.
             first_frames: uint8 [B, F, H, W, 3] to continue.
@@ -94,7 +95,7 @@ class Model:
         num_frames = num_frames or self.config.num_frames
         num_given = 0 if first_frames is None else first_frames.shape[1]
         if num_frames <= num_given:
-            raise config_lib.ConfigError(
+            raise ConfigError(
                 f"{num_frames} frames are wanted and {num_given} given: ask for more."
             )
         scale = jnp.float32(temperature)
@@ -106,20 +107,19 @@ class Model:
             samples = sampling.continue_from(self.config, self.params, keys, given, new, scale)
         else:
             keys = sampling.video_keys(seed, num_videos)
-            labels = self._labels(label, num_videos, seed)
+            names = self.turns(num_videos) if label is None else [label] * num_videos
+            labels = jnp.array([data.label_index(self.label_names, n) for n in names], jnp.int32)
             samples = sampling.generate(self.config, self.params, keys, labels, num_frames, scale)
         return jax.tree.map(np.asarray, samples)
 
-    def _labels(self, label: str | None, num_videos: int, seed: int) -> jax.Array:
-        if label is not None:
-            return jnp.full(num_videos, data.label_index(self.label_names, label), jnp.int32)
-        key = jax.random.fold_in(jax.random.key(seed), num_videos)
-        return jax.random.randint(key, (num_videos,), 0, len(self.label_names))
+    def turns(self, num_videos: int) -> list[str]:
+        """The labels of `num_videos` videos sampled without one given: all of them in turn."""
+        return [self.label_names[i % len(self.label_names)] for i in range(num_videos)]
 
     def _check_frames(self, videos: Any) -> None:
         size = self.config.image_size
         if videos.shape[2:] != (size, size, head.CHANNELS):
-            raise config_lib.ConfigError(
+            raise ConfigError(
                 f"frames are {'x'.join(map(str, videos.shape[2:]))}, the model's are "
                 f"{size}x{size}x{head.CHANNELS}: resize them first."
             )

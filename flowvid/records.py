@@ -14,17 +14,16 @@ from typing import Any
 
 from absl import logging
 
-# Read by TensorFlow's C++ side when TFDS imports it, on first use.
+from flowvid.errors import DataError
+
+# Read by TensorFlow's C++ side when TFDS imports it, on first use: it has much to say otherwise.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 KNOWN_DATASETS = ("moving_shapes", "moments_in_time")
 _FEATURES = ("video", "label", "id")
 
 Builder = Any  # a tfds.core.DatasetBuilder; importing TFDS takes long, so it waits for its use
-
-
-class DataError(ValueError):
-    """A data set that cannot be had as asked; the message is one line, for the user."""
 
 
 def find(name: str, data_dir: str | Path | None, num_frames: int, image_size: int) -> Builder:

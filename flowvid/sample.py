@@ -1,6 +1,6 @@
 """Samples videos from a run: `python -m flowvid.sample --workdir=runs/prev_frame --num_videos=16`.
 
-Writes one file a video and a contact sheet, samples.png; from nothing, or continuing a clip.
+Writes one file a video and a contact sheet, samples.png; from nothing, or continuing real frames.
 """
 
 import pathlib
@@ -9,25 +9,29 @@ import numpy as np
 from absl import flags, logging
 
 import flowvid
-from flowvid import cli, media
-from flowvid.config import ConfigError
+from flowvid import cli, data, media
+from flowvid.errors import ConfigError
+from flowvid.model import Model, Videos
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
-_LABEL = flags.DEFINE_string("label", None, "Label of all videos. [drawn for each video]")
+_LABEL = flags.DEFINE_string("label", None, "Label of all videos. [the labels take turns]")
 _NUM_VIDEOS = flags.DEFINE_integer("num_videos", 16, "How many.", lower_bound=1)
 _NUM_FRAMES = flags.DEFINE_integer(
-    "num_frames", None, "Frames a video, given ones included. [the run's]", lower_bound=1
+    "num_frames", None, "Frames a video, given ones included. [the run's]", lower_bound=2
 )
 _TEMPERATURE = flags.DEFINE_float(
     "temperature", 0.7, "Multiplies the standard deviations of the latents.", lower_bound=0.0
 )
 _FIRST_FRAMES = flags.DEFINE_string(
-    "first_frames", None, "A clip to continue; each video continues it in its own way."
+    "first_frames",
+    None,
+    "What to continue: a clip, continued --num_videos times, or `validation`, the first clips of "
+    "the run's own held-out split, drawn beside how they really go on. [nothing]",
 )
 _NUM_GIVEN = flags.DEFINE_integer(
     "num_given",
     4,
-    "How many frames of --first_frames are given; from one alone nobody can know where things go.",
+    "How many of the --first_frames are given; from one alone nobody can know where things go.",
     lower_bound=1,
 )
 _FORMAT = flags.DEFINE_enum("format", "gif", ["gif", "mp4"], "Of the video files.")
@@ -35,48 +39,88 @@ _FPS = flags.DEFINE_integer("fps", 10, "Frames a second of the video files.", lo
 _OUT = flags.DEFINE_string("out", None, "Folder to write to. [<workdir>/samples]")
 _SEED = flags.DEFINE_integer("seed", 0, "Video i depends on (seed, i) alone.", lower_bound=0)
 
+_VALIDATION = "validation"
+
+
+def _clips_to_continue(model: Model, num_frames: int) -> Videos | None:
+    """Real clips [B, T, H, W, 3] of which the first frames are given, or None."""
+    source, config = _FIRST_FRAMES.value, model.config
+    if source is None:
+        return None
+    if source != _VALIDATION:
+        clip = media.read_clip(source, _NUM_GIVEN.value, config.image_size)
+        return np.broadcast_to(clip, (_NUM_VIDEOS.value, *clip.shape))
+    dataset = data.load(
+        config.dataset,
+        _VALIDATION,
+        data_dir=config.data_dir,
+        num_frames=num_frames,
+        image_size=config.image_size,
+    )
+    batches = data.eval_batches(dataset, batch_size=_NUM_VIDEOS.value, num_videos=_NUM_VIDEOS.value)
+    return next(batches)["video"]
+
+
+def _usable_label(model: Model) -> str | None:
+    """--label, unless it can have no effect."""
+    label = _LABEL.value
+    if label is None:
+        return None
+    if not model.config.conditioning.labels:
+        reason = f"the variant {model.config.variant} is not conditioned on labels"
+    elif _FIRST_FRAMES.value is not None:
+        reason = "labels condition the first frame, which is given"
+    else:
+        return label
+    logging.warning("--label=%s is ignored: %s.", label, reason)
+    return None
+
+
+def _contact_sheet(
+    model: Model, videos: Videos, real: Videos | None, kept: np.ndarray
+) -> np.ndarray:
+    """One row a video, captioned by label; continuations stand below how it really went on."""
+    if real is not None and real.shape == videos.shape:
+        rows = np.stack([real, videos], axis=1)[kept].reshape(-1, *videos.shape[1:])
+        return media.contact_sheet(rows, captions=["real", "continued"] * len(kept))
+    labels: list[str] = []
+    if real is None and model.config.conditioning.labels:
+        turns = model.turns(len(videos))
+        labels = [_LABEL.value or turns[i] for i in kept]
+    return media.contact_sheet(videos[kept], captions=labels)
+
 
 def main() -> None:
     """Loads the newest checkpoint, samples, writes the videos and the contact sheet."""
     workdir = pathlib.Path(_WORKDIR.value)
     model = flowvid.load(workdir)
-    label = _LABEL.value
-    if label is not None and not model.config.conditioning.labels:
-        logging.warning(
-            "The variant %s is not conditioned on labels: --label=%s is ignored.",
-            model.config.variant,
-            label,
-        )
-        label = None
-    given = None
-    if _FIRST_FRAMES.value is not None:
-        clip = media.read_clip(_FIRST_FRAMES.value, _NUM_GIVEN.value, model.config.image_size)
-        given = np.broadcast_to(clip, (_NUM_VIDEOS.value, *clip.shape))
+    num_frames = _NUM_FRAMES.value or model.config.num_frames
+    real = _clips_to_continue(model, num_frames)
     samples = model.sample(
         _NUM_VIDEOS.value,
-        label,
-        num_frames=_NUM_FRAMES.value,
+        _usable_label(model),
+        num_frames=num_frames,
         temperature=_TEMPERATURE.value,
-        first_frames=given,
+        first_frames=None if real is None else real[:, : _NUM_GIVEN.value],
         seed=_SEED.value,
     )
-    if not samples.finite.all():
+    kept = np.flatnonzero(samples.finite)
+    if len(kept) < len(samples.finite):
         logging.warning(
-            "%d of %d videos are not finite and are left out; a lower --temperature may help.",
-            int((~samples.finite).sum()),
+            "%d of %d videos are not finite and are left out; try a lower --temperature.",
+            len(samples.finite) - len(kept),
             len(samples.finite),
         )
-    if not samples.finite.any():
+    if not len(kept):
         raise ConfigError(
             f"no video of {workdir} is finite, so nothing is written: the model has diverged; "
-            "sample from an earlier checkpoint or train again with a lower --learning_rate."
+            "train again with a lower --learning_rate or more --warmup_steps."
         )
     out = pathlib.Path(_OUT.value or workdir / "samples")
-    for i in np.flatnonzero(samples.finite):
+    for i in kept:
         media.write_video(out / f"{i:03d}.{_FORMAT.value}", samples.videos[i], fps=_FPS.value)
-    sheet = media.contact_sheet(samples.videos[samples.finite])
-    media.write_image(out / "samples.png", sheet)
-    print(f"{int(samples.finite.sum())} videos and the contact sheet samples.png are in {out}.")
+    media.write_image(out / "samples.png", _contact_sheet(model, samples.videos, real, kept))
+    print(f"{len(kept)} videos and the contact sheet samples.png are in {out}.")
 
 
 if __name__ == "__main__":

@@ -10,17 +10,13 @@ import jax
 import numpy as np
 import optax
 from absl import logging
-from flax.metrics.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from flowvid import checkpoints, data, evaluation, model, state, steps
 from flowvid import config as config_lib
 from flowvid.checkpoints import RunState
 from flowvid.config import Config
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message is one line and says what to do."""
+from flowvid.errors import ConfigError
+from flowvid.reporting import Reporter
 
 
 def optimisers(config: Config) -> dict[str, optax.GradientTransformation]:
@@ -84,59 +80,6 @@ def prepare(config: Config) -> tuple[Config, data.Dataset, data.Dataset]:
     return dataclasses.replace(config, num_steps=num_steps, num_labels=labels), train, validation
 
 
-class Reporter:
-    """Writes what happens to TensorBoard and to the progress bar; only the first host does."""
-
-    def __init__(self, config: Config, workdir: pathlib.Path, done: int) -> None:
-        self.writer = SummaryWriter(str(workdir)) if jax.process_index() == 0 else None
-        self.batch_size = config.batch_size
-        self.bounds_bits = config.metric.floor
-        self.bar = tqdm(
-            total=config.num_steps,
-            initial=done,
-            desc="training",
-            unit="step",
-            disable=jax.process_index() != 0,
-        )
-        self.shown: dict[str, str] = {}
-
-    def show(self, **values: str) -> None:
-        """Sets named values on the progress bar."""
-        self.shown |= values
-        self.bar.set_postfix(self.shown)
-
-    def log(self, step: int, prefix: str, values: dict[str, Any]) -> None:
-        """Writes scalars as TensorBoard events.
-
-        Raises:
-            TrainingError: when bits per dimension are below zero, which no code can reach.
-        """
-        bits = values.get("bits_per_dim", 0.0)
-        if self.bounds_bits and bits < 0:
-            raise TrainingError(
-                f"the {prefix}'s bits per dimension are {bits:.3f} at step {step}: below zero the "
-                "log-determinant must be wrong. This is a bug, please report it."
-            )
-        if self.writer is not None:
-            for name, value in values.items():
-                self.writer.scalar(f"{prefix}/{name}", value, step)
-
-    def steps_logged(self, step: int, metrics: dict[str, Any]) -> None:
-        """Reports the metrics of a step of head and tail; waits for the devices."""
-        for name, values in metrics.items():
-            host = {key: float(value) for key, value in steps.unreplicate(values).items()}
-            self.log(step, name, host)
-            self.show(**{name: f"{host['bits_per_dim']:.3f}"})
-        rate = self.bar.format_dict["rate"]
-        self.show(**{"videos/s": f"{rate * self.batch_size:.1f}" if rate else "..."})
-
-    def close(self) -> None:
-        """Ends the progress bar and writes out what is left."""
-        self.bar.close()
-        if self.writer is not None:
-            self.writer.close()
-
-
 def train(config: Config, workdir: pathlib.Path) -> RunState:
     """Trains a run to its last step, or goes on with the one that `workdir` holds.
 
@@ -164,7 +107,7 @@ def train(config: Config, workdir: pathlib.Path) -> RunState:
 def _check_devices(config: Config) -> None:
     devices = jax.device_count()
     if config.batch_size % devices:
-        raise config_lib.ConfigError(
+        raise ConfigError(
             f"--batch_size={config.batch_size} does not divide over {devices} devices: make it a "
             f"multiple of {devices}."
         )

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from flowvid.media import ClipError, read_clip
+from flowvid.errors import ClipError
+from flowvid.media import read_clip
 
 LAYOUT = """\
 Expected in the folder given as --manual_dir, as the archive unpacks:
