@@ -70,7 +70,9 @@ class Config:
         choices=("floor", "paper"),
     )
 
-    num_steps: int | None = _field("Training", "steps in all; one pass over the data by default.")
+    num_steps: int | None = _field(
+        "Training", "steps in all; one pass over the data by default.", low=0
+    )
     batch_size: int = _field("Training", "videos a step, over all devices.")
     tail_frames: int | None = _field(
         "Training", "frames drawn from each clip for the tail's step; all of them by default."
@@ -219,7 +221,7 @@ def define_flags() -> None:
         if field.name != "preset":
             values = [PRESETS[p].get(field.name) for p in PRESETS]
             shown = values[:1] if values[0] == values[1] else values
-            help_text += f" [{' | small: '.join(str(v) for v in shown)}]"
+            help_text += f" [{' | small: '.join('-' if v is None else str(v) for v in shown)}]"
         if field.name == "preset":
             flags.DEFINE_enum("preset", None, field.metadata["choices"], help_text + " [paper]")
         elif field.metadata["choices"]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jaxtyping import Bool, Float, Int, PRNGKeyArray, UInt8
+from jaxtyping import Bool, Float, Int, Key, UInt8
 
 from flowvid import head, likelihood, tail
 from flowvid.bijectors.base import Params
@@ -25,13 +25,13 @@ class Samples(NamedTuple):
     finite: Bool[Array, " batch"]
 
 
-def video_keys(seed: int, num_videos: int) -> PRNGKeyArray:
+def video_keys(seed: int, num_videos: int) -> Key[Array, " batch"]:
     """A key per video, folded from (seed, index): the first videos do not depend on how many."""
     fold = functools.partial(jax.random.fold_in, jax.random.key(seed))
     return jax.vmap(fold)(jnp.arange(num_videos, dtype=jnp.uint32))
 
 
-def _frame_keys(keys: PRNGKeyArray, frame: Array | int) -> PRNGKeyArray:
+def _frame_keys(keys: Key[Array, " batch"], frame: Array | int) -> Key[Array, " batch"]:
     return jax.vmap(lambda key: jax.random.fold_in(key, frame))(keys)
 
 
@@ -39,7 +39,7 @@ def _frame_keys(keys: PRNGKeyArray, frame: Array | int) -> PRNGKeyArray:
 def generate(
     config: Config,
     params: dict[str, Params],
-    keys: PRNGKeyArray,
+    keys: Key[Array, " batch"],
     labels: Int[Array, " batch"],
     num_frames: int,
     temperature: Float[Array, ""],
@@ -59,7 +59,7 @@ def generate(
 def continue_from(
     config: Config,
     params: dict[str, Params],
-    keys: PRNGKeyArray,
+    keys: Key[Array, " batch"],
     given: Videos,
     num_new: int,
     temperature: Float[Array, ""],

@@ -48,8 +48,8 @@ def replicate(tree: PyTree) -> PyTree:
 
 
 def unreplicate(tree: PyTree) -> PyTree:
-    """The first device's copy of a replicated tree, on the host."""
-    return jax.tree.map(lambda x: np.asarray(x[0]), tree)
+    """The first device's copy of a replicated tree, on the host, safe from donation."""
+    return jax.tree.map(lambda x: np.array(x[0]), tree)
 
 
 def shard(tree: PyTree) -> PyTree:

@@ -8,12 +8,22 @@ import pathlib
 import jax
 from absl import flags, logging
 
-from flowvid import cli, config, training
+from flowvid import cli, config, cost, training
 
 config.define_flags()
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Run: folder of the run. [runs/<variant>, under the current folder]"
 )
+
+
+def _say_what_it_costs(settings: config.Config) -> None:
+    gflop = sum(cost.step_gflop(settings).values())
+    logging.warning(
+        "On this CPU a step of the paper preset takes %.0f s or more (%.0f GFLOP at the "
+        "matrix-product speed measured just now); --preset=small trains in minutes.",
+        gflop / cost.matmul_gflops(),
+        gflop,
+    )
 
 
 def main() -> None:
@@ -23,11 +33,8 @@ def main() -> None:
     workdir = pathlib.Path(_WORKDIR.value or f"runs/{variant}")
     saved = config.read(workdir)[0] if (workdir / "config.json").exists() else None
     settings = config.from_flags(saved, given)
-    if settings.preset == "paper" and jax.default_backend() == "cpu" and saved is None:
-        logging.warning(
-            "The paper preset on a CPU takes tens of seconds a step; --preset=small trains in "
-            "minutes."
-        )
+    if settings.preset == "paper" and jax.default_backend() == "cpu":
+        _say_what_it_costs(settings)
     state = training.train(settings, workdir)
     print(
         f"{workdir} is trained to step {int(state.step)}. Next:\n"

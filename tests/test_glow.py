@@ -1,0 +1,151 @@
+"""The whole flow: an exact density, invertible at the depth it is used at, latents as promised."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from flowvid import state
+from flowvid.config import preset_config
+from flowvid.glow import check_image_size, glow, sample_latents
+from flowvid.likelihood import gaussian_log_density
+
+BATCH, STEPS, WIDTH = 2, 2, 8
+
+# (levels, image [H, W, C], coupling, context channels)
+CASES = {
+    "2_additive": (2, (4, 8, 3), "additive", None),
+    "2_affine_context": (2, (4, 8, 3), "affine", 2),
+    "3_additive_context": (3, (8, 16, 1), "additive", 2),
+    "3_affine": (3, (8, 16, 1), "affine", None),
+}
+
+
+def trained(flow, params, x, contexts, num_steps):
+    """Parameters after steps of Adam on x's log-density."""
+    optimiser = state.optimizer(preset_config("small", warmup_steps=0), 50.0)
+
+    def loss(params):
+        return -jnp.mean(flow.forward(params, x, contexts)[1].log_prob) / x[0].size
+
+    def step(_, carry):
+        params, opt_state = carry
+        updates, opt_state = optimiser.update(jax.grad(loss)(params), opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
+    return jax.lax.fori_loop(0, num_steps, step, (params, optimiser.init(params)))[0]
+
+
+def flat(latents):
+    return jnp.concatenate([z.reshape(z.shape[0], -1) for z in latents], axis=-1)
+
+
+@functools.cache
+def compiled(name):
+    """(init, train, measure) of a case."""
+    levels, _, coupling, _ = CASES[name]
+    flow = glow(levels, STEPS, WIDTH, coupling)
+
+    def measure(params, x, contexts):
+        latents, density = flow.forward(params, x, contexts)
+        # Any point of the latent space, not only the image of x.
+        other = tuple(jnp.cos(jnp.arange(z.size)).reshape(z.shape) for z in latents)
+        other_x = flow.inverse(params, other, contexts)
+        return {
+            "latents": latents,
+            "log_prob": density.log_prob,
+            "x_again": flow.inverse(params, latents, contexts),
+            "other": other,
+            "other_again": flow.forward(params, other_x, contexts)[0],
+            "jacobian": jax.jacrev(lambda x: flat(flow.forward(params, x, contexts)[0]))(x),
+        }
+
+    train = functools.partial(trained, flow, num_steps=20)
+    return jax.jit(flow.init), jax.jit(train), jax.jit(measure)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_exact_density_and_round_trips(name, perturbed, float64):
+    levels, (height, width, channels), _, context_channels = CASES[name]
+    init, train, measure = compiled(name)
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(0.2 + 0.5 * rng.normal(size=(BATCH, height, width, channels)))
+    contexts = (None,) * levels
+    if context_channels is not None:
+        shapes = [(BATCH, height >> i, width >> i, context_channels) for i in range(levels)]
+        contexts = tuple(jnp.asarray(rng.normal(size=shape)) for shape in shapes)
+    params = init(jax.random.key(0), x, contexts)
+    params = jax.tree.map(lambda p: p.astype(jnp.float64), params)
+    dims = height * width * channels
+    for p in (params, train(perturbed(params, 0.05), x, contexts)):
+        m = measure(p, x, contexts)
+        np.testing.assert_allclose(m["x_again"], x, rtol=1e-8, atol=1e-8)
+        np.testing.assert_allclose(flat(m["other_again"]), flat(m["other"]), rtol=1e-7, atol=1e-7)
+        # log p(x) = log N(z; 0, 1) + log|det dz/dx|, with no help from the flow's own log-dets.
+        jacobian = m["jacobian"].reshape(BATCH, dims, BATCH, dims)
+        blocks = np.stack([jacobian[i, :, i] for i in range(BATCH)])
+        assert np.count_nonzero(jacobian) == np.count_nonzero(blocks)
+        expected = gaussian_log_density(flat(m["latents"])) + np.linalg.slogdet(blocks)[1]
+        np.testing.assert_allclose(m["log_prob"], expected, rtol=1e-8, atol=1e-8)
+
+
+def test_round_trip_at_the_papers_depth():
+    """4 levels x 32 steps in single precision: within 1e-3 of the range of pixels, [-1/2, 1/2]."""
+    flow = glow(levels=4, steps=32, width=16, coupling="affine")
+    contexts = (None,) * 4
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.uniform(-0.5, 0.5, (2, 32, 32, 3)), jnp.float32)
+
+    @jax.jit
+    def round_trip(params, x):
+        return flow.inverse(params, flow.forward(params, x, contexts)[0], contexts)
+
+    params = jax.jit(lambda key, x: flow.init(key, x, contexts))(jax.random.key(0), x)
+    after = jax.jit(lambda p, x: trained(flow, p, x, contexts, num_steps=3))(params, x)
+    assert round_trip(params, x).dtype == jnp.float32
+    for p in (params, after):
+        np.testing.assert_allclose(round_trip(p, x), x, atol=1e-3)
+
+
+def test_latent_shapes_are_the_papers():
+    shapes = glow(levels=4, steps=1, width=8).latent_shapes(64, 64, 3)
+    assert shapes == [(32, 32, 6), (16, 16, 12), (8, 8, 24), (4, 4, 96)]
+    assert glow(levels=2, steps=1, width=8).latent_shapes(4, 8, 3) == [(2, 4, 6), (1, 2, 24)]
+
+
+def test_one_context_a_level():
+    flow = glow(levels=2, steps=1, width=4)
+    with pytest.raises(ValueError, match="longer than|shorter than"):
+        flow.init(jax.random.key(0), jnp.zeros((1, 4, 4, 3)), (None,))
+
+
+@pytest.mark.parametrize(("height", "width", "side"), [(50, 64, "Height 50"), (64, 8, "Width 8")])
+def test_sizes_that_cannot_be_halved_are_refused(height, width, side):
+    with pytest.raises(ValueError, match=f"{side} must be divisible by 16, .* 4 levels"):
+        check_image_size(height, width, 4)
+    with pytest.raises(ValueError, match=f"{side} must be divisible by 16, .* 4 levels"):
+        glow(levels=4, steps=1, width=8).latent_shapes(height, width, 3)
+    check_image_size(64, 32, 4)
+
+
+def test_latents_are_drawn_per_example_and_scaled_by_temperature():
+    keys = jax.random.split(jax.random.key(0), 3)
+    shapes = [(2, 4, 6), (1, 2, 24)]
+
+    def draw(keys, temperature):
+        return sample_latents(keys, shapes, jnp.asarray(temperature))
+
+    drawn = draw(keys, 1.0)
+    assert [z.shape for z in drawn] == [(3, 2, 4, 6), (3, 1, 2, 24)]
+    for z, half, zero, alone in zip(
+        drawn, draw(keys, 0.5), draw(keys, 0.0), draw(keys[1:2], 1.0), strict=True
+    ):
+        np.testing.assert_array_equal(zero, np.zeros(z.shape))
+        np.testing.assert_allclose(half, 0.5 * z)
+        np.testing.assert_array_equal(alone, z[1:2])
+        assert float(jnp.abs(z[0] - z[1]).min()) > 0
+    # No level repeats another's noise.
+    assert np.unique(flat(drawn)).size == flat(drawn).size
