@@ -290,5 +290,5 @@ def read(workdir: pathlib.Path) -> tuple[Config, tuple[str, ...]]:
         fields = json.loads(path.read_text())
         label_names = tuple(fields.pop("label_names"))
         return Config(**fields), label_names
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} cannot be read as a run's configuration: {error}.") from error

@@ -42,10 +42,13 @@ def score(
         step: from `evaluator`.
         params: {"head": ..., "tail": ...}, replicated over the devices.
         dataset: the split.
-        batch_size: videos at once, over all devices.
+        batch_size: videos at once, over all devices; rounded up to a multiple of their number, so
+            that a run can be evaluated on another machine than it was trained on.
         num_videos: at most the length of the split.
         title: for the progress bar.
     """
+    devices = jax.local_device_count()
+    batch_size = math.ceil(batch_size / devices) * devices
     parts = []
     with tqdm(total=num_videos, desc=title, unit="video", leave=False) as bar:
         for batch in data.eval_batches(dataset, batch_size=batch_size, num_videos=num_videos):

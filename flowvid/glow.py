@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import Float, Key, PRNGKeyArray
 
 from flowvid import bijectors
-from flowvid.bijectors.base import Bijector, Images, LogDet, Params
+from flowvid.bijectors.base import Bijector, Images, Params
 from flowvid.likelihood import gaussian_log_density
 from flowvid.networks.coupling import CouplingNetwork, ZeroConv
 
@@ -23,11 +23,11 @@ Latents = tuple[Array, ...]
 class Density(NamedTuple):
     """The two terms of a log-density, in nats, [B] each (paper, equation 3 and Figure 6)."""
 
-    log_det: LogDet
-    log_prior: LogDet
+    log_det: Float[Array, "*batch"]
+    log_prior: Float[Array, "*batch"]
 
     @property
-    def log_prob(self) -> LogDet:
+    def log_prob(self) -> Float[Array, "*batch"]:
         """log p(x) = log p(z) + log|det dz/dx|."""
         return self.log_det + self.log_prior
 
@@ -150,7 +150,9 @@ def glow(
 
 
 def sample_latents(
-    keys: PRNGKeyArray, shapes: Sequence[tuple[int, int, int]], temperature: Float[Array, ""]
+    keys: Key[Array, " batch"],
+    shapes: Sequence[tuple[int, int, int]],
+    temperature: Float[Array, ""],
 ) -> Latents:
     """Standard normal latents, one key an example, their standard deviation times temperature."""
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 from jax import Array
-from jaxtyping import Float, Int, PRNGKeyArray
+from jaxtyping import Float, Int, Key, PRNGKeyArray
 
 from flowvid.bijectors.base import Images, Params
 from flowvid.config import Config
@@ -61,7 +61,7 @@ def log_prob(config: Config, params: Params, x: Images, labels: Labels) -> Densi
 def sample(
     config: Config,
     params: Params,
-    keys: PRNGKeyArray,
+    keys: Key[Array, " batch"],
     labels: Labels,
     temperature: Float[Array, ""],
 ) -> Images:

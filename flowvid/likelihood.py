@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float, PRNGKeyArray, UInt8
+from jaxtyping import Float, Key, UInt8
 
 
 class Metric(NamedTuple):
@@ -43,7 +43,7 @@ def to_grid(
 
 
 def dequantize(
-    keys: PRNGKeyArray, pixels: UInt8[Array, "batch *shape"], metric: Metric
+    keys: Key[Array, " batch"], pixels: UInt8[Array, "batch *shape"], metric: Metric
 ) -> Float[Array, "batch *shape"]:
     """Grey values to [-1/2, 1/2 + 2^-n) with uniform noise of width 2^-n; one key an example."""
     draw = lambda key: jax.random.uniform(key, pixels.shape[1:], maxval=2.0**-metric.n_bits)  # noqa: E731

@@ -77,9 +77,12 @@ def _usable_label(model: Model) -> str | None:
 
 
 def _contact_sheet(
-    model: Model, videos: Videos, real: Videos | None, kept: np.ndarray
+    model: Model, videos: Videos, real: np.ndarray | None, kept: np.ndarray
 ) -> np.ndarray:
-    """One row a video, captioned by label; continuations stand below how it really went on."""
+    """One row a video, captioned by label; continuations stand below how it really went on.
+
+    `real` are the clips that were continued, whole or only their given frames.
+    """
     if real is not None and real.shape == videos.shape:
         rows = np.stack([real, videos], axis=1)[kept].reshape(-1, *videos.shape[1:])
         return media.contact_sheet(rows, captions=["real", "continued"] * len(kept))

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import Float, Key, PRNGKeyArray
 
 from flowvid.bijectors.base import Images, Params
 from flowvid.config import Config
@@ -17,6 +17,8 @@ from flowvid.glow import Contexts, Density, Glow, glow, sample_latents
 from flowvid.networks.context import ContextProcessor, ContextPyramid
 
 Frames = Float[Array, "batch frames height width channels"]
+FrameContexts = Float[Array, "batch frames height width context_channels"]
+Modelled = Float[Array, "batch modelled height width channels"]
 State = Float[Array, "batch height width state"]
 
 
@@ -46,7 +48,7 @@ def next_state(config: Config, params: Params, state: State, frame: Images) -> S
     return processed
 
 
-def context(config: Config, params: Params, frames: Frames) -> Frames | None:
+def context(config: Config, params: Params, frames: Frames) -> FrameContexts | None:
     """What the tail sees after each of the clean frames [B, T, H, W, 3]: [B, T, H, W, K].
 
     The state is scanned over time; entry t holds frame t and the state that has seen frames 0..t,
@@ -78,7 +80,7 @@ def _pyramid(config: Config, params: Params, raw: Images | None) -> Contexts:
 
 
 def init(
-    config: Config, key: PRNGKeyArray, x: Frames, clean: Frames, picked: Array | None
+    config: Config, key: PRNGKeyArray, x: Modelled, clean: Frames, picked: Array | None
 ) -> Params:
     """Parameters, with ActNorm set from the first batch.
 
@@ -114,7 +116,7 @@ def pick(frames: Array | None, picked: Array | None) -> Array | None:
 
 
 def log_prob(
-    config: Config, params: Params, x: Frames, clean: Frames, picked: Array | None = None
+    config: Config, params: Params, x: Modelled, clean: Frames, picked: Array | None = None
 ) -> Density:
     """log p(frame | frames before it) under teacher forcing, in nats, [B, F] (equation 3).
 
@@ -130,7 +132,7 @@ def log_prob(
 def sample(
     config: Config,
     params: Params,
-    keys: PRNGKeyArray,
+    keys: Key[Array, " batch"],
     previous: Images,
     state: State,
     temperature: Float[Array, ""],

@@ -1,19 +1,27 @@
 """Strict tests: shapes checked at run time, two virtual devices, and what several files share."""
 
 import os
+import tempfile
 
-# Before JAX is imported anywhere: with two devices, `pmap` is real.
+# Before JAX is imported anywhere: with two devices, `pmap` is real. Nearly all of the tests' time
+# is compilation, which is about twice as fast without XLA's expensive passes, and which is kept for
+# the next run of the tests.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
 )
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", f"{tempfile.gettempdir()}/flowvid_tests_xla_{os.getuid()}"
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax
 import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
-# Before flowvid is imported: a wrong shape fails by name in every test. An int may stand for a float.
+# Before flowvid is imported: a wrong shape fails by name in every test. An int passes for a float.
 BEARTYPE = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 install_import_hook(["flowvid", "data_builders"], BEARTYPE)
 

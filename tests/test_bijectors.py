@@ -6,6 +6,7 @@ that holds only at zero weights, shows there and not before.
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -49,9 +50,10 @@ CASES = {
 for _kind in ("additive", "affine"):
     for _suffix, _context in (("", None), ("_context", CONTEXT)):
         CASES[f"coupling_{_kind}{_suffix}"] = Case(coupling(network, _kind), 5, _context)
-        for _n in (1, 3):
-            steps = repeat(flow_step(8, _kind, data_dependent=True), _n)
-            CASES[f"repeat_{_n}_{_kind}{_suffix}"] = Case(steps, 4, _context)
+        steps = repeat(flow_step(8, _kind, data_dependent=True), 3)
+        CASES[f"repeat_3_{_kind}{_suffix}"] = Case(steps, 4, _context)
+CASES["repeat_1_additive"] = Case(repeat(flow_step(8, "additive", True), 1), 4)
+CASES["repeat_1_affine_context"] = Case(repeat(flow_step(8, "affine", True), 1), 4, CONTEXT)
 STAGES = ("initial", "trained")
 
 every_case = pytest.mark.parametrize("name", CASES)
@@ -66,60 +68,70 @@ def inputs(name):
     return jnp.asarray(x), context
 
 
+class Compiled(NamedTuple):
+    """A case's functions, compiled once for all stages and tests."""
+
+    forward: Callable  # (y, log-det, Jacobian [B, D, B, D] of the whole batch)
+    inverse: Callable
+    log_prob: Callable  # (of all x under N(0, 1), its gradients for params, x, context)
+
+
 @functools.cache
 def compiled(name):
-    """(measure, value and gradients of the log-density, train), compiled once for all stages."""
     bijector = CASES[name].bijector
 
-    def measure(params, x, context):
-        y, log_det = bijector.forward(params, x, context)
-        x_again, inverse_log_det = bijector.inverse(params, y, context)
-        # Any point of the output's space, not only the image of x.
-        other = jnp.cos(jnp.arange(y.size)).reshape(y.shape)
-        y_again, _ = bijector.forward(params, bijector.inverse(params, other, context)[0], context)
-        return {
-            "y": y,
-            "log_det": log_det,
-            "x_again": x_again,
-            "inverse_log_det": inverse_log_det,
-            "other": other,
-            "other_again": y_again,
-            "jacobian": jax.jacrev(lambda x: bijector.forward(params, x, context)[0])(x),
-        }
+    def forward(params, x, context):
+        def with_aux(x):
+            y, log_det = bijector.forward(params, x, context)
+            return y, (y, log_det)
+
+        jacobian, (y, log_det) = jax.jacrev(with_aux, has_aux=True)(x)
+        return y, log_det, jacobian.reshape(2 * (BATCH, x.size // BATCH))
 
     def log_prob(params, x, context):
         y, log_det = bijector.forward(params, x, context)
         return jnp.sum(gaussian_log_density(y) + log_det)
 
-    def train(params, x, context):
-        optimiser = state.optimizer(preset_config("small", warmup_steps=0), 50.0)
-
-        def step(_, carry):
-            params, opt_state = carry
-            gradients = jax.grad(lambda p: -log_prob(p, x, context) / x.size)(params)
-            updates, opt_state = optimiser.update(gradients, opt_state, params)
-            return optax.apply_updates(params, updates), opt_state
-
-        return jax.lax.fori_loop(0, 20, step, (params, optimiser.init(params)))[0]
-
-    gradients = jax.jit(jax.value_and_grad(log_prob, argnums=(0, 1, 2)))
-    return jax.jit(measure), gradients, jax.jit(train)
+    log_prob_and_gradients = jax.value_and_grad(log_prob, argnums=(0, 1, 2))
+    return Compiled(jax.jit(forward), jax.jit(bijector.inverse), jax.jit(log_prob_and_gradients))
 
 
-@pytest.fixture
+@functools.cache
+def initial(name):
+    params = jax.jit(CASES[name].bijector.init)(jax.random.key(0), *inputs(name))
+    return jax.tree.map(lambda p: p.astype(jnp.float64), params)
+
+
+@functools.cache
+def trained(name, noisy):
+    """Parameters after steps of Adam that raise the log-density of the inputs."""
+    optimiser = state.optimizer(preset_config("small", warmup_steps=0), 50.0)
+    params = noisy(name)
+    opt_state = optimiser.init(params)
+
+    @jax.jit
+    def update(gradients, opt_state, params):
+        descent = jax.tree.map(lambda g: -g / inputs(name)[0].size, gradients)
+        updates, opt_state = optimiser.update(descent, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
+    for _ in range(20):
+        gradients = compiled(name).log_prob(params, *inputs(name))[1][0]
+        params, opt_state = update(gradients, opt_state, params)
+    return params
+
+
+@pytest.fixture(scope="module")
 def params_of(perturbed):
     """Parameters of a case as it starts, as noise leaves them, and after training from there."""
 
-    @functools.cache
-    def initial(name):
-        params = jax.jit(CASES[name].bijector.init)(jax.random.key(0), *inputs(name))
-        return jax.tree.map(lambda p: p.astype(jnp.float64), params)
+    def noisy(name):
+        return perturbed(initial(name))
 
     def params_of(name, stage):
-        if stage == "initial":
-            return initial(name)
-        noisy = perturbed(initial(name))
-        return noisy if stage == "noisy" else compiled(name)[2](noisy, *inputs(name))
+        if stage == "trained":
+            return trained(name, noisy)
+        return initial(name) if stage == "initial" else noisy(name)
 
     return params_of
 
@@ -127,35 +139,52 @@ def params_of(perturbed):
 @every_stage
 @every_case
 def test_invertible_with_the_log_det_of_the_jacobian(name, stage, params_of):
-    x, context = inputs(name)
-    m = compiled(name)[0](params_of(name, stage), x, context)
-    np.testing.assert_allclose(m["x_again"], x, rtol=1e-8, atol=1e-8)
-    np.testing.assert_allclose(m["other_again"], m["other"], rtol=1e-8, atol=1e-8)
+    params, (x, context) = params_of(name, stage), inputs(name)
+    forward, inverse, _ = compiled(name)
+    y, log_det, jacobian = forward(params, x, context)
+    x_again, inverse_log_det = inverse(params, y, context)
+    np.testing.assert_allclose(x_again, x, rtol=1e-8, atol=1e-8)
+    # From any point of the output's space, not only from the image of x.
+    other = jnp.cos(jnp.arange(y.size)).reshape(y.shape)
+    other_again = forward(params, inverse(params, other, context)[0], context)[0]
+    np.testing.assert_allclose(other_again, other, rtol=1e-8, atol=1e-8)
 
-    # The batch's Jacobian, [B, D, B, D]: one block an example, and nothing between examples.
-    dims = x.size // BATCH
-    jacobian = m["jacobian"].reshape(BATCH, dims, BATCH, dims)
+    # One block an example, and nothing between examples.
     blocks = np.stack([jacobian[i, :, i] for i in range(BATCH)])
     assert np.count_nonzero(jacobian) == np.count_nonzero(blocks)
-    assert m["log_det"].shape == (BATCH,)
-    np.testing.assert_allclose(m["log_det"], np.linalg.slogdet(blocks)[1], rtol=1e-8, atol=1e-8)
-    np.testing.assert_allclose(m["inverse_log_det"], -m["log_det"], rtol=1e-8, atol=1e-8)
+    assert log_det.shape == (BATCH,)
+    np.testing.assert_allclose(log_det, np.linalg.slogdet(blocks)[1], rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(inverse_log_det, -log_det, rtol=1e-8, atol=1e-8)
+
+
+@every_stage
+@every_case
+def test_single_precision_is_near_the_exact_log_det(name, stage, params_of):
+    arguments = (params_of(name, stage), *inputs(name))
+    _, exact, _ = compiled(name).forward(*arguments)
+    params, x, context = jax.tree.map(lambda a: a.astype(jnp.float32), arguments)
+    with jax.enable_x64(False):
+        y, log_det = jax.jit(CASES[name].bijector.forward)(params, x, context)
+        x_again, _ = jax.jit(CASES[name].bijector.inverse)(params, y, context)
+    assert y.dtype == x_again.dtype == log_det.dtype == jnp.float32
+    np.testing.assert_allclose(log_det, exact, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(x_again, x, rtol=1e-4, atol=1e-4)
 
 
 @every_case
 def test_eager_equals_compiled(name, params_of):
     x, context = inputs(name)
     params = params_of(name, "trained")
-    m = compiled(name)[0](params, x, context)
+    expected_y, expected_log_det, _ = compiled(name).forward(params, x, context)
     y, log_det = CASES[name].bijector.forward(params, x, context)
-    np.testing.assert_allclose(y, m["y"], rtol=1e-10, atol=1e-10)
-    np.testing.assert_allclose(log_det, m["log_det"], rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(y, expected_y, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(log_det, expected_log_det, rtol=1e-10, atol=1e-10)
 
 
 @every_stage
 @every_case
 def test_gradients_equal_finite_differences(name, stage, params_of):
-    value_and_gradients = compiled(name)[1]
+    value_and_gradients = compiled(name).log_prob
     arguments = (params_of(name, stage), *inputs(name))
     _, gradients = value_and_gradients(*arguments)
     rng = np.random.default_rng(1)
@@ -181,7 +210,7 @@ def test_gradients_equal_finite_differences(name, stage, params_of):
 @pytest.mark.parametrize("name", ["invertible_conv", "repeat_3_affine_context"])
 def test_training_leaves_constants_alone(name, params_of):
     before, after = params_of(name, "noisy"), params_of(name, "trained")
-    gradients = compiled(name)[1](after, *inputs(name))[1][0]
+    gradients = compiled(name).log_prob(after, *inputs(name))[1][0]
     seen = {True: 0, False: 0}
     for (path, old), new, gradient in zip(
         jax.tree_util.tree_leaves_with_path(before),

@@ -37,8 +37,11 @@ def test_metrics_are_known_by_the_names_that_are_printed():
 
 @pytest.mark.parametrize(
     ("metric", "expected"),
-    [(FIVE, np.repeat(np.arange(32), 8) / 32), (EIGHT, np.arange(256) / 256)]
-    + [(PAPER, np.arange(256) / 256)],
+    [
+        (FIVE, np.repeat(np.arange(32), 8) / 32),
+        (EIGHT, np.arange(256) / 256),
+        (PAPER, np.arange(256) / 256),
+    ],
     ids=["5-bit", "8-bit", "paper"],
 )
 def test_grid(metric, expected, pixels):

@@ -48,14 +48,14 @@ def chain(*bijectors: Bijector) -> Bijector:
             x, _ = bijector.forward(params[-1], x, context)
         return tuple(params)
 
-    def forward(params: Params, x: Images, context: Context) -> tuple[Images, LogDet]:
+    def forward(params: Params, x: Images, context: Context) -> tuple[Array, LogDet]:
         total = jnp.zeros(x.shape[0])
         for bijector, p in zip(bijectors, params, strict=True):
             x, log_det = bijector.forward(p, x, context)
             total += log_det
         return x, total
 
-    def inverse(params: Params, y: Images, context: Context) -> tuple[Images, LogDet]:
+    def inverse(params: Params, y: Images, context: Context) -> tuple[Array, LogDet]:
         total = jnp.zeros(y.shape[0])
         for bijector, p in zip(reversed(bijectors), reversed(params), strict=True):
             y, log_det = bijector.inverse(p, y, context)
