@@ -1,11 +1,215 @@
-"""x"""
+"""Training: every variant runs, goes on bit by bit where it stopped, survives bad numbers."""
+
+import math
+from collections import defaultdict
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
-pytest_plugins = ["helpers"]
-@pytest.mark.parametrize("variant", ["state_label", "prev_frame", "init"])
-def test_x(run_of, variant):
-    import time
-    t=time.time()
-    w=run_of(variant)
-    print(variant, time.time()-t)
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    a=EventAccumulator(str(w)); a.Reload(); print(a.Tags())
+from helpers import assert_same
+from tensorboard.backend.event_processing import event_file_loader
+from tensorboard.util import tensor_util
+
+from flowvid import checkpoints, data, likelihood, steps, training
+from flowvid import config as config_lib
+from flowvid.errors import ConfigError, TrainingError
+from flowvid.reporting import Reporter
+from flowvid.state import is_constant
+
+pytest_plugins = ["system_fixtures"]
+
+TRAINED = [name for name, variant in config_lib.VARIANTS.items() if variant.trains]
+TAGS = {
+    "bits_per_dim", "log_det_per_dim", "log_prior_per_dim", "frame_mean", "frame_mean_square",
+    "gradient_norm", "gradient_norm/flow", "skipped",
+}  # fmt: skip
+PARTS = {
+    "prev_frame": {"tail/gradient_norm/pyramid"},
+    "state": {"tail/gradient_norm/pyramid", "tail/gradient_norm/processor"},
+    "state_label": {
+        "tail/gradient_norm/pyramid", "tail/gradient_norm/processor",
+        "head/gradient_norm/pyramid", "head/gradient_norm/labels",
+    },
+}  # fmt: skip
+
+
+def events(workdir):
+    """TensorBoard's scalars: {tag: {step: value}}."""
+    scalars = defaultdict(dict)
+    for path in workdir.glob("events.out.tfevents.*"):
+        for event in event_file_loader.EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                scalars[value.tag][event.step] = float(tensor_util.make_ndarray(value.tensor))
+    return scalars
+
+
+def saved(workdir, step):
+    """The checkpoint of a step."""
+    template = training.state_template(config_lib.read(workdir)[0])
+    host = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), template)
+    with checkpoints.manager(workdir) as manager:
+        return manager.restore(step, args=checkpoints.ocp.args.StandardRestore(host))
+
+
+@pytest.mark.parametrize("variant", TRAINED)
+def test_a_run_reports_all_it_promises(run_of, variant):
+    scalars = events(run_of(variant))
+    training_tags = {f"{model}/{tag}" for model in ("head", "tail") for tag in TAGS}
+    validation = {"validation/head/bits_per_dim", "validation/tail/bits_per_dim"}
+    assert set(scalars) == training_tags | PARTS[variant] | validation
+    for tag, values in scalars.items():
+        assert sorted(values) == ([2, 4] if tag in validation else [1, 2, 3, 4]), tag
+        assert all(math.isfinite(value) for value in values.values()), tag
+    for model in ("head", "tail"):
+        # The loss is the sum of its two terms: bits = 5 - (log-det + log-prior) / (D log 2).
+        nats = scalars[f"{model}/log_det_per_dim"][3] + scalars[f"{model}/log_prior_per_dim"][3]
+        expected = 5 - nats / math.log(2)
+        assert scalars[f"{model}/bits_per_dim"][3] == pytest.approx(expected, rel=1e-5)
+        assert set(scalars[f"{model}/skipped"].values()) == {0.0}
+        parts = [v[3] for tag, v in scalars.items() if tag.startswith(f"{model}/gradient_norm/")]
+        assert scalars[f"{model}/gradient_norm"][3] == pytest.approx(math.hypot(*parts), rel=1e-5)
+        assert -0.5 < scalars[f"{model}/frame_mean"][3] < 0.5
+
+
+@pytest.mark.parametrize("variant", TRAINED)
+def test_training_moves_all_but_the_constants(run_of, variant):
+    before, after = saved(run_of(variant), 0), saved(run_of(variant), 4)
+    assert (int(after.step), int(after.examples)) == (4, 16)
+    for old, new in ((before.head, after.head), (before.tail, after.tail)):
+        assert int(new.step) == 4
+        assert int(new.skipped) == 0
+        leaves = jax.tree_util.tree_leaves_with_path(old.params)
+        for (path, a), b in zip(leaves, jax.tree.leaves(new.params), strict=True):
+            assert np.array_equal(a, b) == is_constant(path), jax.tree_util.keystr(path)
+
+
+def test_the_variant_decides_what_there_is_to_train(run_of):
+    parts = {
+        variant: (set(run.head.params), set(run.tail.params))
+        for variant, run in ((v, saved(run_of(v), 0)) for v in config_lib.VARIANTS)
+    }
+    assert parts == {
+        "init": ({"flow"}, {"flow"}),
+        "prev_frame": ({"flow"}, {"flow", "pyramid"}),
+        "state": ({"flow"}, {"flow", "pyramid", "processor"}),
+        "state_label": ({"flow", "pyramid", "labels"}, {"flow", "pyramid", "processor"}),
+    }
+
+
+def test_init_trains_nothing_and_saves_step_0(run_of):
+    workdir = run_of("init")
+    with checkpoints.manager(workdir) as manager:
+        assert manager.all_steps() == [0]
+    run = saved(workdir, 0)
+    assert int(run.head.step) == int(run.tail.step) == int(run.examples) == 0
+    for params in (run.head.params, run.tail.params):
+        leaves = jax.tree_util.tree_leaves_with_path(params)
+        actnorm = [leaf for path, leaf in leaves if path[-1].key in ("shift", "log_scale")]
+        assert len(actnorm) == 4  # two levels
+        assert not any(leaf.any() for leaf in actnorm)
+
+
+def test_one_pass_is_the_default(tiny):
+    config, dataset, validation = training.prepare(tiny(num_steps=None))
+    assert (len(dataset), len(validation)) == (12, 5)
+    assert (config.num_steps, config.num_labels) == (3, 8)
+    assert training.prepare(tiny(num_steps=None, batch_size=16))[0].num_steps == 1
+
+
+def test_a_stopped_run_goes_on_to_the_bits_of_the_unbroken_one(tiny, tmp_path, capsys):
+    """Three passes over the data, stopped in the second, at a step without a checkpoint due."""
+    make = lambda n: tiny(variant="state_label", num_steps=n, checkpoint_every=4, eval_every=100)  # noqa: E731
+    unbroken = training.train(make(7), tmp_path / "unbroken")
+    training.train(make(5), tmp_path / "broken")
+    assert "Going on" not in capsys.readouterr().out
+    resumed = training.train(make(7), tmp_path / "broken")
+    assert f"Going on from step 5 of {tmp_path / 'broken'}." in capsys.readouterr().out
+    assert int(resumed.step) == 7
+    assert_same(resumed, unbroken)
+    assert_same(saved(tmp_path / "broken", 7), saved(tmp_path / "unbroken", 7))
+
+
+def test_a_finished_run_has_nothing_left_to_do(tiny, run_of):
+    workdir = run_of("state")
+    again = training.train(tiny(variant="state"), workdir)
+    assert_same(again, saved(workdir, 4))
+
+
+def test_devices_must_share_the_batch_evenly(tiny, tmp_path):
+    with pytest.raises(ConfigError, match="--batch_size=3 does not divide over 2 devices"):
+        training.train(tiny(batch_size=3), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+# Bad numbers.
+
+
+def poisoned_step(tiny, poison):
+    """The head's state before and after a step from parameters that `poison` has changed."""
+    config, dataset, _ = training.prepare(tiny(variant="prev_frame"))
+    run = training.initial_state(config, dataset)
+    state = run.head._replace(params=poison(run.head.params))
+    batch = next(data.train_batches(dataset, batch_size=4, seed=0))
+    shards = steps.shard(steps.Batch(batch["video"], batch["label"], batch["index"]))
+    after, metrics = training.train_steps(config)["head"](steps.replicate(state), shards)
+    return state, steps.unreplicate(after), steps.unreplicate(metrics)
+
+
+@pytest.mark.parametrize(("value", "skipped"), [(np.inf, 1), (np.nan, 1), (0.5, 0)])
+def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(tiny, value, skipped):
+    def poison(params):
+        last = params["flow"]["last_prior"]
+        bad = last | {"mean": last["mean"] + np.float32(value)}
+        return params | {"flow": params["flow"] | {"last_prior": bad}}
+
+    before, after, metrics = poisoned_step(tiny, poison)
+    assert int(after.step) == 1
+    assert int(after.skipped) == int(metrics["skipped"]) == skipped
+    if skipped:
+        assert_same((after.params, after.opt_state), (before.params, before.opt_state))
+    else:
+        assert not np.array_equal(
+            after.params["flow"]["last_prior"]["mean"], before.params["flow"]["last_prior"]["mean"]
+        )
+
+
+def test_floored_bits_below_zero_stop_the_run(tiny, tmp_path, monkeypatch):
+    honest = likelihood.bits_per_dim
+    monkeypatch.setattr(likelihood, "bits_per_dim", lambda *args: honest(*args) - 50)
+    with pytest.raises(TrainingError, match=r"head's bits per dimension are -.* at step 1: below"):
+        training.train(tiny(variant="prev_frame"), tmp_path)
+
+
+def test_unfloored_bits_may_be_below_zero(tiny, tmp_path):
+    for dequantization, metric in (("floor", "5-bit"), ("paper", "paper")):
+        config = tiny(dequantization=dequantization)
+        assert config.metric.name == metric
+        reporter = Reporter(config, tmp_path / metric, done=0)
+        try:
+            if config.metric.floor:
+                with pytest.raises(TrainingError, match=r"-0\.100 at step 3"):
+                    reporter.log(3, "tail", {"bits_per_dim": -0.1})
+            else:
+                reporter.log(3, "tail", {"bits_per_dim": -0.1})
+        finally:
+            reporter.close()
+    assert "tail/bits_per_dim" not in events(tmp_path / "5-bit")
+    assert events(tmp_path / "paper")["tail/bits_per_dim"] == {3: pytest.approx(-0.1)}
+
+
+def test_a_validation_that_is_not_finite_is_told_and_does_not_stop(tiny, tmp_path, caplog):
+    config, dataset, validation = training.prepare(tiny(variant="prev_frame"))
+    run = training.initial_state(config, dataset)
+    nan = jax.tree.map(lambda x: np.full_like(x, np.nan), run.head.params)
+    states = steps.replicate({"head": run.head._replace(params=nan), "tail": run.tail})
+    reporter = Reporter(config, tmp_path, done=0)
+    try:
+        training.Validation(config, validation)(2, states, reporter)
+    finally:
+        reporter.close()
+    assert "The head's validation is not finite at step 2." in caplog.text
+    assert "tail's" not in caplog.text
+    scalars = events(tmp_path)
+    assert jnp.isnan(scalars["validation/head/bits_per_dim"][2])
+    assert scalars["validation/tail/bits_per_dim"][2] > 0

@@ -1,0 +1,50 @@
+"""Fixtures of the tests of the system: a small data set, and runs trained once a session.
+
+A test file takes them by `pytest_plugins = ["system_fixtures"]`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers import NUM_CLIPS, TINY
+
+from data_builders.moving_shapes import moving_shapes_dataset_builder as moving_shapes
+from flowvid import config as config_lib
+from flowvid import training
+from flowvid.config import Config
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A TFDS folder with a few clips of moving_shapes at 32x32."""
+    folder = tmp_path_factory.mktemp("tensorflow_datasets")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(moving_shapes.Builder, "NUM_CLIPS", NUM_CLIPS)
+        moving_shapes.Builder(data_dir=folder, config="32x32_30f").download_and_prepare()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(data_dir: Path) -> Callable[..., Config]:
+    """A function that makes the tiny configuration, with changes."""
+    return lambda **changes: config_lib.preset_config(
+        **TINY | {"data_dir": str(data_dir)} | changes
+    )
+
+
+@pytest.fixture(scope="session")
+def run_of(
+    tiny: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """A function that trains a variant once, and returns its workdir."""
+    workdirs: dict[str, Path] = {}
+
+    def run(variant: str) -> Path:
+        if variant not in workdirs:
+            workdir = tmp_path_factory.mktemp(variant)
+            training.train(tiny(variant=variant), workdir)
+            workdirs[variant] = workdir
+        return workdirs[variant]
+
+    return run

@@ -1,0 +1,226 @@
+"""The command line: train, evaluate and sample end to end, and errors that are one line."""
+
+import dataclasses
+import json
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl import flags, logging
+from helpers import TINY
+
+from flowvid import media
+from flowvid.config import Config
+
+pytest_plugins = ["system_fixtures"]
+
+ROOT = Path(__file__).parents[1]
+CONFIG_FLAGS = {field.name for field in dataclasses.fields(Config)}
+# Other tools call these: they stay.
+FIXED_FLAGS = {
+    "train": "variant preset dataset data_dir workdir num_steps batch_size learning_rate "
+    "warmup_steps eval_every num_frames image_size n_bits dequantization coupling tail_steps "
+    "tail_frames seed",
+    "evaluate": "workdir dataset data_dir num_videos metrics seed",
+    "sample": "workdir label num_videos num_frames temperature first_frames format out seed",
+}
+
+
+def train_args(data_dir, **changes):
+    fields = {**TINY, "variant": "state_label", "data_dir": data_dir, **changes}
+    return [f"--{name}={value}" for name, value in fields.items()]
+
+
+def start(name, *args):
+    """Starts an entry point in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", f"flowvid.{name}", *map(str, args)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    """A process's exit code, standard output and standard error."""
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """A function that runs an entry point in this process, as `python -m` would."""
+    verbosity = logging.get_verbosity()
+
+    def run(name, *args):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, args)])
+        try:
+            runpy.run_module(f"flowvid.{name}", run_name="__main__")
+        except SystemExit as stop:
+            code = stop.code or 0
+        finally:
+            flags.FLAGS.unparse_flags()
+            own = {
+                flag for flag in flags.FLAGS if flags.FLAGS.find_module_defining_flag(flag) == name
+            }
+            for flag in own | set(flags.FLAGS) & CONFIG_FLAGS:
+                delattr(flags.FLAGS, flag)
+        return code, *capsys.readouterr()
+
+    yield run
+    logging.set_verbosity(verbosity)
+
+
+@pytest.fixture(scope="session")
+def trained(data_dir, tmp_path_factory):
+    """The workdir of a run that the command line has trained, and what it printed."""
+    workdir = tmp_path_factory.mktemp("command_line") / "run"
+    code, out, err = finish(start("train", *train_args(data_dir, workdir=workdir)))
+    assert code == 0, err
+    return workdir, out
+
+
+# The way of a run.
+
+
+def test_train_makes_a_run_and_says_what_is_next(trained):
+    workdir, out = trained
+    assert f"{workdir} is trained to step 4." in out
+    assert f"python -m flowvid.evaluate --workdir={workdir}" in out
+    assert json.loads((workdir / "config.json").read_text())["variant"] == "state_label"
+    assert {path.name for path in (workdir / "checkpoints").iterdir()} == {"0", "2", "4"}
+    assert len(list(workdir.glob("events.out.tfevents.*"))) == 1
+
+
+def test_the_same_command_goes_on(trained, call, data_dir):
+    workdir, _ = trained
+    code, out, _ = call("train", *train_args(data_dir, workdir=workdir))
+    assert code == 0
+    assert f"Going on from step 4 of {workdir}." in out
+    assert f"{workdir} is trained to step 4." in out
+    code, out, _ = call("train", f"--workdir={workdir}", "--num_steps=5")
+    assert code == 0
+    assert f"{workdir} is trained to step 5." in out
+
+
+def test_evaluate_prints_and_writes_the_report(trained):
+    workdir, _ = trained
+    code, out, err = finish(start("evaluate", f"--workdir={workdir}", "--num_videos=3"))
+    assert code == 0, err
+    assert "5-bit metric" in out
+    assert "paper metric" in out
+    report = json.loads((workdir / "evaluation.json").read_text())
+    assert report["variant"] == "state_label"
+    assert report["num_videos"] == 3
+    assert set(report["metrics"]) == {"5-bit", "paper"}
+    for result in report["metrics"].values():
+        assert f"{result['head']['bits_per_dim']:.4f}" in out
+        assert f"{result['tail']['bits_per_dim']:.4f}" in out
+
+
+def test_sample_draws_a_label(trained, tmp_path):
+    workdir, _ = trained
+    args = (f"--workdir={workdir}", "--label=bounce", "--num_videos=2", "--format=mp4")
+    code, out, err = finish(start("sample", *args, "--num_frames=4", f"--out={tmp_path}"))
+    assert code == 0, err
+    assert f"2 videos and the contact sheet samples.png are in {tmp_path}." in out
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"000.mp4", "001.mp4", "samples.png"}
+    assert media.read_clip(tmp_path / "000.mp4", None, 16).shape == (4, 16, 16, 3)
+
+
+def test_sample_continues_held_out_clips(trained, call):
+    workdir, _ = trained
+    args = (f"--workdir={workdir}", "--first_frames=validation", "--num_given=2", "--num_frames=4")
+    code, _, _ = call("sample", *args, "--num_videos=2")
+    assert code == 0
+    folder = workdir / "samples"
+    assert {path.name for path in folder.iterdir()} == {"000.gif", "001.gif", "samples.png"}
+    assert len(media.read_clip(folder / "001.gif", None, 16)) == 4
+
+
+def test_sample_continues_a_clip_and_ignores_a_label(trained, call, tmp_path, caplog):
+    workdir, _ = trained
+    clip = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
+    media.write_video(tmp_path / "clip.mp4", clip)
+    args = (f"--workdir={workdir}", f"--first_frames={tmp_path}/clip.mp4", "--num_given=2")
+    code, _, _ = call(
+        "sample", *args, "--num_videos=2", "--num_frames=4", "--label=roll", f"--out={tmp_path}"
+    )
+    assert code == 0
+    assert (
+        "--label=roll is ignored: labels condition the first frame, which is given" in caplog.text
+    )
+    assert {path.name for path in tmp_path.glob("0*")} == {"000.gif", "001.gif"}
+    given = media.read_clip(tmp_path / "clip.mp4", 2, 16)
+    continued = media.read_clip(tmp_path / "001.gif", 2, 16)
+    assert np.abs(given.astype(int) - continued).mean() < 16  # a GIF has 256 colours
+
+
+# Errors.
+
+
+def assert_one_line(result, message):
+    code, out, err = result
+    assert code == 1
+    assert "Traceback" not in out + err
+    errors = [line for line in err.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1, err
+    assert message in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "message"),
+    [
+        ("train", ["--dataset=moments_in_time", "--data_dir={empty}"], "tfds build data_builders"),
+        ("train", ["--dataset=moving_shape"], "Unknown data set 'moving_shape'; use moving_shapes"),
+        ("train", ["--dataset={empty}"], "holds no prepared records. Give a folder"),
+        ("train", ["--image_size=18"], "--image_size=18 must be divisible by 2^levels = 4"),
+        ("train", ["--batch_size=3"], "--batch_size=3 does not divide over 2 devices"),
+        ("train", ["--workdir={run}", "--width=16"], "--width=16 (the run has 8)"),
+        ("train", ["stray"], "unexpected argument 'stray'"),
+        ("evaluate", ["--workdir={run}", "--metrics=6-bit"], "unknown metric '6-bit': use some of"),
+        ("evaluate", ["--workdir={run}", "--dataset={empty}"], "holds no prepared records"),
+        ("evaluate", ["--workdir={run}", "--num_videos=6"], "Asked for 6 videos"),
+        (
+            "sample",
+            ["--workdir={run}", "--label=bouncing"],
+            "Unknown label 'bouncing'; the",
+        ),
+        ("sample", ["--workdir={run}", "--first_frames={bad}"], "bad.mp4: not readable as video"),
+        ("sample", ["--workdir={empty}"], "holds no run: train one with"),
+    ],
+)
+def test_an_error_is_one_line_that_says_what_to_do(
+    trained, call, data_dir, tmp_path, name, args, message
+):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.mp4").write_text("not a video")
+    places = {"run": trained[0], "empty": tmp_path / "empty", "bad": tmp_path / "bad.mp4"}
+    args = [arg.format(**places) for arg in args]
+    if name == "train":
+        args = [*train_args(data_dir, workdir=tmp_path / "new"), *args]
+    assert_one_line(call(name, *args), message)
+    assert not (tmp_path / "new" / "checkpoints").exists()
+
+
+def test_errors_of_real_processes_are_alike(tmp_path):
+    evaluate = start("evaluate", f"--workdir={tmp_path}")
+    sample = start("sample", "--workdir=anywhere", "stray")
+    for process, message in ((evaluate, "holds no run"), (sample, "unexpected argument 'stray'")):
+        code, out, err = finish(process)
+        assert_one_line((code, out, err), message)
+        assert (out, len(err.splitlines())) == ("", 1)
+
+
+def test_help_names_the_fixed_flags():
+    processes = {name: start(name, "--help") for name in FIXED_FLAGS}
+    for name, process in processes.items():
+        _, out, _ = finish(process)
+        named = set(re.findall(r"^  --(?:\[no\])?(\w+):", out, re.MULTILINE))
+        assert set(FIXED_FLAGS[name].split()) <= named

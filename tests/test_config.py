@@ -1,0 +1,189 @@
+"""Configurations: the variants, what is refused and why, flags, and the file in a workdir."""
+
+import dataclasses
+import json
+
+import pytest
+from absl import flags
+
+from flowvid import config as config_lib
+from flowvid.config import Config, Variant, preset_config
+from flowvid.errors import ConfigError
+from flowvid.likelihood import METRICS
+
+FLAG_FIELDS = [field for field in dataclasses.fields(Config) if field.metadata]
+
+
+@pytest.fixture
+def config_flags():
+    """absl's flags with those of `Config` defined, and only for this test."""
+    before = set(flags.FLAGS)
+    config_lib.define_flags()
+    yield flags.FLAGS
+    flags.FLAGS.unparse_flags()
+    for name in set(flags.FLAGS) - before:
+        delattr(flags.FLAGS, name)
+
+
+def test_variants_are_the_four_rows_of_the_ablation():
+    assert {
+        "init": Variant(trains=False, previous_frame=False, state=False, labels=False),
+        "prev_frame": Variant(trains=True, previous_frame=True, state=False, labels=False),
+        "state": Variant(trains=True, previous_frame=True, state=True, labels=False),
+        "state_label": Variant(trains=True, previous_frame=True, state=True, labels=True),
+    } == config_lib.VARIANTS
+    assert preset_config(variant="state").conditioning is config_lib.VARIANTS["state"]
+
+
+@pytest.mark.parametrize("preset", config_lib.PRESETS)
+@pytest.mark.parametrize("variant", config_lib.VARIANTS)
+def test_presets_are_valid_for_every_variant(preset, variant):
+    config = preset_config(preset, variant=variant)
+    assert (config.preset, config.variant) == (preset, variant)
+
+
+def test_the_paper_preset_is_the_paper():
+    wanted = {
+        "levels": 4, "head_steps": 32, "tail_steps": 1, "width": 512, "coupling": "additive",
+        "image_size": 64, "num_frames": 30, "n_bits": 5, "batch_size": 8, "learning_rate": 1e-4,
+        "warmup_steps": 0, "head_clip": 50.0, "tail_clip": 5.0, "num_steps": None,
+        "tail_frames": None, "state_size": 16,
+    }  # fmt: skip
+    config = dataclasses.asdict(preset_config("paper"))
+    assert {name: config[name] for name in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_size": 36, "levels": 3}, "--image_size=36 .*2\\^levels = 8,.* a multiple of 8"),
+        ({"n_bits": 6}, "--n_bits=6 .*use 5 or 8"),
+        ({"n_bits": 8, "dequantization": "paper"}, "--n_bits=8 with --dequantization=paper .*5"),
+        ({"num_frames": 5, "tail_frames": 5}, "--tail_frames=5 .* the 4 that follow"),
+        ({"variant": "stat"}, "--variant=stat .*init, prev_frame, state, state_label"),
+        ({"coupling": "linear"}, "--coupling=linear .*additive, affine"),
+        ({"schedule": "step"}, "--schedule=step .*constant, cosine"),
+        ({"dequantization": "round"}, "--dequantization=round .*floor, paper"),
+        ({"levels": 0}, "--levels=0 must be at least 1"),
+        ({"batch_size": 0}, "--batch_size=0 must be at least 1"),
+        ({"num_frames": 1}, "--num_frames=1 must be at least 2"),
+        ({"tail_frames": 0}, "--tail_frames=0 must be at least 1"),
+        ({"num_steps": -1}, "--num_steps=-1 must be at least 0"),
+        ({"learning_rate": -0.1}, "--learning_rate=-0.1 must be at least 0"),
+        ({"seed": -1}, "--seed=-1 must be at least 0"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_with_its_reason(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        preset_config("small", **changes)
+
+
+def test_an_unknown_preset_lists_the_known_ones():
+    with pytest.raises(ConfigError, match="--preset=large is unknown: use one of paper, small"):
+        preset_config("large")
+
+
+@pytest.mark.parametrize(
+    ("changes", "metric"),
+    [({}, "5-bit"), ({"n_bits": 8}, "8-bit"), ({"dequantization": "paper"}, "paper")],
+)
+def test_the_metric_follows_from_bits_and_dequantisation(changes, metric):
+    assert preset_config(**changes).metric is METRICS[metric]
+
+
+# Flags.
+
+
+def test_every_field_is_a_flag_with_help_and_default(config_flags):
+    assert {field.name for field in dataclasses.fields(Config)} - {
+        field.name for field in FLAG_FIELDS
+    } == {"num_labels"}
+    for field in FLAG_FIELDS:
+        assert field.metadata["help"] in config_flags[field.name].help
+        assert config_flags[field.name].help.endswith("]")  # of the default
+    assert "[0.0001 | small: 0.004]" in config_flags["learning_rate"].help
+
+
+def test_flags_given_are_those_on_the_command_line_in_their_types(config_flags):
+    config_flags(
+        ["train", "--variant=state", "--tail_frames=3", "--learning_rate=1e-3", "--data_dir=/x"]
+    )
+    given = {"variant": "state", "tail_frames": 3, "learning_rate": 1e-3, "data_dir": "/x"}
+    assert config_lib.flags_given() == given
+
+
+def test_a_flag_refuses_what_its_field_does_not_know(config_flags):
+    with pytest.raises(flags.IllegalFlagValueError, match=r"coupling=linear.*additive\|affine"):
+        config_flags(["train", "--coupling=linear"])
+
+
+def test_a_new_run_takes_from_the_preset_what_is_not_given():
+    given = {"preset": "small", "width": 32}
+    assert config_lib.from_flags(None, given) == preset_config("small", width=32)
+    assert config_lib.from_flags(None, {}) == preset_config("paper")
+
+
+def test_a_run_goes_on_with_what_it_has():
+    saved = preset_config("small", variant="state", width=32, num_labels=8)
+    assert config_lib.from_flags(saved, {}) == saved
+    assert config_lib.from_flags(saved, {"preset": "small", "width": 32}) == saved
+
+
+def test_a_run_may_become_longer_and_report_otherwise():
+    saved = preset_config("small", num_steps=100)
+    given = {"num_steps": 200, "eval_every": 7, "log_every": 3, "data_dir": "/elsewhere"}
+    assert config_lib.from_flags(saved, given) == dataclasses.replace(saved, **given)
+
+
+def test_another_configuration_names_every_field_that_differs():
+    saved = preset_config("small", width=32, seed=1)
+    with pytest.raises(ConfigError) as caught:
+        config_lib.from_flags(saved, {"width": 64, "seed": 2, "levels": 3, "num_steps": 5})
+    message = str(caught.value)
+    assert "--width=64 (the run has 32), --seed=2 (the run has 1);" in message
+    assert "another --workdir" in message
+    assert "levels" not in message
+    assert "num_steps" not in message
+
+
+# The file in a workdir.
+
+
+def test_what_is_written_is_read(tmp_path):
+    config = preset_config("small", variant="state_label", data_dir="/data", num_labels=2)
+    config_lib.write(config, ("bounce", "roll"), tmp_path)
+    assert config_lib.read(tmp_path) == (config, ("bounce", "roll"))
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_a_folder_without_a_run_says_how_to_make_one(tmp_path):
+    with pytest.raises(ConfigError, match=f"{tmp_path} holds no run: train one with .*--workdir"):
+        config_lib.read(tmp_path)
+
+
+def without(name: str) -> str:
+    return json.dumps({k: v for k, v in json.loads(written()).items() if k != name})
+
+
+def written(**changes: object) -> str:
+    fields = dataclasses.asdict(preset_config("small")) | {"label_names": []}
+    return json.dumps(fields | changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "Expecting value"),
+        ("[1]", ""),
+        ("1", ""),
+        (without("label_names"), "label_names"),
+        (without("levels"), "levels"),
+        (written(momentum=0.9), "momentum"),
+        (written(n_bits=6), "n_bits=6"),
+    ],
+    ids=["empty", "a list", "a number", "no labels", "no levels", "unknown field", "refused"],
+)
+def test_an_unusable_file_is_named_with_the_reason(tmp_path, text, reason):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ConfigError, match=f"config.json cannot be read .*{reason}"):
+        config_lib.read(tmp_path)
