@@ -176,7 +176,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "tail_steps": 4,
         "width": 96,
         "image_size": 32,
-        "num_steps": 1500,
+        "num_steps": 2000,
         "batch_size": 16,
         "tail_frames": 2,
         "learning_rate": 4e-3,
