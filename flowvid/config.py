@@ -175,6 +175,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "head_steps": 6,
         "tail_steps": 4,
         "width": 96,
+        "state_size": 8,
         "image_size": 32,
         "num_steps": 2000,
         "batch_size": 16,

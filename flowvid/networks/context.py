@@ -35,7 +35,9 @@ class ContextProcessor(nn.Module):
 
     ActNorm on the two concatenated, a 3x3 convolution to twice the state's channels, ReLU, a 3x3
     convolution back, added to the state. The same parameters at every frame. ActNorm is initialised
-    from the batch that `init` sees.
+    from the batch that `init` sees. The last convolution starts at zero, so that the state stays
+    zero until training has a use for it: a random one drifts over the frames and drowns the
+    previous frame, beside which it is concatenated.
     """
 
     @nn.compact
@@ -50,7 +52,7 @@ class ContextProcessor(nn.Module):
         log_scale = self.param("log_scale", lambda _: normalising_shift_and_log_scale(x)[1])
         x = (x + shift) * jnp.exp(log_scale)
         x = nn.relu(Conv(2 * state.shape[-1], (3, 3))(x))
-        return state + Conv(state.shape[-1], (3, 3))(x)
+        return state + Conv(state.shape[-1], (3, 3), kernel_init=nn.initializers.zeros)(x)
 
 
 class LabelImages(nn.Module):
