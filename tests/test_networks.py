@@ -82,11 +82,12 @@ def test_processor_has_the_papers_number_of_parameters():
 
 def test_processor_adds_to_the_state(processor):
     params, previous, frame = processor
-    silent = params | {"Conv_1": jax.tree.map(jnp.zeros_like, params["Conv_1"])}
+    # It starts silent, with what was there.
     np.testing.assert_array_equal(
-        ContextProcessor().apply({"params": silent}, previous, frame), previous
+        ContextProcessor().apply({"params": params}, previous, frame), previous
     )
-    moved = ContextProcessor().apply({"params": params}, previous, frame)
+    awake = params | {"Conv_1": jax.tree.map(lambda p: p + 0.1, params["Conv_1"])}
+    moved = ContextProcessor().apply({"params": awake}, previous, frame)
     assert moved.shape == previous.shape
     assert float(jnp.abs(moved - previous).max()) > 0.1
 
