@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -266,6 +267,20 @@ def test_invertible_conv_starts_as_a_rotation():
     np.testing.assert_allclose(jnp.linalg.norm(y, axis=-1), jnp.linalg.norm(x, axis=-1))
     np.testing.assert_allclose(log_det, [0, 0], atol=1e-12)
     assert float(jnp.abs(y - x).max()) > 0.1
+
+
+def test_invertible_conv_is_in_full_precision_on_accelerators(params_of):
+    with jax.enable_x64(False):
+        x, params = jax.tree.map(
+            lambda a: a.astype(jnp.float32),
+            (inputs("invertible_conv")[0], params_of("invertible_conv", "initial")),
+        )
+        for direction in (invertible_conv().forward, invertible_conv().inverse):
+            walk = jax.jit(lambda params, x, walk=direction: walk(params, x, None))
+            text = jax.export.export(walk, platforms=["tpu"])(params, x).mlir_module()
+            products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
+            assert products
+            assert all("HIGHEST" in line for line in products)
 
 
 def test_squeeze_keeps_each_2x2_block_at_one_position():
