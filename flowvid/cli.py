@@ -38,6 +38,9 @@ def run(main: Callable[[], None]) -> None:
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
+        except OSError as error:  # a file where a folder should be, no permission, a full disk
+            print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+            sys.exit(1)
 
     logging.use_absl_handler()
     logging.set_verbosity(logging.WARNING)  # Orbax tells much

@@ -6,6 +6,7 @@ nowhere else.
 
 import dataclasses
 import json
+import math
 import pathlib
 from dataclasses import dataclass
 from typing import Any
@@ -81,12 +82,13 @@ class Config:
     warmup_steps: int = _field("Training", "steps in which the learning rate rises.", low=0)
     schedule: str = _field(
         "Training",
-        "learning rate after the warm-up: constant, or a cosine to zero at num_steps.",
+        "learning rate after the warm-up: constant, or a cosine to zero at num_steps (a run that "
+        "goes on with a larger num_steps starts on the longer cosine, higher up).",
         choices=("constant", "cosine"),
     )
     head_clip: float = _field("Training", "largest gradient norm of the head.", low=0)
     tail_clip: float = _field("Training", "largest gradient norm of the tail.", low=0)
-    seed: int = _field("Training", "of parameters, data order and noise.", low=0)
+    seed: int = _field("Training", "of parameters, data order and noise; below 2^32.", low=0)
 
     eval_every: int = _field("Reporting", "steps between validations.")
     eval_videos: int = _field("Reporting", "videos in a validation during training, at most.")
@@ -109,6 +111,10 @@ class Config:
                 )
             if isinstance(value, int | float) and value < limits.get("low", value):
                 raise ConfigError(f"--{field.name}={value} must be at least {limits['low']}.")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"--{field.name}={value} must be a finite number.")
+        if self.seed >= 2**32:
+            raise ConfigError(f"--seed={self.seed} must be below 2^32 = {2**32}.")
         if self.image_size % 2**self.levels:
             raise ConfigError(
                 f"--image_size={self.image_size} must be divisible by 2^levels = {2**self.levels}, "
@@ -197,7 +203,6 @@ RESUMABLE = (
     "eval_videos",
     "checkpoint_every",
     "log_every",
-    "num_labels",
 )
 
 
@@ -251,6 +256,11 @@ def from_flags(saved: Config | None, given: dict[str, Any]) -> Config:
         ConfigError: for unusable values, or when a given flag differs from the saved run's in a
             field that a run cannot change on its way; the message names every such field.
     """
+    if given.get("variant") == "init" and given.get("num_steps"):
+        raise ConfigError(
+            f"--num_steps={given['num_steps']} with --variant=init: that variant is not trained; "
+            "leave --num_steps out."
+        )
     if saved is None:
         return preset_config(**({"preset": "paper"} | given))
     differing = [

@@ -20,7 +20,9 @@ _NUM_VIDEOS = flags.DEFINE_integer("num_videos", None, "Videos to evaluate on. [
 _METRICS = flags.DEFINE_list(
     "metrics", None, f"Of {', '.join(METRICS)}. [the run's own bits, and paper]"
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Of the dequantisation noise.", lower_bound=0)
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "Of the dequantisation noise.", lower_bound=0, upper_bound=2**32 - 1
+)
 
 
 def main() -> None:

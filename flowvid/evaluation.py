@@ -11,10 +11,12 @@ import jax
 import numpy as np
 from jaxtyping import Float, PyTree, UInt8
 from scipy import optimize
+from scipy.special import log_expit
 from tqdm import tqdm
 
 from flowvid import data, steps
 from flowvid.config import Config
+from flowvid.errors import TrainingError
 from flowvid.likelihood import METRICS, Metric
 from flowvid.model import Model
 
@@ -61,7 +63,18 @@ def score(
 
 
 def mean_and_stderr(per_video: Float[np.ndarray, " videos"]) -> dict[str, float | None]:
-    """The mean over videos and its standard error (None for a single video)."""
+    """The mean over videos and its standard error (None for a single video).
+
+    Raises:
+        TrainingError: if a video's likelihood is not finite.
+    """
+    if not np.isfinite(per_video).all():
+        bad = int((~np.isfinite(per_video)).sum())
+        raise TrainingError(
+            f"{bad} of {len(per_video)} videos have no finite likelihood: the model has diverged, "
+            "so there is no number to report; train again with a lower --learning_rate or more "
+            "--warmup_steps."
+        )
     n = len(per_video)
     stderr = float(np.std(per_video, ddof=1) / math.sqrt(n)) if n > 1 else None
     return {"bits_per_dim": float(np.mean(per_video)), "stderr": stderr}
@@ -87,10 +100,11 @@ def transition_counts(
 def logistic_bits(scale: float, size: int) -> Float[np.ndarray, "levels levels"]:
     """-log2 P(k | k') of a logistic around k', discretised to `size` values, tails at the edges."""
     k = np.arange(size)
-    edges = (k[None, 1:] - 0.5 - k[:, None]) / scale
-    below = 1 / (1 + np.exp(-np.clip(edges, -500, 500)))
-    below = np.concatenate([np.zeros((size, 1)), below, np.ones((size, 1))], axis=1)
-    return -np.log2(np.maximum(np.diff(below, axis=1), 1e-12))
+    low, high = ((k[None] + side - k[:, None]) / scale for side in (-0.5, 0.5))
+    low[:, 0], high[:, -1] = -np.inf, np.inf
+    # log(s(high) - s(low)) = log s(high) + log s(-low) + log(1 - exp(low - high)), exact in tails.
+    log_p = log_expit(high) + log_expit(-low) + np.log1p(-np.exp(low - high))
+    return -log_p / math.log(2)
 
 
 def fit_logistic(
@@ -235,5 +249,5 @@ def format_report(report: dict[str, Any]) -> str:
 def write_report(report: dict[str, Any], path: pathlib.Path) -> None:
     """Writes the report as JSON, in one move."""
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(report, indent=2) + "\n")
+    temporary.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
     temporary.replace(path)

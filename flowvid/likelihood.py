@@ -53,7 +53,9 @@ def dequantize(
 def to_pixels(
     x: Float[Array, "*batch height width channels"], metric: Metric
 ) -> UInt8[Array, "*batch height width channels"]:
-    """The grey values that x stands for, clipped to the valid range; the inverse of `dequantize`.
+    """The grey values that x stands for, clipped to the valid range.
+
+    It undoes `dequantize`, but for noise so near a bin's edge that float32 rounds it over.
 
     With `floor`, the middle of the n-bit bin, so that a picture is neither darkened nor brightened;
     otherwise the nearest grey value once the noise's mean is taken off. Non-finite x has no grey

@@ -4,7 +4,7 @@ A video is `uint8[time, height, width, 3]`, RGB.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
@@ -22,7 +22,7 @@ _PAPER, _INK = (255, 255, 255), (40, 40, 40)
 
 
 def read_clip(
-    path: str | Path, num_frames: int | None, image_size: int, start: int = 0
+    path: str | Path, num_frames: int | None, image_size: int
 ) -> UInt8[np.ndarray, "time height width 3"]:
     """Decodes a video or GIF: the centre square of each frame, averaged by area.
 
@@ -32,17 +32,15 @@ def read_clip(
       path: any file FFmpeg decodes.
       num_frames: how many frames to read; None reads to the end.
       image_size: height and width of the result, in pixels.
-      start: the first frame to read.
 
     Raises:
       ClipError: the file is missing, empty, unreadable or too short, or has no video stream.
     """
-    stop = None if num_frames is None else start + num_frames
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise ClipError(f"{path}: no video stream; give a file with pictures.")
-            decoded = itertools.islice(container.decode(video=0), start, stop)
+            decoded = itertools.islice(container.decode(video=0), num_frames)
             frames = [
                 _centre_square(frame.to_ndarray(format="rgb24"), image_size) for frame in decoded
             ]
@@ -52,7 +50,7 @@ def read_clip(
     if not frames or len(frames) < (num_frames or 0):
         wanted = "1" if num_frames is None else str(num_frames)
         raise ClipError(
-            f"{path}: {len(frames)} frames from frame {start} on, but {wanted} are needed; "
+            f"{path}: {len(frames)} frames, but {wanted} are needed; "
             "use a longer clip or ask for fewer frames."
         )
     return np.stack(frames)
@@ -95,7 +93,6 @@ def contact_sheet(
     columns: int = 10,
     scale: int | None = None,
     captions: Sequence[str] = (),
-    titles: Mapping[int, str] | None = None,
 ) -> UInt8[np.ndarray, "sheet_height sheet_width 3"]:
     """Draws one row of frames for each video, evenly spaced from the first to the last frame.
 
@@ -104,14 +101,12 @@ def contact_sheet(
       columns: frames a row; videos with fewer frames show all of them.
       scale: each pixel becomes scale x scale pixels; None enlarges to about 96 pixels a frame.
       captions: none, or a text for each row, drawn at its left.
-      titles: row index -> a heading drawn above that row.
 
     Raises:
       ValueError: the number of captions is neither zero nor the number of videos.
     """
     if captions and len(captions) != len(videos):
         raise ValueError(f"{len(captions)} captions for {len(videos)} videos; give one for each.")
-    titles = titles or {}
     times = np.linspace(0, videos.shape[1] - 1, min(columns, videos.shape[1])).round().astype(int)
     frames = _enlarge(videos[:, times], scale, target_size=96)
     height, width = frames.shape[2:4]
@@ -123,16 +118,13 @@ def contact_sheet(
         "RGB",
         (
             left + len(times) * (width + _GAP),
-            _GAP + len(videos) * row_height + len(titles) * _LINE_HEIGHT,
+            _GAP + len(videos) * row_height,
         ),
         _PAPER,
     )
     draw = ImageDraw.Draw(sheet)
     top = _GAP
     for row, video in enumerate(frames):
-        if row in titles:
-            draw.text((_GAP, top), titles[row], _INK, font)
-            top += _LINE_HEIGHT
         if captions:
             draw.text((2 * _GAP, top + height // 2), captions[row], _INK, font, anchor="lm")
         for column, frame in enumerate(video):

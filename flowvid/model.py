@@ -55,15 +55,20 @@ class Model:
             seed: of the dequantisation noise.
 
         Raises:
-            ConfigError: when labels are missing, or the frames have another size.
+            ConfigError: when labels are missing or unknown, or the frames have another size.
         """
         self._check_frames(videos)
-        if labels is None and self.config.conditioning.labels:
+        if videos.shape[1] < 2:
+            raise ConfigError(f"videos have {videos.shape[1]} frames: give at least 2.")
+        if not self.config.conditioning.labels:
+            labels = np.zeros(len(videos), np.int32)
+        known = range(len(self.label_names))
+        if labels is None or len(labels) != len(videos) or not set(map(int, labels)) <= set(known):
             raise ConfigError(
-                "this model is conditioned on labels: give one index a video, "
-                f"0 to {len(self.label_names) - 1}."
+                f"this model is conditioned on labels: give {len(videos)} of them, one a video, "
+                f"from 0 to {len(known) - 1}."
             )
-        labels = np.zeros(len(videos), np.int32) if labels is None else np.asarray(labels, np.int32)
+        labels = np.asarray(labels, np.int32)
         index = np.arange(len(videos), dtype=np.uint32)
         batch = steps.Batch(jnp.asarray(videos), jnp.asarray(labels), jnp.asarray(index))
         return np.asarray(_log_prob(self.config, seed, self.params, batch))

@@ -84,7 +84,7 @@ def _prepare_moving_shapes(data_dir: Path, num_frames: int, image_size: int) -> 
     builder = _choose([open_config(config) for config in configs], num_frames, image_size)
     if Path(builder.data_dir).exists():
         return builder
-    logging.info("Preparing moving_shapes in %s, once.", builder.data_dir)
+    print(f"Preparing moving_shapes in {builder.data_dir}, once.", flush=True)
     try:
         with _quiet():
             builder.download_and_prepare()
@@ -129,6 +129,13 @@ def _check_records(builder: Builder) -> None:
         raise DataError(
             f"The records in {builder.data_dir} have no feature {', '.join(missing)}; flowvid "
             f"needs {', '.join(_FEATURES)}, as the builders in data_builders/ write them."
+        )
+    video, label = (builder.info.features[name] for name in ("video", "label"))
+    if len(video.shape) != 4 or None in video.shape or not hasattr(label, "names"):
+        raise DataError(
+            f"The records in {builder.data_dir} cannot be used: 'video' has shape {video.shape}, "
+            f"'label' is a {type(label).__name__}; flowvid needs a fixed [time, height, width, 3] "
+            "and a ClassLabel, as the builders in data_builders/ write them."
         )
     if builder.info.file_format.value != "array_record":
         raise DataError(

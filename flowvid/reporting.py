@@ -19,11 +19,11 @@ class Reporter:
 
         self.writer = SummaryWriter(str(workdir)) if jax.process_index() == 0 else None
         self.batch_size = config.batch_size
-        self.bounds_bits = config.metric.floor
+        self.metric = config.metric
         self.bar = tqdm(
             total=config.num_steps,
             initial=done,
-            desc="training",
+            desc=f"training ({config.metric.name} bits per dimension)",
             unit="step",
             disable=jax.process_index() != 0,
         )
@@ -41,13 +41,15 @@ class Reporter:
             TrainingError: when bits per dimension are below zero, which no code can reach.
         """
         bits = values.get("bits_per_dim", 0.0)
-        if self.bounds_bits and bits < 0:
+        if self.metric.floor and bits < 0:
             raise TrainingError(
                 f"the {prefix}'s bits per dimension are {bits:.3f} at step {step}: below zero the "
                 "log-determinant must be wrong. This is a bug, please report it."
             )
         if self.writer is not None:
             for name, value in values.items():
+                if name == "bits_per_dim":
+                    name = f"bits_per_dim_{self.metric.name}"
                 self.writer.scalar(f"{prefix}/{name}", value, step)
 
     def steps_logged(self, step: int, metrics: dict[str, Any]) -> None:

@@ -30,31 +30,35 @@ _FIRST_FRAMES = flags.DEFINE_string(
 )
 _NUM_GIVEN = flags.DEFINE_integer(
     "num_given",
-    4,
-    "How many of the --first_frames are given; from one alone nobody can know where things go.",
+    None,
+    "How many of the --first_frames are given; from one alone nobody can know where things go. [4]",
     lower_bound=1,
 )
 _FORMAT = flags.DEFINE_enum("format", "gif", ["gif", "mp4"], "Of the video files.")
 _FPS = flags.DEFINE_integer("fps", 10, "Frames a second of the video files.", lower_bound=1)
-_OUT = flags.DEFINE_string("out", None, "Folder to write to. [<workdir>/samples]")
-_SEED = flags.DEFINE_integer("seed", 0, "Video i depends on (seed, i) alone.", lower_bound=0)
+_OUT = flags.DEFINE_string("out", None, "Folder to write to. [<workdir>/samples, or continued]")
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "Video i depends on (seed, i) alone.", lower_bound=0, upper_bound=2**32 - 1
+)
 
 _VALIDATION = "validation"
 
 
-def _clips_to_continue(model: Model, num_frames: int) -> Videos | None:
-    """Real clips [B, T, H, W, 3] of which the first frames are given, or None."""
+def _clips_to_continue(model: Model, num_given: int) -> Videos | None:
+    """Real clips [B, T, H, W, 3] of which the first `num_given` frames are given, or None."""
     source, config = _FIRST_FRAMES.value, model.config
     if source is None:
+        if _NUM_GIVEN.value is not None:
+            raise ConfigError("--num_given goes with --first_frames: say which frames are given.")
         return None
     if source != _VALIDATION:
-        clip = media.read_clip(source, _NUM_GIVEN.value, config.image_size)
+        clip = media.read_clip(source, num_given, config.image_size)
         return np.broadcast_to(clip, (_NUM_VIDEOS.value, *clip.shape))
     dataset = data.load(
         config.dataset,
         _VALIDATION,
         data_dir=config.data_dir,
-        num_frames=num_frames,
+        num_frames=max(num_given, config.num_frames),
         image_size=config.image_size,
     )
     batches = data.eval_batches(dataset, batch_size=_NUM_VIDEOS.value, num_videos=_NUM_VIDEOS.value)
@@ -81,13 +85,16 @@ def _contact_sheet(
 ) -> np.ndarray:
     """One row a video, captioned by label; continuations stand below how it really went on.
 
-    `real` are the clips that were continued, whole or only their given frames.
+    `real` are the clips that were continued, or None; where they are shorter, the sheet is white.
     """
-    if real is not None and real.shape == videos.shape:
-        rows = np.stack([real, videos], axis=1)[kept].reshape(-1, *videos.shape[1:])
+    if real is not None:
+        known = np.full_like(videos, 255)
+        length = min(real.shape[1], videos.shape[1])
+        known[:, :length] = real[:, :length]
+        rows = np.stack([known, videos], axis=1)[kept].reshape(-1, *videos.shape[1:])
         return media.contact_sheet(rows, captions=["real", "continued"] * len(kept))
     labels: list[str] = []
-    if real is None and model.config.conditioning.labels:
+    if model.config.conditioning.labels:
         turns = model.turns(len(videos))
         labels = [_LABEL.value or turns[i] for i in kept]
     return media.contact_sheet(videos[kept], captions=labels)
@@ -98,13 +105,14 @@ def main() -> None:
     workdir = pathlib.Path(_WORKDIR.value)
     model = flowvid.load(workdir)
     num_frames = _NUM_FRAMES.value or model.config.num_frames
-    real = _clips_to_continue(model, num_frames)
+    num_given = _NUM_GIVEN.value or 4
+    real = _clips_to_continue(model, num_given)
     samples = model.sample(
         _NUM_VIDEOS.value,
         _usable_label(model),
         num_frames=num_frames,
         temperature=_TEMPERATURE.value,
-        first_frames=None if real is None else real[:, : _NUM_GIVEN.value],
+        first_frames=None if real is None else real[:, :num_given],
         seed=_SEED.value,
     )
     kept = np.flatnonzero(samples.finite)
@@ -119,7 +127,7 @@ def main() -> None:
             f"no video of {workdir} is finite, so nothing is written: the model has diverged; "
             "train again with a lower --learning_rate or more --warmup_steps."
         )
-    out = pathlib.Path(_OUT.value or workdir / "samples")
+    out = pathlib.Path(_OUT.value or workdir / ("samples" if real is None else "continued"))
     for i in kept:
         media.write_video(out / f"{i:03d}.{_FORMAT.value}", samples.videos[i], fps=_FPS.value)
     media.write_image(out / "samples.png", _contact_sheet(model, samples.videos, real, kept))

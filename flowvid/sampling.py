@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int, Key, UInt8
 from flowvid import head, likelihood, tail
 from flowvid.bijectors.base import Params
 from flowvid.config import Config
+from flowvid.steps import SAMPLES_STREAM, stream_key
 
 Videos = UInt8[Array, "batch frames height width channels"]
 
@@ -27,7 +28,7 @@ class Samples(NamedTuple):
 
 def video_keys(seed: int, num_videos: int) -> Key[Array, " batch"]:
     """A key per video, folded from (seed, index): the first videos do not depend on how many."""
-    fold = functools.partial(jax.random.fold_in, jax.random.key(seed))
+    fold = functools.partial(jax.random.fold_in, stream_key(seed, SAMPLES_STREAM))
     return jax.vmap(fold)(jnp.arange(num_videos, dtype=jnp.uint32))
 
 

@@ -32,8 +32,9 @@ def num_parameters(params: Params) -> int:
 
 
 def learning_rate(config: Config) -> optax.Schedule:
-    """A linear warm-up from zero, then a constant, or a cosine to zero at the last step."""
-    warmup = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
+    """A linear warm-up from its first step on, then a constant, or a cosine to zero at the end."""
+    first = config.learning_rate / max(config.warmup_steps, 1)
+    warmup = optax.linear_schedule(first, config.learning_rate, config.warmup_steps - 1)
     if config.schedule == "constant":
         after = optax.constant_schedule(config.learning_rate)
     else:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array, lax
-from jaxtyping import Float, Int, Key, PyTree, UInt8, UInt32
+from jaxtyping import Float, Int, Key, PRNGKeyArray, PyTree, UInt8, UInt32
 
 from flowvid import head, likelihood, tail
 from flowvid.bijectors.base import Params
@@ -23,7 +23,8 @@ from flowvid.likelihood import Metric
 from flowvid.state import ModelState
 
 DEVICES = "devices"
-HEAD_STREAM, TAIL_STREAM = 0, 1  # which of an example's keys a model folds its own from
+# What a seed's randomness is for; folded in first, so that no two uses share a key.
+HEAD_STREAM, TAIL_STREAM, PARAMS_STREAM, SAMPLES_STREAM = range(4)
 
 
 class Batch(NamedTuple):
@@ -71,11 +72,16 @@ def shard(tree: PyTree) -> PyTree:
     return jax.tree.map(split, tree)
 
 
+def stream_key(seed: int, stream: int) -> PRNGKeyArray:
+    """The key of one of the uses of a seed, `HEAD_STREAM` and the others."""
+    return jax.random.fold_in(jax.random.key(seed), stream)
+
+
 def example_keys(
     seed: int, step: Int[Array, ""] | int, index: UInt32[Array, " batch"], stream: int
 ) -> Key[Array, " batch"]:
     """A key per example, folded from (seed, stream, step, global index), never from the device."""
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), stream), step)
+    key = jax.random.fold_in(stream_key(seed, stream), step)
     return jax.vmap(functools.partial(jax.random.fold_in, key))(index)
 
 
@@ -156,7 +162,7 @@ def train_step(
 
     Returns:
         The next state, and metrics averaged over devices: those of the loss, "gradient_norm" (in
-        all, before clipping) and "gradient_norm/<part>", and "skipped", 1 for such a step.
+        all, before clipping) and "gradient_norm/<part>", and "skipped", how many such steps so far.
     """
     (value, logs), gradients = jax.value_and_grad(
         lambda params: loss(params, batch, state.step), has_aux=True
@@ -170,9 +176,10 @@ def train_step(
         lambda new, old: jnp.where(finite, new, old), taken, (state.params, state.opt_state)
     )
     skipped = jnp.where(finite, 0, 1)
-    logs |= {"gradient_norm": norm, "skipped": skipped}
+    logs |= {"gradient_norm": norm}
     logs |= {f"gradient_norm/{part}": optax.tree.norm(g) for part, g in gradients.items()}
-    return ModelState(params, opt_state, state.step + 1, state.skipped + skipped), logs
+    next_state = ModelState(params, opt_state, state.step + 1, state.skipped + skipped)
+    return next_state, logs | {"skipped": next_state.skipped}
 
 
 class VideoBits(NamedTuple):
@@ -204,7 +211,7 @@ def eval_step(
 
 def init_params(config: Config, batch: Batch) -> dict[str, Params]:
     """{"head": ..., "tail": ...}, with ActNorm set from this batch (the same one on every host)."""
-    head_key, tail_key = jax.random.split(jax.random.key(config.seed))
+    head_key, tail_key = jax.random.split(stream_key(config.seed, PARAMS_STREAM))
     head_keys, tail_keys = (
         example_keys(config.seed, 0, batch.example, stream) for stream in (HEAD_STREAM, TAIL_STREAM)
     )

@@ -33,9 +33,23 @@ def main() -> None:
     workdir = pathlib.Path(_WORKDIR.value or f"runs/{variant}")
     saved = config.read(workdir)[0] if (workdir / "config.json").exists() else None
     settings = config.from_flags(saved, given)
-    if settings.preset == "paper" and jax.default_backend() == "cpu":
+    if (
+        settings.preset == "paper"
+        and jax.default_backend() == "cpu"
+        and settings.conditioning.trains
+    ):
         _say_what_it_costs(settings)
     state = training.train(settings, workdir)
+    for name in ("head", "tail"):
+        skipped = int(getattr(state, name).skipped)
+        if skipped:
+            logging.warning(
+                "%d of %d steps of the %s had no finite loss or gradient and changed nothing; a "
+                "lower --learning_rate or more --warmup_steps may help.",
+                skipped,
+                int(state.step),
+                name,
+            )
     print(
         f"{workdir} is trained to step {int(state.step)}. Next:\n"
         f"  python -m flowvid.evaluate --workdir={workdir}\n"

@@ -92,6 +92,7 @@ def train(config: Config, workdir: pathlib.Path) -> RunState:
     """
     config, dataset, validation = prepare(config)
     _check_devices(config)
+    _check_labels(dataset, workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     config_lib.write(config, dataset.label_names, workdir)
     with checkpoints.manager(workdir) as manager:
@@ -101,6 +102,9 @@ def train(config: Config, workdir: pathlib.Path) -> RunState:
             checkpoints.save(manager, run)
         else:
             print(f"Going on from step {int(run.step)} of {workdir}.", flush=True)
+        for name in ("head", "tail"):
+            count = state.num_parameters(getattr(run, name).params)
+            print(f"{name}: {count:,} parameters", flush=True)
         return _loop(config, workdir, manager, run, dataset, validation)
 
 
@@ -110,6 +114,19 @@ def _check_devices(config: Config) -> None:
         raise ConfigError(
             f"--batch_size={config.batch_size} does not divide over {devices} devices: make it a "
             f"multiple of {devices}."
+        )
+
+
+def _check_labels(dataset: data.Dataset, workdir: pathlib.Path) -> None:
+    if not (workdir / "config.json").exists():
+        return
+    names = config_lib.read(workdir)[1]
+    if names != dataset.label_names:
+        shown, now = (", ".join(labels[:5]) for labels in (names, dataset.label_names))
+        raise ConfigError(
+            f"the run in {workdir} has been trained on {len(names)} labels ({shown}, ...), but "
+            f"{dataset.name} has {len(dataset.label_names)} ({now}, ...): give it its own data "
+            "set, or use another --workdir."
         )
 
 

@@ -136,12 +136,12 @@ def test_sample_draws_a_label(trained, tmp_path):
 
 def test_sample_continues_held_out_clips(trained, call):
     workdir, _ = trained
-    args = (f"--workdir={workdir}", "--first_frames=validation", "--num_given=2", "--num_frames=4")
-    code, _, _ = call("sample", *args, "--num_videos=2")
+    args = (f"--workdir={workdir}", "--first_frames=validation", "--num_given=2", "--num_frames=6")
+    code, _, _ = call("sample", *args, "--num_videos=2")  # one frame more than the clips go on
     assert code == 0
-    folder = workdir / "samples"
+    folder = workdir / "continued"
     assert {path.name for path in folder.iterdir()} == {"000.gif", "001.gif", "samples.png"}
-    assert len(media.read_clip(folder / "001.gif", None, 16)) == 4
+    assert len(media.read_clip(folder / "001.gif", None, 16)) == 6
 
 
 def test_sample_continues_a_clip_and_ignores_a_label(trained, call, tmp_path, caplog):
@@ -184,6 +184,8 @@ def assert_one_line(result, message):
         ("train", ["--batch_size=3"], "--batch_size=3 does not divide over 2 devices"),
         ("train", ["--workdir={run}", "--width=16"], "--width=16 (the run has 8)"),
         ("train", ["stray"], "unexpected argument 'stray'"),
+        ("train", ["--workdir={bad}"], "bad.mp4: File exists"),
+        ("train", ["--data_dir={bad}"], "Not a directory"),
         ("evaluate", ["--workdir={run}", "--metrics=6-bit"], "unknown metric '6-bit': use some of"),
         ("evaluate", ["--workdir={run}", "--dataset={empty}"], "holds no prepared records"),
         ("evaluate", ["--workdir={run}", "--num_videos=6"], "Asked for 6 videos"),
@@ -194,6 +196,8 @@ def assert_one_line(result, message):
         ),
         ("sample", ["--workdir={run}", "--first_frames={bad}"], "bad.mp4: not readable as video"),
         ("sample", ["--workdir={empty}"], "holds no run: train one with"),
+        ("sample", ["--workdir={run}", "--num_given=2"], "--num_given goes with --first_frames"),
+        ("sample", ["--workdir={run}", "--num_videos=1", "--out={bad}"], "bad.mp4: File exists"),
     ],
 )
 def test_an_error_is_one_line_that_says_what_to_do(

@@ -71,11 +71,18 @@ def test_the_paper_preset_is_the_paper():
         ({"num_steps": -1}, "--num_steps=-1 must be at least 0"),
         ({"learning_rate": -0.1}, "--learning_rate=-0.1 must be at least 0"),
         ({"seed": -1}, "--seed=-1 must be at least 0"),
+        ({"seed": 2**32}, "--seed=4294967296 must be below"),
+        ({"learning_rate": float("nan")}, "--learning_rate=nan must be a finite number"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_with_its_reason(changes, message):
     with pytest.raises(ConfigError, match=message):
         preset_config("small", **changes)
+
+
+def test_the_untrained_variant_takes_no_steps():
+    with pytest.raises(ConfigError, match=r"--num_steps=5 with --variant=init: .* leave"):
+        config_lib.from_flags(None, {"variant": "init", "num_steps": 5})
 
 
 def test_an_unknown_preset_lists_the_known_ones():

@@ -114,7 +114,7 @@ def test_moving_shapes_is_prepared_on_first_use_and_quietly(tmp_path, monkeypatc
     verbosity = logging.get_verbosity()
     assert len(load(tmp_path, image_size=16)) == 3
     assert [path.name for path in (tmp_path / "moving_shapes").glob("[0-9]*")] == ["32x32_30f"]
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out.startswith(f"Preparing moving_shapes in {tmp_path}")
     assert logging.get_verbosity() == verbosity
 
     # A second use reads what the first one wrote.
@@ -200,6 +200,29 @@ def test_a_folder_of_several_data_sets_is_refused(data_dir, tmp_path):
 def test_records_of_another_kind_are_refused(data_dir, tmp_path):
     tfds.testing.DummyDataset(data_dir=tmp_path).download_and_prepare()
     with pytest.raises(data.DataError, match="no feature video, label; flowvid needs"):
+        load(data_dir, str(tmp_path))
+
+
+class UnnamedLabels(tfds.core.GeneratorBasedBuilder):
+    """Records whose labels are numbers without names."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        video = tfds.features.Tensor(shape=(2, 8, 8, 3), dtype=np.uint8)
+        features = {"video": video, "label": np.int32, "id": tfds.features.Text()}
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        yield 0, {"video": np.zeros((2, 8, 8, 3), np.uint8), "label": 0, "id": "0"}
+
+
+def test_records_with_labels_that_have_no_names_are_refused(data_dir, tmp_path):
+    UnnamedLabels(data_dir=tmp_path, file_format="array_record").download_and_prepare()
+    with pytest.raises(data.DataError, match=r"'label' is a .*; flowvid needs a fixed"):
         load(data_dir, str(tmp_path))
 
 

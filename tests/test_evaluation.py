@@ -11,6 +11,7 @@ from helpers import assert_same
 import flowvid
 from flowvid import evaluation, steps, training
 from flowvid.data import Dataset
+from flowvid.errors import TrainingError
 from flowvid.likelihood import METRICS
 
 pytest_plugins = ["system_fixtures"]
@@ -112,6 +113,11 @@ def test_a_histogram_of_differences_by_hand():
     np.testing.assert_allclose(2**-bits, [[5 / 8, 3 / 8], [2 / 7, 5 / 7]])
 
 
+def test_a_likelihood_that_is_not_finite_is_no_result():
+    with pytest.raises(TrainingError, match="1 of 3 videos have no finite likelihood"):
+        evaluation.mean_and_stderr(np.array([1.0, np.nan, 2.0]))
+
+
 def test_transitions_are_counted_and_priced_by_hand():
     # Two pixels of one channel, three frames; in 5 bits 0 -> 1 -> 1 and 31 -> 31 -> 0.
     video = np.array([[7, 255], [8, 248], [15, 0]], np.uint8).reshape(1, 3, 1, 2, 1)
@@ -125,16 +131,24 @@ def test_transitions_are_counted_and_priced_by_hand():
 
 def slow_logistic_bits(dataset: Dataset, scale: float) -> list[float]:
     """Each clip's bits under copy-the-last-frame, pixel by pixel."""
-    cumulative = lambda edge: 1 / (1 + math.exp(-edge / scale))  # noqa: E731
+
+    def mass(low: float, high: float) -> float:
+        """Between two edges; in the lower tail, where the difference keeps its digits."""
+        if low > 0:
+            low, high = -high, -low
+        return math.exp(high / scale) / (1 + math.exp(high / scale)) - (
+            math.exp(low / scale) / (1 + math.exp(low / scale))
+        )
+
     totals = []
     for index in range(len(dataset)):
         video = dataset[index]["video"] // 8
         total = 0.0
         for before, after in zip(video[:-1].ravel(), video[1:].ravel(), strict=True):
             difference = float(after) - float(before)
-            above = 1.0 if after == 31 else cumulative(difference + 0.5)
-            below = 0.0 if after == 0 else cumulative(difference - 0.5)
-            total -= math.log2(max(above - below, 1e-12))  # no jump is impossible
+            low = -64 * scale if after == 0 else difference - 0.5
+            high = 64 * scale if after == 31 else difference + 0.5
+            total -= math.log2(mass(low, high))
         totals.append(total / video[1:].size)
     return totals
 

@@ -168,6 +168,8 @@ def test_samples_map_back_to_the_noise_they_were_made_of(model, params_of, batch
 
 
 def test_noise_belongs_to_the_example_and_not_to_the_device(batch):
+    bases = [jax.random.key_data(steps.stream_key(1, s)).tobytes() for s in range(4)]
+    assert len({*bases, jax.random.key_data(jax.random.key(1)).tobytes()}) == 5
     whole = steps.example_keys(1, 7, batch.example, steps.HEAD_STREAM)
     parts = [
         steps.example_keys(1, 7, part, steps.HEAD_STREAM)

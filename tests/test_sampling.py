@@ -181,8 +181,13 @@ def test_the_label_conditions_the_first_frame_alone(model, clips):
 
 
 def test_what_cannot_be_scored_is_refused(model, clips):
-    with pytest.raises(ConfigError, match=r"conditioned on labels: give one index .* 0 to 7"):
+    with pytest.raises(ConfigError, match=r"give \d+ of them, one a video, from 0 to 7"):
         model.log_prob(clips[0])
+    for labels in (clips[1][:1], clips[1] + 8, clips[1] - 8):
+        with pytest.raises(ConfigError, match="one a video, from 0 to 7"):
+            model.log_prob(clips[0], labels)
+    with pytest.raises(ConfigError, match="videos have 1 frames: give at least 2"):
+        model.log_prob(clips[0][:, :1], clips[1])
     with pytest.raises(ConfigError, match="frames are 8x16x3, the model's are 16x16x3: resize"):
         model.log_prob(clips[0][:, :, :8], clips[1])
 

@@ -21,7 +21,7 @@ pytest_plugins = ["system_fixtures"]
 
 TRAINED = [name for name, variant in config_lib.VARIANTS.items() if variant.trains]
 TAGS = {
-    "bits_per_dim", "log_det_per_dim", "log_prior_per_dim", "frame_mean", "frame_mean_square",
+    "bits_per_dim_5-bit", "log_det_per_dim", "log_prior_per_dim", "frame_mean", "frame_mean_square",
     "gradient_norm", "gradient_norm/flow", "skipped",
 }  # fmt: skip
 PARTS = {
@@ -56,7 +56,7 @@ def saved(workdir, step):
 def test_a_run_reports_all_it_promises(run_of, variant):
     scalars = events(run_of(variant))
     training_tags = {f"{model}/{tag}" for model in ("head", "tail") for tag in TAGS}
-    validation = {"validation/head/bits_per_dim", "validation/tail/bits_per_dim"}
+    validation = {f"validation/{model}/bits_per_dim_5-bit" for model in ("head", "tail")}
     assert set(scalars) == training_tags | PARTS[variant] | validation
     for tag, values in scalars.items():
         assert sorted(values) == ([2, 4] if tag in validation else [1, 2, 3, 4]), tag
@@ -65,7 +65,7 @@ def test_a_run_reports_all_it_promises(run_of, variant):
         # The loss is the sum of its two terms: bits = 5 - (log-det + log-prior) / (D log 2).
         nats = scalars[f"{model}/log_det_per_dim"][3] + scalars[f"{model}/log_prior_per_dim"][3]
         expected = 5 - nats / math.log(2)
-        assert scalars[f"{model}/bits_per_dim"][3] == pytest.approx(expected, rel=1e-5)
+        assert scalars[f"{model}/bits_per_dim_5-bit"][3] == pytest.approx(expected, rel=1e-5)
         assert set(scalars[f"{model}/skipped"].values()) == {0.0}
         parts = [v[3] for tag, v in scalars.items() if tag.startswith(f"{model}/gradient_norm/")]
         assert scalars[f"{model}/gradient_norm"][3] == pytest.approx(math.hypot(*parts), rel=1e-5)
@@ -156,6 +156,16 @@ def poisoned_step(tiny, poison):
     return state, steps.unreplicate(after), steps.unreplicate(metrics)
 
 
+def test_a_run_keeps_the_labels_that_it_was_trained_on(tiny, run_of, tmp_path):
+    run = run_of("state_label")
+    config, names = config_lib.read(run)
+    config_lib.write(config, (*names[:-1], "another"), tmp_path)
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(ConfigError, match=r"trained on 8 labels .* give it its own data set"):
+        training.train(tiny(variant="state_label"), tmp_path)
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
 @pytest.mark.parametrize(("value", "skipped"), [(np.inf, 1), (np.nan, 1), (0.5, 0)])
 def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(tiny, value, skipped):
     def poison(params):
@@ -194,8 +204,8 @@ def test_unfloored_bits_may_be_below_zero(tiny, tmp_path):
                 reporter.log(3, "tail", {"bits_per_dim": -0.1})
         finally:
             reporter.close()
-    assert "tail/bits_per_dim" not in events(tmp_path / "5-bit")
-    assert events(tmp_path / "paper")["tail/bits_per_dim"] == {3: pytest.approx(-0.1)}
+    assert "tail/bits_per_dim_5-bit" not in events(tmp_path / "5-bit")
+    assert events(tmp_path / "paper")["tail/bits_per_dim_paper"] == {3: pytest.approx(-0.1)}
 
 
 def test_a_validation_that_is_not_finite_is_told_and_does_not_stop(tiny, tmp_path, caplog):
@@ -211,5 +221,5 @@ def test_a_validation_that_is_not_finite_is_told_and_does_not_stop(tiny, tmp_pat
     assert "The head's validation is not finite at step 2." in caplog.text
     assert "tail's" not in caplog.text
     scalars = events(tmp_path)
-    assert jnp.isnan(scalars["validation/head/bits_per_dim"][2])
-    assert scalars["validation/tail/bits_per_dim"][2] > 0
+    assert jnp.isnan(scalars["validation/head/bits_per_dim_5-bit"][2])
+    assert scalars["validation/tail/bits_per_dim_5-bit"][2] > 0
