@@ -20,7 +20,10 @@ _NUM_FRAMES = flags.DEFINE_integer(
     "num_frames", None, "Frames a video, given ones included. [the run's]", lower_bound=2
 )
 _TEMPERATURE = flags.DEFINE_float(
-    "temperature", 0.7, "Multiplies the standard deviations of the latents.", lower_bound=0.0
+    "temperature",
+    1.0,
+    "Multiplies the standard deviations of the latents: 1 is the model, less is calmer.",
+    lower_bound=0.0,
 )
 _FIRST_FRAMES = flags.DEFINE_string(
     "first_frames",
