@@ -30,7 +30,7 @@ lint: env
 	$(BIN)/mypy
 
 test: lint  ## Lint and tests, as CI runs them.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 format: env
 	$(BIN)/ruff check --fix .

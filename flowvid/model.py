@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from flowvid import checkpoints, data, head, likelihood, sampling, steps
+from flowvid import checkpoints, data, head, likelihood, sampling, steps, streams
 from flowvid import config as config_lib
 from flowvid.bijectors.base import Params
 from flowvid.config import Config
@@ -42,7 +42,7 @@ class Model:
     step: int
 
     def log_prob(
-        self, videos: Videos, labels: Int[np.ndarray, " batch"] | None = None, seed: int = 0
+        self, videos: Videos, labels: Int[np.ndarray, " labels"] | None = None, seed: int = 0
     ) -> Float[np.ndarray, "batch frames"]:
         """log p of each frame given those before it (and the label), in nats.
 
@@ -51,7 +51,7 @@ class Model:
 
         Args:
             videos: uint8, at the model's image size, any number of frames from 2.
-            labels: indices into `label_names`; needed by variants with labels.
+            labels: indices into `label_names`, one a video; needed by variants with labels.
             seed: of the dequantisation noise.
 
         Raises:
@@ -106,12 +106,12 @@ class Model:
         scale = jnp.float32(temperature)
         if first_frames is not None:
             self._check_frames(first_frames)
-            keys = sampling.video_keys(seed, len(first_frames))
+            keys = streams.video_keys(seed, len(first_frames))
             given = jnp.asarray(first_frames)
             new = num_frames - num_given
             samples = sampling.continue_from(self.config, self.params, keys, given, new, scale)
         else:
-            keys = sampling.video_keys(seed, num_videos)
+            keys = streams.video_keys(seed, num_videos)
             names = self.turns(num_videos) if label is None else [label] * num_videos
             labels = jnp.array([data.label_index(self.label_names, n) for n in names], jnp.int32)
             samples = sampling.generate(self.config, self.params, keys, labels, num_frames, scale)

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int, Key, UInt8
 from flowvid import head, likelihood, tail
 from flowvid.bijectors.base import Params
 from flowvid.config import Config
-from flowvid.steps import SAMPLES_STREAM, stream_key
+from flowvid.streams import frame_keys
 
 Videos = UInt8[Array, "batch frames height width channels"]
 
@@ -24,16 +24,6 @@ class Samples(NamedTuple):
 
     videos: Videos
     finite: Bool[Array, " batch"]
-
-
-def video_keys(seed: int, num_videos: int) -> Key[Array, " batch"]:
-    """A key per video, folded from (seed, index): the first videos do not depend on how many."""
-    fold = functools.partial(jax.random.fold_in, stream_key(seed, SAMPLES_STREAM))
-    return jax.vmap(fold)(jnp.arange(num_videos, dtype=jnp.uint32))
-
-
-def _frame_keys(keys: Key[Array, " batch"], frame: Array | int) -> Key[Array, " batch"]:
-    return jax.vmap(lambda key: jax.random.fold_in(key, frame))(keys)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "num_frames"))
@@ -49,7 +39,7 @@ def generate(
 
     `temperature` multiplies the standard deviations of all latents (Glow, section 6).
     """
-    x = head.sample(config, params["head"], _frame_keys(keys, 0), labels, temperature)
+    x = head.sample(config, params["head"], frame_keys(keys, 0), labels, temperature)
     first = likelihood.to_pixels(x, config.metric)
     rest = continue_from(config, params, keys, first[:, None], num_frames - 1, temperature)
     finite = jnp.all(jnp.isfinite(x), axis=(1, 2, 3))
@@ -80,8 +70,9 @@ def continue_from(
 
     def body(carry: tuple[Array, Array], frame: Array) -> tuple[tuple[Array, Array], Samples]:
         previous, state = carry
-        frame_keys = _frame_keys(keys, frame)
-        x = tail.sample(config, params["tail"], frame_keys, previous, state, temperature)
+        x = tail.sample(
+            config, params["tail"], frame_keys(keys, frame), previous, state, temperature
+        )
         pixels = likelihood.to_pixels(x, config.metric)
         clean = likelihood.to_grid(pixels, config.metric)
         state = tail.next_state(config, params["tail"], state, clean)

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array, lax
-from jaxtyping import Float, Int, Key, PRNGKeyArray, PyTree, UInt8, UInt32
+from jaxtyping import Float, Int, Key, PyTree, UInt8, UInt32
 
-from flowvid import head, likelihood, tail
+from flowvid import head, likelihood, streams, tail
 from flowvid.bijectors.base import Params
 from flowvid.config import Config
 from flowvid.glow import Density
@@ -23,8 +23,6 @@ from flowvid.likelihood import Metric
 from flowvid.state import ModelState
 
 DEVICES = "devices"
-# What a seed's randomness is for; folded in first, so that no two uses share a key.
-HEAD_STREAM, TAIL_STREAM, PARAMS_STREAM, SAMPLES_STREAM = range(4)
 
 
 class Batch(NamedTuple):
@@ -72,19 +70,6 @@ def shard(tree: PyTree) -> PyTree:
     return jax.tree.map(split, tree)
 
 
-def stream_key(seed: int, stream: int) -> PRNGKeyArray:
-    """The key of one of the uses of a seed, `HEAD_STREAM` and the others."""
-    return jax.random.fold_in(jax.random.key(seed), stream)
-
-
-def example_keys(
-    seed: int, step: Int[Array, ""] | int, index: UInt32[Array, " batch"], stream: int
-) -> Key[Array, " batch"]:
-    """A key per example, folded from (seed, stream, step, global index), never from the device."""
-    key = jax.random.fold_in(stream_key(seed, stream), step)
-    return jax.vmap(functools.partial(jax.random.fold_in, key))(index)
-
-
 def head_frames(
     keys: Key[Array, " batch"],
     video: UInt8[Array, "batch frames height width channels"],
@@ -126,14 +111,14 @@ def dims(x: Array) -> int:
 
 def head_loss(config: Config, params: Params, batch: Batch, step: Array | int) -> tuple[Any, Any]:
     """Mean bits per dimension of the first frames, and what to log about them."""
-    keys = example_keys(config.seed, step, batch.example, HEAD_STREAM)
+    keys = streams.example_keys(config.seed, step, batch.example, streams.HEAD)
     x = head_frames(keys, batch.video, config.metric)
     return _loss(config.metric, head.log_prob(config, params, x, batch.label), x)
 
 
 def tail_loss(config: Config, params: Params, batch: Batch, step: Array | int) -> tuple[Any, Any]:
     """Mean bits per dimension of the frames after the first, and what to log about them."""
-    keys = example_keys(config.seed, step, batch.example, TAIL_STREAM)
+    keys = streams.example_keys(config.seed, step, batch.example, streams.TAIL)
     frames = tail_frames(keys, batch.video, config.metric, config.tail_frames)
     return _loss(config.metric, tail.log_prob(config, params, *frames), frames.x)
 
@@ -197,7 +182,8 @@ def eval_step(
     `params` is {"head": ..., "tail": ...}.
     """
     head_keys, tail_keys = (
-        example_keys(seed, 0, batch.example, stream) for stream in (HEAD_STREAM, TAIL_STREAM)
+        streams.example_keys(seed, 0, batch.example, stream)
+        for stream in (streams.HEAD, streams.TAIL)
     )
     x = head_frames(head_keys, batch.video, metric)
     first = head.log_prob(config, params["head"], x, batch.label)
@@ -211,9 +197,10 @@ def eval_step(
 
 def init_params(config: Config, batch: Batch) -> dict[str, Params]:
     """{"head": ..., "tail": ...}, with ActNorm set from this batch (the same one on every host)."""
-    head_key, tail_key = jax.random.split(stream_key(config.seed, PARAMS_STREAM))
+    head_key, tail_key = jax.random.split(streams.stream_key(config.seed, streams.PARAMS))
     head_keys, tail_keys = (
-        example_keys(config.seed, 0, batch.example, stream) for stream in (HEAD_STREAM, TAIL_STREAM)
+        streams.example_keys(config.seed, 0, batch.example, stream)
+        for stream in (streams.HEAD, streams.TAIL)
     )
     x = head_frames(head_keys, batch.video, config.metric)
     frames = tail_frames(tail_keys, batch.video, config.metric, config.tail_frames)

@@ -9,7 +9,7 @@ import pytest
 import scipy.integrate
 import scipy.stats
 
-from flowvid import likelihood, steps
+from flowvid import likelihood, steps, streams
 from flowvid.config import preset_config
 from flowvid.likelihood import METRICS
 
@@ -162,8 +162,8 @@ def test_the_untrained_row_of_table_1(levels, flow_steps):
     def both(batch):
         params = steps.init_params(config, batch)
         head_keys, tail_keys = (
-            steps.example_keys(seed, 0, batch.example, stream)
-            for stream in (steps.HEAD_STREAM, steps.TAIL_STREAM)
+            streams.example_keys(seed, 0, batch.example, stream)
+            for stream in (streams.HEAD, streams.TAIL)
         )
         frames = (
             steps.head_frames(head_keys, batch.video, PAPER),

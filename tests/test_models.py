@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from flowvid import head, likelihood, state, steps, tail
+from flowvid import head, likelihood, state, steps, streams, tail
 from flowvid.config import VARIANTS, preset_config
 from flowvid.glow import glow, sample_latents
 from flowvid.networks.context import ContextPyramid, LabelImages
@@ -73,7 +73,7 @@ def params_of(batch):
 def frames(batch):
     """Dequantised frames to model and the clean frames before them, [4, 3, 8, 8, 3] each."""
     config = tiny("state")
-    keys = steps.example_keys(0, 0, batch.example, steps.TAIL_STREAM)
+    keys = streams.example_keys(0, 0, batch.example, streams.TAIL)
     return steps.tail_frames(keys, batch.video, config.metric)
 
 
@@ -168,24 +168,26 @@ def test_samples_map_back_to_the_noise_they_were_made_of(model, params_of, batch
 
 
 def test_noise_belongs_to_the_example_and_not_to_the_device(batch):
-    bases = [jax.random.key_data(steps.stream_key(1, s)).tobytes() for s in range(4)]
+    bases = [jax.random.key_data(streams.stream_key(1, s)).tobytes() for s in range(4)]
     assert len({*bases, jax.random.key_data(jax.random.key(1)).tobytes()}) == 5
-    whole = steps.example_keys(1, 7, batch.example, steps.HEAD_STREAM)
+    whole = streams.example_keys(1, 7, batch.example, streams.HEAD)
     parts = [
-        steps.example_keys(1, 7, part, steps.HEAD_STREAM)
+        streams.example_keys(1, 7, part, streams.HEAD)
         for part in (batch.example[:1], batch.example[1:])
     ]
     data = jax.random.key_data(whole)
     np.testing.assert_array_equal(data, np.concatenate([jax.random.key_data(p) for p in parts]))
     others = [(2, 7, 0), (1, 8, 0), (1, 7, 1)]  # another seed, step, or model
-    drawn = [jax.random.key_data(steps.example_keys(s, t, batch.example, m)) for s, t, m in others]
+    drawn = [
+        jax.random.key_data(streams.example_keys(s, t, batch.example, m)) for s, t, m in others
+    ]
     assert len(np.unique(np.concatenate([data, *drawn]), axis=0)) == 4 * BATCH
 
 
 def test_drawn_frames_are_distinct_and_come_with_their_indices(batch):
     metric, clips = tiny("state").metric, 64
     video = jnp.tile(batch.video, (clips // BATCH, 1, 1, 1, 1))
-    keys = steps.example_keys(0, 0, jnp.arange(clips, dtype=jnp.uint32), steps.TAIL_STREAM)
+    keys = streams.example_keys(0, 0, jnp.arange(clips, dtype=jnp.uint32), streams.TAIL)
     x, clean, picked = steps.tail_frames(keys, video, metric, drawn=2)
     assert np.all(picked[:, 0] != picked[:, 1])
     counts = np.bincount(np.ravel(picked), minlength=LATER)

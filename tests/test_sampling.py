@@ -10,7 +10,7 @@ import pytest
 from helpers import DIMS
 
 import flowvid
-from flowvid import evaluation, likelihood, sampling, steps, tail, training
+from flowvid import evaluation, likelihood, sampling, steps, streams, tail, training
 from flowvid.errors import ConfigError, DataError
 
 pytest_plugins = ["system_fixtures"]
@@ -106,7 +106,7 @@ def test_continuing_is_the_tail_step_by_step(model, clips):
         state = see(state, grid(given[:, frame]))
     previous, frames = grid(given[:, 1]), []
     for frame in (2, 3):
-        fold, key = jax.random.fold_in, jax.random.key(0)
+        fold, key = jax.random.fold_in, streams.stream_key(0, streams.SAMPLES)
         keys = jnp.stack([fold(fold(key, video), frame) for video in range(3)])
         x = draw(keys, previous, state)
         frames.append(np.clip(np.floor((np.asarray(x) + 0.5) * 32), 0, 31).astype(np.uint8) * 8 + 4)
@@ -129,7 +129,7 @@ def nan_params(params):
 @pytest.mark.parametrize("part", ["head", "tail"])
 def test_videos_that_are_not_finite_are_reported(model, part):
     params = model.params | {part: nan_params(model.params[part])}
-    keys, labels = sampling.video_keys(0, 3), jnp.zeros(3, jnp.int32)
+    keys, labels = streams.video_keys(0, 3), jnp.zeros(3, jnp.int32)
     samples = sampling.generate(model.config, params, keys, labels, 4, HOT)
     assert not samples.finite.any()
 
@@ -138,7 +138,7 @@ def test_each_video_is_reported_on_its_own(model):
     images = model.params["head"]["labels"]["params"]["images"]
     bad = {"params": {"images": images.at[1].set(jnp.nan)}}
     params = model.params | {"head": model.params["head"] | {"labels": bad}}
-    keys, labels = sampling.video_keys(0, 3), jnp.array([0, 1, 2], jnp.int32)
+    keys, labels = streams.video_keys(0, 3), jnp.array([0, 1, 2], jnp.int32)
     samples = sampling.generate(model.config, params, keys, labels, 4, HOT)
     assert samples.finite.tolist() == [True, False, True]
 

@@ -1,6 +1,7 @@
 """Preparing a small archive of the shape of Moments in Time, good clips and bad."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from flowvid import media
 BAD_CLIPS = {
     "zooming/empty.mp4": "Invalid data",
     "zooming/text.mp4": "Invalid data",
-    "bowing/short.mp4": "29 frames from frame 0 on, but 30 are needed",
+    "bowing/short.mp4": "29 frames, but 30 are needed",
     "bowing/missing.mp4": "No such file",
 }
 
@@ -27,10 +28,10 @@ def write_list(path: Path, filenames: list[str]) -> None:
     path.write_text("".join(f"{name},{name.split('/')[0]},3,0\n" for name in filenames))
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def archive_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Labels in another order than the alphabet's; three good clips, four bad, one unlisted."""
-    root = tmp_path / "archive"
+    root = tmp_path_factory.mktemp("archive")
     write_clip(root / "training/zooming/good.mp4", 33, 50)
     write_clip(root / "training/bowing/good.mp4", 30, 100)
     write_clip(root / "training/bowing/short.mp4", 29, 100)
@@ -42,6 +43,12 @@ def root(tmp_path: Path) -> Path:
     write_list(root / "validationSet.csv", ["zooming/good.mp4"])
     (root / "moments_categories.txt").write_text("adding,2\nzooming,0\nbowing,1\n")
     return root
+
+
+@pytest.fixture
+def root(archive_once: Path, tmp_path: Path) -> Path:
+    """A copy of the archive, for a test to change."""
+    return shutil.copytree(archive_once, tmp_path / "archive")
 
 
 def prepare(root: Path, data_dir: Path) -> moments.Builder:
