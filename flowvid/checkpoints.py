@@ -16,7 +16,7 @@ class RunState(NamedTuple):
     """Everything that a run needs to go on as if it had never stopped."""
 
     head: ModelState
-    tail: ModelState
+    tail: ModelState | None  # None in a run of the head alone
     step: np.ndarray  # scalar int64: steps done
     examples: np.ndarray  # scalar int64: examples read, over all hosts; the data position
 
@@ -49,7 +49,7 @@ def restore(checkpoints: ocp.CheckpointManager, template: RunState) -> RunState 
 
 
 def restore_params(workdir: pathlib.Path, template: PyTree) -> tuple[PyTree, int]:
-    """Parameters {"head": ..., "tail": ...} of the newest checkpoint, and its step.
+    """Parameters, by the models' names, of the newest checkpoint, and its step.
 
     Args:
         workdir: the run's.

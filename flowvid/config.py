@@ -59,9 +59,20 @@ class Config:
     state_size: int = _field("Model", "channels of the state that the context processor carries.")
     coupling: str = _field("Model", "kind of coupling.", choices=("additive", "affine"))
 
-    dataset: str = _field("Data", "moving_shapes, moments_in_time, or a folder of TFDS records.")
+    dataset: str = _field(
+        "Data",
+        "moving_shapes, moving_digits, moments_in_time[/config], celeb_a, what else TFDS has "
+        "prepared, or a path: a folder or zip file of clips or images, or a folder of records.",
+    )
     data_dir: str | None = _field("Data", "where prepared data sets are (TFDS's own by default).")
-    num_frames: int = _field("Data", "frames of a clip, the first one included.", low=2)
+    max_skipped: float = _field(
+        "Data", "share of a folder's files that may be left out when it is prepared.", low=0
+    )
+    num_frames: int = _field(
+        "Data",
+        "frames of a clip, the first one included; 1, the default where the data set holds single "
+        "images: the head alone is trained, on images or first frames.",
+    )
     image_size: int = _field("Data", "height and width of a frame; divisible by 2^levels.")
     n_bits: int = _field("Data", "bits a pixel and channel that the model sees: 5 or 8.")
     dequantization: str = _field(
@@ -138,6 +149,11 @@ class Config:
         return VARIANTS[self.variant]
 
     @property
+    def models(self) -> tuple[str, ...]:
+        """The models that the run has: without later frames there is no tail."""
+        return ("head", "tail") if self.num_frames > 1 else ("head",)
+
+    @property
     def metric(self) -> Metric:
         """How the model's own pixels are dequantised."""
         return METRICS["paper" if self.dequantization == "paper" else f"{self.n_bits}-bit"]
@@ -149,6 +165,7 @@ _SHARED = {
     "coupling": "additive",
     "dataset": "moving_shapes",
     "data_dir": None,
+    "max_skipped": 0.5,
     "num_frames": 30,
     "n_bits": 5,
     "dequantization": "floor",
@@ -198,6 +215,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 # What may change when a run goes on: where data are, how long to train, how often to report.
 RESUMABLE = (
     "data_dir",
+    "max_skipped",
     "num_steps",
     "eval_every",
     "eval_videos",
@@ -209,12 +227,17 @@ RESUMABLE = (
 def preset_config(preset: str = "paper", **changes: Any) -> Config:
     """The preset's configuration with some fields changed.
 
+    With one frame there are none to draw for the tail: the preset's tail_frames is left out.
+
     Raises:
         ConfigError: for an unknown preset or a field's unusable value.
     """
     if preset not in PRESETS:
         raise ConfigError(f"--preset={preset} is unknown: use one of {', '.join(PRESETS)}.")
-    return Config(**PRESETS[preset] | {"preset": preset} | changes)
+    fields = PRESETS[preset] | {"preset": preset}
+    if changes.get("num_frames") == 1:
+        fields["tail_frames"] = None
+    return Config(**fields | changes)
 
 
 def define_flags() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from flowvid import records
+from flowvid import catalog, records
 from flowvid.errors import DataError
 
 _READ_THREADS = 4
@@ -52,26 +52,28 @@ def load(
     data_dir: str | Path | None = None,
     num_frames: int,
     image_size: int,
+    max_skipped: float = 0.5,
 ) -> Dataset:
-    """Opens one split of a data set; prepares moving_shapes on first use.
+    """Opens one split of a data set; prepares what can be made from what is there.
 
     Among the prepared sizes the wanted one is taken, else the smallest that is a multiple of it.
 
     Args:
-      name: one of records.KNOWN_DATASETS, or a folder that holds records prepared by TFDS: a
-        version's folder or one above it.
+      name: one of catalog.KNOWN_DATASETS, with /config where it has several; another data set
+        that TFDS has prepared in data_dir; or a path: a folder or zip file of clips or images, or
+        a folder of records, a version's own or one above it.
       split: "train" or "validation", or what else was prepared.
       data_dir: where TFDS keeps the known data sets; None is TFDS's default, ~/tensorflow_datasets.
       num_frames: the first so many frames of each video.
       image_size: height and width, in pixels.
+      max_skipped: the share of a folder's files that may be left out when it is prepared.
 
     Raises:
       DataError: there is no such data set, split, size or length; says what there is.
     """
-    builder = records.find(name, data_dir, num_frames, image_size)
-    source = records.open_split(builder, split)
-    label_names = tuple(builder.info.features["label"].names)
-    return Dataset(name, split, source, label_names, num_frames, image_size)
+    builder = catalog.find(name, data_dir, num_frames, image_size, max_skipped)
+    source = records.open_split(builder, split, image_size)
+    return Dataset(name, split, source, records.label_names(builder), num_frames, image_size)
 
 
 def label_index(label_names: Sequence[str], label: str) -> int:

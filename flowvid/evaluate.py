@@ -41,6 +41,7 @@ def main() -> None:
             data_dir=_DATA_DIR.value or config.data_dir,
             num_frames=config.num_frames,
             image_size=config.image_size,
+            max_skipped=config.max_skipped,
         )
         for split in ("train", "validation")
     )

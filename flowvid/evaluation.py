@@ -42,7 +42,7 @@ def score(
 
     Args:
         step: from `evaluator`.
-        params: {"head": ..., "tail": ...}, replicated over the devices.
+        params: of the run's models, by name, replicated over the devices.
         dataset: the split.
         batch_size: videos at once, over all devices; rounded up to a multiple of their number, so
             that a run can be evaluated on another machine than it was trained on.
@@ -57,7 +57,7 @@ def score(
             arrays = steps.Batch(batch["video"], batch["label"], batch["index"])
             bits = jax.tree.map(np.asarray, step(params, steps.shard(arrays)))
             real = batch["mask"] > 0
-            parts.append([part.reshape(-1, *part.shape[2:])[real] for part in bits])
+            parts.append([np.concatenate(part)[real] for part in bits])
             bar.update(int(real.sum()))
     return Scores(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
@@ -154,9 +154,10 @@ def baselines(
     """Copy-the-last-frame on the frames that the tail is scored on, fitted on training clips.
 
     Two ways to hedge the copy: a discretised logistic around it, and the histogram of differences.
-    Neither is a density of unfloored pixels, so there are none under the paper's metric.
+    Neither is a density of unfloored pixels, so there are none under the paper's metric; nor are
+    there any for single images.
     """
-    if not metric.floor:
+    if not metric.floor or split.num_frames == 1:
         return {}
     fit_on = min(len(train), 256)
     counts = transition_counts(_videos(train, fit_on), metric)
@@ -169,6 +170,12 @@ def baselines(
     report = {name: mean_and_stderr(np.concatenate(parts)) for name, parts in bits.items()}
     report["copy_last_frame_logistic"]["scale"] = scale
     return report
+
+
+def _later_frames(bits: Float[np.ndarray, "videos later_frames"]) -> dict[str, Any] | None:
+    if not bits.shape[1]:
+        return None
+    return mean_and_stderr(bits.mean(axis=1)) | {"per_frame": bits.mean(axis=0).tolist()}
 
 
 def evaluate(
@@ -192,7 +199,8 @@ def evaluate(
 
     Returns:
         {"variant", "step", "num_videos", "metrics": {name: {"head": {"bits_per_dim", "stderr"},
-        "tail": {..., "per_frame"}, "baselines": {...}}}, ...}, standard errors over videos.
+        "tail": {..., "per_frame"}, "baselines": {...}}}, ...}, standard errors over videos; the
+        "tail" of single images is None.
     """
     params = steps.replicate(model.params)
     results = {}
@@ -202,8 +210,7 @@ def evaluate(
         scores = score(compiled, params, split, model.config.batch_size, num_videos, name)
         results[name] = {
             "head": mean_and_stderr(scores.head),
-            "tail": mean_and_stderr(scores.tail.mean(axis=1))
-            | {"per_frame": scores.tail.mean(axis=0).tolist()},
+            "tail": _later_frames(scores.tail),
             "baselines": baselines(train, split, metric, num_videos),
         }
     return {
@@ -237,9 +244,10 @@ def format_report(report: dict[str, Any]) -> str:
     }
     for name, title in titles.items():
         rows[title] = [cell(m["baselines"].get(name)) for m in metrics.values()]
+    counted = "images" if all(m["tail"] is None for m in metrics.values()) else "videos"
     lines = [
         f"{report['variant']}, step {report['step']}: bits per dimension, mean ± standard error "
-        f"over {report['num_videos']} videos of {report['dataset']} {report['split']}",
+        f"over {report['num_videos']} {counted} of {report['dataset']} {report['split']}",
         f"{'':30}" + "".join(f"{name + ' metric':>20}" for name in metrics),
     ]
     lines += [f"{title:30}" + "".join(f"{c:>20}" for c in cells) for title, cells in rows.items()]

@@ -1,13 +1,12 @@
-"""Reading and writing clips and images: the only file that touches imageio, PyAV and Pillow.
+"""Writing clips, images and contact sheets.
 
 A video is `uint8[time, height, width, 3]`, RGB.
 """
 
-import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import av
 import imageio.v3 as iio
 import numpy as np
 from jaxtyping import UInt8
@@ -19,41 +18,6 @@ _TARGET_SIZE = 256  # pixels; small frames are enlarged towards it, to be seen o
 _GAP = 2  # pixels between the frames of a contact sheet
 _LINE_HEIGHT = 16  # pixels a line of text takes
 _PAPER, _INK = (255, 255, 255), (40, 40, 40)
-
-
-def read_clip(
-    path: str | Path, num_frames: int | None, image_size: int
-) -> UInt8[np.ndarray, "time height width 3"]:
-    """Decodes a video or GIF: the centre square of each frame, averaged by area.
-
-    Nothing after the wanted frames is decoded. Grey images become three equal channels.
-
-    Args:
-      path: any file FFmpeg decodes.
-      num_frames: how many frames to read; None reads to the end.
-      image_size: height and width of the result, in pixels.
-
-    Raises:
-      ClipError: the file is missing, empty, unreadable or too short, or has no video stream.
-    """
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise ClipError(f"{path}: no video stream; give a file with pictures.")
-            decoded = itertools.islice(container.decode(video=0), num_frames)
-            frames = [
-                _centre_square(frame.to_ndarray(format="rgb24"), image_size) for frame in decoded
-            ]
-    except (av.FFmpegError, OSError) as error:
-        reason = error.strerror or error
-        raise ClipError(f"{path}: not readable as video ({reason}); check the file.") from error
-    if not frames or len(frames) < (num_frames or 0):
-        wanted = "1" if num_frames is None else str(num_frames)
-        raise ClipError(
-            f"{path}: {len(frames)} frames, but {wanted} are needed; "
-            "use a longer clip or ask for fewer frames."
-        )
-    return np.stack(frames)
 
 
 def write_video(
@@ -133,15 +97,22 @@ def contact_sheet(
     return np.asarray(sheet)
 
 
-def _centre_square(frame: np.ndarray, image_size: int) -> np.ndarray:
-    height, width = frame.shape[:2]
-    side = min(height, width)
-    left, top = (width - side) // 2, (height - side) // 2
-    return np.asarray(
-        Image.fromarray(frame).resize(
-            (image_size, image_size), Image.Resampling.BOX, (left, top, left + side, top + side)
-        )
-    )
+def image_grid(
+    images: UInt8[np.ndarray, "image height width 3"], labels: Sequence[str] = ()
+) -> UInt8[np.ndarray, "sheet_height sheet_width 3"]:
+    """Draws images in about as many rows as columns; with labels, one an image, a row shows one."""
+    names = np.array(labels or [""] * len(images))
+    groups = {name: images[names == name] for name in dict.fromkeys(names.tolist())}
+    columns = min(math.ceil(math.sqrt(len(images))), max(map(len, groups.values())))
+    rows, captions = [], []
+    for name, group in groups.items():
+        for start in range(0, len(group), columns):
+            part = group[start : start + columns]
+            row = np.full((columns, *images.shape[1:]), 255, np.uint8)  # white where there is none
+            row[: len(part)] = part
+            rows.append(row)
+            captions.append(name)
+    return contact_sheet(np.stack(rows), columns=columns, captions=captions if labels else ())
 
 
 def _enlarge(frames: np.ndarray, scale: int | None, target_size: int = _TARGET_SIZE) -> np.ndarray:

@@ -21,7 +21,7 @@ Videos = UInt8[np.ndarray, "batch frames height width channels"]
 
 
 def params_template(config: Config) -> dict[str, Params]:
-    """Shapes and types of the parameters {"head": ..., "tail": ...}, without making them."""
+    """Shapes and types of the parameters of `config.models`, without making them."""
     shape = (1, config.num_frames, config.image_size, config.image_size, head.CHANNELS)
 
     def init() -> dict[str, Params]:
@@ -50,16 +50,19 @@ class Model:
         `config.metric` turns it into bits per dimension. The sum over frames is log p(video).
 
         Args:
-            videos: uint8, at the model's image size, any number of frames from 2.
+            videos: uint8, at the model's image size, any number of frames; 1 without a tail.
             labels: indices into `label_names`, one a video; needed by variants with labels.
             seed: of the dequantisation noise.
 
         Raises:
-            ConfigError: when labels are missing or unknown, or the frames have another size.
+            ConfigError: when labels are missing or unknown, the frames have another size, or there
+                is more than one and no tail.
         """
         self._check_frames(videos)
-        if videos.shape[1] < 2:
-            raise ConfigError(f"videos have {videos.shape[1]} frames: give at least 2.")
+        if videos.shape[1] < 1:
+            raise ConfigError("videos have no frames: give at least 1.")
+        if videos.shape[1] > 1:
+            self.check_tail(f"{videos.shape[1]} frames a video")
         if not self.config.conditioning.labels:
             labels = np.zeros(len(videos), np.int32)
         known = range(len(self.label_names))
@@ -95,9 +98,12 @@ class Model:
 
         Raises:
             DataError: for an unknown label, listing the nearest known ones.
-            ConfigError: for frames of another size, or nothing left to generate.
+            ConfigError: for frames of another size, nothing left to generate, or more than first
+                frames from a run without a tail.
         """
         num_frames = num_frames or self.config.num_frames
+        if first_frames is not None or num_frames > 1:
+            self.check_tail(f"{num_frames} frames a video" if num_frames > 1 else "first_frames")
         num_given = 0 if first_frames is None else first_frames.shape[1]
         if num_frames <= num_given:
             raise ConfigError(
@@ -120,6 +126,18 @@ class Model:
     def turns(self, num_videos: int) -> list[str]:
         """The labels of `num_videos` videos sampled without one given: all of them in turn."""
         return [self.label_names[i % len(self.label_names)] for i in range(num_videos)]
+
+    def check_tail(self, asked: str) -> None:
+        """Refuses what was asked where it needs a tail and there is none.
+
+        Raises:
+            ConfigError: for a run of the head alone.
+        """
+        if "tail" not in self.config.models:
+            raise ConfigError(
+                f"this run is of the head alone (--num_frames=1) and has no tail for {asked}: "
+                "use a run trained on videos."
+            )
 
     def _check_frames(self, videos: Any) -> None:
         size = self.config.image_size

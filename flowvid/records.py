@@ -1,6 +1,7 @@
-"""Finding prepared TFDS records on disk, and preparing those that can be generated.
+"""Reading prepared TFDS records: which there are below a folder, which fit, and are they whole.
 
-A record is {"video": uint8[T, H, W, 3], "label", "id"}, as the builders in data_builders/ write it.
+A record is {"video": uint8[T, H, W, 3], "label", "id"}, as the builders in data_builders/ write it;
+or {"image", ...}, as TFDS's own image data sets have it.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absl import logging
 
 from flowvid.errors import DataError
@@ -20,51 +22,79 @@ from flowvid.errors import DataError
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-KNOWN_DATASETS = ("moving_shapes", "moments_in_time")
 _FEATURES = ("video", "label", "id")
-
+# The face in an image of celeb_a, 218 x 178: top, left and side, as RealNVP and Glow cut it.
+_CROPS = {"celeb_a": (40, 15, 148)}
 Builder = Any  # a tfds.core.DatasetBuilder; importing TFDS takes long, so it waits for its use
 
 
-def find(name: str, data_dir: str | Path | None, num_frames: int, image_size: int) -> Builder:
-    """The builder of a data set's prepared records; the arguments are those of `data.load`."""
-    default_dir = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")  # as TFDS has it
-    data_dir = Path(data_dir or default_dir).expanduser()
-    if name == "moving_shapes":
-        return _prepare_moving_shapes(data_dir, num_frames, image_size)
-    if name == "moments_in_time":
-        advice = (
-            f"Prepare it with `tfds build data_builders/{name} --manual_dir=<the archive's folder> "
-            f"--data_dir={data_dir}` (see data_builders/{name}/README.md)."
-        )
-        return _choose(_prepared(data_dir / name, advice), num_frames, image_size)
-    if os.sep in name or Path(name).expanduser().is_dir():
-        advice = (
-            "Give a folder that `tfds build` wrote: one with dataset_info.json, features.json and "
-            "*.array_record files, or one above it."
-        )
-        return _choose(_prepared(Path(name).expanduser(), advice), num_frames, image_size)
-    raise DataError(
-        f"Unknown data set {name!r}; use {' or '.join(nearest_first(name, KNOWN_DATASETS))}, "
-        "or the path of a folder with prepared records."
-    )
+def open_split(builder: Builder, split: str, image_size: int) -> Sequence[dict[str, Any]]:
+    """The records of one split, by index; DataError if there are none.
 
-
-def open_split(builder: Builder, split: str) -> Sequence[dict[str, Any]]:
-    """The records of one split, by index; DataError if there are none."""
+    Images of TFDS's own data sets come as videos of one frame; "test" stands in where they have no
+    "validation".
+    """
     sizes = {key: info.num_examples for key, info in builder.info.splits.items()}
+    if _is_image_set(builder) and split == "validation" and split not in sizes:
+        split = "test"
     if not sizes.get(split):
         raise DataError(
             f"{builder.name} has no examples in split {split!r}; it has "
             f"{', '.join(f'{size} in {key!r}' for key, size in sizes.items())} "
             f"({builder.data_dir})."
         )
-    with _quiet(), _damage_reported(builder.data_dir):
+    with quiet(), damage_reported(builder.data_dir):
         source = builder.as_data_source(split)
         # A damaged shard shows when it is opened: better now than hours into training.
         for end_of_shard in itertools.accumulate(builder.info.splits[split].shard_lengths):
             source[end_of_shard - 1]
-        return source
+    if _is_image_set(builder):
+        has_labels = _class_label(builder) is not None
+        return Images(source, image_size, _CROPS.get(builder.name), has_labels)
+    return source
+
+
+def label_names(builder: Builder) -> tuple[str, ...]:
+    """The labels in the order of their indices; one for all where records have none."""
+    label = _class_label(builder)
+    return ("unlabelled",) if label is None else tuple(label.names)
+
+
+def _class_label(builder: Builder) -> Any:
+    """The feature "label", where it numbers named labels; in lfw, for instance, it is a text."""
+    features = builder.info.features
+    label = features["label"] if "label" in features else None
+    return label if hasattr(label, "names") else None
+
+
+class Images(Sequence[dict[str, Any]]):
+    """Records of an image data set of TFDS as records of videos of one frame."""
+
+    def __init__(
+        self,
+        source: Sequence[dict[str, Any]],
+        image_size: int,
+        crop: tuple[int, int, int] | None,
+        has_labels: bool,
+    ) -> None:
+        """`crop`: top, left and side of what is cut out before the centre square is taken."""
+        self.source, self.image_size, self.crop = source, image_size, crop
+        self.has_labels = has_labels
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: Any) -> Any:
+        from flowvid.decoding import square_image  # here, since it imports PyAV
+
+        record = self.source[index]
+        image = np.broadcast_to(record["image"], (*record["image"].shape[:2], 3))  # grey to RGB
+        if self.crop:
+            top, left, side = self.crop
+            image = image[top : top + side, left : left + side]
+        label = record["label"] if self.has_labels else 0
+        video = square_image(np.ascontiguousarray(image), self.image_size)[None]
+        return {"video": video, "label": label, "id": str(index).encode()}
 
 
 def nearest_first(name: str, known: Sequence[str]) -> list[str]:
@@ -72,45 +102,27 @@ def nearest_first(name: str, known: Sequence[str]) -> list[str]:
     return sorted(known, key=lambda other: -difflib.SequenceMatcher(None, name, other).ratio())
 
 
-def _prepare_moving_shapes(data_dir: Path, num_frames: int, image_size: int) -> Builder:
-    from data_builders.moving_shapes import moving_shapes_dataset_builder as moving_shapes
-
-    def open_config(config: Any) -> Builder:
-        with _quiet(), _damage_reported(data_dir / "moving_shapes"):
-            return moving_shapes.Builder(data_dir=data_dir, config=config)
-
-    # The choice is among all sizes, not the prepared ones, or results would differ by machine.
-    configs = moving_shapes.Builder.BUILDER_CONFIGS
-    builder = _choose([open_config(config) for config in configs], num_frames, image_size)
-    if Path(builder.data_dir).exists():
-        return builder
-    print(f"Preparing moving_shapes in {builder.data_dir}, once.", flush=True)
-    try:
-        with _quiet():
-            builder.download_and_prepare()
-    except OSError:
-        if not Path(builder.data_dir).exists():
-            raise
-        # Another process prepared the same records first, and took the name.
-    return open_config(builder.builder_config)
-
-
-def _prepared(folder: Path, advice: str) -> list[Builder]:
-    """Builders of all records at or below a folder, newest versions first."""
-    import tensorflow_datasets as tfds
-
-    found = sorted(
+def below(folder: Path) -> list[Path]:
+    """The folders of finished TFDS records at or below a folder."""
+    return sorted(
         info.parent
         for depth in ("", "*/", "*/*/", "*/*/*/")
         for info in folder.glob(depth + "dataset_info.json")
         if not info.parent.name.startswith("incomplete.")
     )
+
+
+def prepared(folder: Path, advice: str) -> list[Builder]:
+    """Builders of all records at or below a folder, newest versions first."""
+    import tensorflow_datasets as tfds
+
+    found = below(folder)
     if not found:
         state = "holds no prepared records" if folder.is_dir() else "does not exist"
         raise DataError(f"{folder} {state}. {advice}")
     builders = []
     for path in found:
-        with _quiet(), _damage_reported(path):
+        with quiet(), damage_reported(path):
             builder = tfds.builder_from_directory(path)
         _check_records(builder)
         builders.append(builder)
@@ -123,7 +135,28 @@ def _prepared(folder: Path, advice: str) -> list[Builder]:
     return sorted(builders, key=lambda builder: builder.version, reverse=True)
 
 
+def _is_image_set(builder: Builder) -> bool:
+    return "image" in builder.info.features and "video" not in builder.info.features
+
+
+def shape(builder: Builder) -> tuple[Any, ...]:
+    """Frames, height and width of a builder's records; None where they differ."""
+    if _is_image_set(builder):
+        return (1, *builder.info.features["image"].shape[:2])
+    return tuple(builder.info.features["video"].shape[:3])
+
+
 def _check_records(builder: Builder) -> None:
+    if not _is_image_set(builder):
+        _check_videos(builder)
+    if builder.info.file_format.value != "array_record":
+        raise DataError(
+            f"The records in {builder.data_dir} are {builder.info.file_format.value}, not readable "
+            "by index; prepare them again with `tfds build --file_format=array_record`."
+        )
+
+
+def _check_videos(builder: Builder) -> None:
     missing = [feature for feature in _FEATURES if feature not in builder.info.features]
     if missing:
         raise DataError(
@@ -137,17 +170,19 @@ def _check_records(builder: Builder) -> None:
             f"'label' is a {type(label).__name__}; flowvid needs a fixed [time, height, width, 3] "
             "and a ClassLabel, as the builders in data_builders/ write them."
         )
-    if builder.info.file_format.value != "array_record":
-        raise DataError(
-            f"The records in {builder.data_dir} are {builder.info.file_format.value}, not readable "
-            "by index; prepare them again with `tfds build --file_format=array_record`."
-        )
 
 
-def _choose(builders: Sequence[Builder], num_frames: int, image_size: int) -> Builder:
+def choose(builders: Sequence[Builder], num_frames: int, image_size: int) -> Builder:
     """The builder with enough frames, of the wanted size or the smallest multiple of it."""
-    shapes = [builder.info.features["video"].shape for builder in builders]
+    shapes = [shape(builder) for builder in builders]
     name = builders[0].name
+    if _is_image_set(builders[0]):
+        if num_frames > 1:
+            raise DataError(
+                f"{name} holds single images, but {num_frames} frames were asked for; use "
+                "--num_frames=1, which trains the head alone."
+            )
+        return builders[0]  # each image is scaled when it is read
     fitting = [
         shape
         for shape in shapes
@@ -170,10 +205,10 @@ def _choose(builders: Sequence[Builder], num_frames: int, image_size: int) -> Bu
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps TFDS's messages off the terminal; its progress bars stay, and so do warnings."""
+def quiet(level: int = logging.WARNING) -> Iterator[None]:
+    """Keeps TFDS's messages below a level off the terminal; its progress bars stay."""
     verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(level)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
@@ -182,7 +217,8 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _damage_reported(path: str | Path) -> Iterator[None]:
+def damage_reported(path: str | Path) -> Iterator[None]:
+    """Turns what reading damaged records raises into a DataError that names them."""
     try:
         yield
     except Exception as error:  # TFDS and protobuf raise whatever the damage leads to

@@ -1,6 +1,7 @@
 """Samples videos from a run: `python -m flowvid.sample --workdir=runs/prev_frame --num_videos=16`.
 
 Writes one file a video and a contact sheet, samples.png; from nothing, or continuing real frames.
+With one frame a video, the files are images and the sheet is a grid of them.
 """
 
 import pathlib
@@ -9,7 +10,7 @@ import numpy as np
 from absl import flags, logging
 
 import flowvid
-from flowvid import cli, data, media
+from flowvid import cli, data, decoding, media
 from flowvid.errors import ConfigError
 from flowvid.model import Model, Videos
 
@@ -17,7 +18,10 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=Tr
 _LABEL = flags.DEFINE_string("label", None, "Label of all videos. [the labels take turns]")
 _NUM_VIDEOS = flags.DEFINE_integer("num_videos", 16, "How many.", lower_bound=1)
 _NUM_FRAMES = flags.DEFINE_integer(
-    "num_frames", None, "Frames a video, given ones included. [the run's]", lower_bound=2
+    "num_frames",
+    None,
+    "Frames a video, given ones included; 1: images. [the run's]",
+    lower_bound=1,
 )
 _TEMPERATURE = flags.DEFINE_float(
     "temperature",
@@ -37,7 +41,7 @@ _NUM_GIVEN = flags.DEFINE_integer(
     "How many of the --first_frames are given; from one alone nobody can know where things go. [4]",
     lower_bound=1,
 )
-_FORMAT = flags.DEFINE_enum("format", "gif", ["gif", "mp4"], "Of the video files.")
+_FORMAT = flags.DEFINE_enum("format", "gif", ["gif", "mp4"], "Of the video files; images are PNG.")
 _FPS = flags.DEFINE_integer("fps", 10, "Frames a second of the video files.", lower_bound=1)
 _OUT = flags.DEFINE_string("out", None, "Folder to write to. [<workdir>/samples, or continued]")
 _SEED = flags.DEFINE_integer(
@@ -54,8 +58,9 @@ def _clips_to_continue(model: Model, num_given: int) -> Videos | None:
         if _NUM_GIVEN.value is not None:
             raise ConfigError("--num_given goes with --first_frames: say which frames are given.")
         return None
+    model.check_tail("--first_frames")
     if source != _VALIDATION:
-        clip = media.read_clip(source, num_given, config.image_size)
+        clip = decoding.read_clip(source, num_given, config.image_size)
         return np.broadcast_to(clip, (_NUM_VIDEOS.value, *clip.shape))
     dataset = data.load(
         config.dataset,
@@ -63,6 +68,7 @@ def _clips_to_continue(model: Model, num_given: int) -> Videos | None:
         data_dir=config.data_dir,
         num_frames=max(num_given, config.num_frames),
         image_size=config.image_size,
+        max_skipped=config.max_skipped,
     )
     batches = data.eval_batches(dataset, batch_size=_NUM_VIDEOS.value, num_videos=_NUM_VIDEOS.value)
     return next(batches)["video"]
@@ -100,6 +106,8 @@ def _contact_sheet(
     if model.config.conditioning.labels:
         turns = model.turns(len(videos))
         labels = [_LABEL.value or turns[i] for i in kept]
+    if videos.shape[1] == 1:
+        return media.image_grid(videos[kept, 0], labels)
     return media.contact_sheet(videos[kept], captions=labels)
 
 
@@ -131,10 +139,15 @@ def main() -> None:
             "train again with a lower --learning_rate or more --warmup_steps."
         )
     out = pathlib.Path(_OUT.value or workdir / ("samples" if real is None else "continued"))
+    single = samples.videos.shape[1] == 1
     for i in kept:
-        media.write_video(out / f"{i:03d}.{_FORMAT.value}", samples.videos[i], fps=_FPS.value)
+        if single:
+            media.write_image(out / f"{i:03d}.png", samples.videos[i, 0])
+        else:
+            media.write_video(out / f"{i:03d}.{_FORMAT.value}", samples.videos[i], fps=_FPS.value)
     media.write_image(out / "samples.png", _contact_sheet(model, samples.videos, real, kept))
-    print(f"{len(kept)} videos and the contact sheet samples.png are in {out}.")
+    files = "images" if single else "videos"
+    print(f"{len(kept)} {files} and the contact sheet samples.png are in {out}.")
 
 
 if __name__ == "__main__":

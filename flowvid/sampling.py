@@ -37,13 +37,17 @@ def generate(
 ) -> Samples:
     """Videos of `num_frames` frames from nothing; one key and one label a video.
 
-    `temperature` multiplies the standard deviations of all latents (Glow, section 6).
+    A single frame needs no parameters of a tail. `temperature` multiplies the standard deviations
+    of all latents (Glow, section 6).
     """
     x = head.sample(config, params["head"], frame_keys(keys, 0), labels, temperature)
-    first = likelihood.to_pixels(x, config.metric)
-    rest = continue_from(config, params, keys, first[:, None], num_frames - 1, temperature)
-    finite = jnp.all(jnp.isfinite(x), axis=(1, 2, 3))
-    return Samples(rest.videos, rest.finite & finite)
+    first = Samples(
+        likelihood.to_pixels(x, config.metric)[:, None], jnp.all(jnp.isfinite(x), axis=(1, 2, 3))
+    )
+    if num_frames == 1:
+        return first
+    rest = continue_from(config, params, keys, first.videos, num_frames - 1, temperature)
+    return Samples(rest.videos, rest.finite & first.finite)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "num_new"))

@@ -179,32 +179,33 @@ def eval_step(
 ) -> VideoBits:
     """Bits per dimension of every frame of every video under `metric`; noise is fixed by `seed`.
 
-    `params` is {"head": ..., "tail": ...}.
+    `params` is {"head": ..., "tail": ...}; single images [B, 1, H, W, 3] need no tail, and have no
+    later frames, [B, 0].
     """
     head_keys, tail_keys = (
         streams.example_keys(seed, 0, batch.example, stream)
         for stream in (streams.HEAD, streams.TAIL)
     )
     x = head_frames(head_keys, batch.video, metric)
-    first = head.log_prob(config, params["head"], x, batch.label)
+    density = head.log_prob(config, params["head"], x, batch.label)
+    first = likelihood.bits_per_dim(density.log_prob, dims(x), metric)
+    if batch.video.shape[1] == 1:
+        return VideoBits(first, jnp.zeros((len(first), 0)))
     frames = tail_frames(tail_keys, batch.video, metric)
-    later = tail.log_prob(config, params["tail"], *frames)
-    return VideoBits(
-        likelihood.bits_per_dim(first.log_prob, dims(x), metric),
-        likelihood.bits_per_dim(later.log_prob, dims(x), metric),
-    )
+    density = tail.log_prob(config, params["tail"], *frames)
+    return VideoBits(first, likelihood.bits_per_dim(density.log_prob, dims(x), metric))
 
 
 def init_params(config: Config, batch: Batch) -> dict[str, Params]:
-    """{"head": ..., "tail": ...}, with ActNorm set from this batch (the same one on every host)."""
+    """Parameters of `config.models`, with ActNorm set from this batch (the same on every host)."""
     head_key, tail_key = jax.random.split(streams.stream_key(config.seed, streams.PARAMS))
     head_keys, tail_keys = (
         streams.example_keys(config.seed, 0, batch.example, stream)
         for stream in (streams.HEAD, streams.TAIL)
     )
     x = head_frames(head_keys, batch.video, config.metric)
-    frames = tail_frames(tail_keys, batch.video, config.metric, config.tail_frames)
-    return {
-        "head": head.init(config, head_key, x, batch.label),
-        "tail": tail.init(config, tail_key, *frames),
-    }
+    params = {"head": head.init(config, head_key, x, batch.label)}
+    if "tail" in config.models:
+        frames = tail_frames(tail_keys, batch.video, config.metric, config.tail_frames)
+        params["tail"] = tail.init(config, tail_key, *frames)
+    return params

@@ -4,11 +4,12 @@ A run is a folder, --workdir; the same command again goes on where it stopped.
 """
 
 import pathlib
+from typing import Any
 
 import jax
 from absl import flags, logging
 
-from flowvid import cli, config, cost, training
+from flowvid import catalog, cli, config, cost, training
 
 config.define_flags()
 _WORKDIR = flags.DEFINE_string(
@@ -26,13 +27,29 @@ def _say_what_it_costs(settings: config.Config) -> None:
     )
 
 
+def _settings(saved: config.Config | None, given: dict[str, Any]) -> config.Config:
+    """The run that the flags ask for; a new one on single images is of the head alone."""
+    settings = config.from_flags(saved, given)
+    if (
+        saved is not None
+        or "num_frames" in given
+        or not catalog.holds_images(settings.dataset, settings.data_dir)
+    ):
+        return settings
+    print(
+        f"{settings.dataset} holds single images: --num_frames=1, the head alone is trained.",
+        flush=True,
+    )
+    return config.from_flags(None, given | {"num_frames": 1})
+
+
 def main() -> None:
     """Reads the flags, trains, and says what to do next."""
     given = config.flags_given()
     variant = given.get("variant", "prev_frame")
     workdir = pathlib.Path(_WORKDIR.value or f"runs/{variant}")
     saved = config.read(workdir)[0] if (workdir / "config.json").exists() else None
-    settings = config.from_flags(saved, given)
+    settings = _settings(saved, given)
     if (
         settings.preset == "paper"
         and jax.default_backend() == "cpu"
@@ -40,7 +57,7 @@ def main() -> None:
     ):
         _say_what_it_costs(settings)
     state = training.train(settings, workdir)
-    for name in ("head", "tail"):
+    for name in settings.models:
         skipped = int(getattr(state, name).skipped)
         if skipped:
             logging.warning(

@@ -20,13 +20,13 @@ from flowvid.reporting import Reporter
 
 
 def optimisers(config: Config) -> dict[str, optax.GradientTransformation]:
-    """One a model, each with its own clip (paper, section IX)."""
+    """One a model of the run, each with its own clip (paper, section IX)."""
     clips = {"head": config.head_clip, "tail": config.tail_clip}
-    return {name: state.optimizer(config, clip) for name, clip in clips.items()}
+    return {name: state.optimizer(config, clips[name]) for name in config.models}
 
 
 def train_steps(config: Config) -> dict[str, Any]:
-    """The compiled steps of head and tail, each (state, batch) -> (state, metrics)."""
+    """The compiled steps of the run's models, each (state, batch) -> (state, metrics)."""
     losses = {"head": steps.head_loss, "tail": steps.tail_loss}
     bodies = {
         name: functools.partial(
@@ -42,8 +42,7 @@ def initial_state(config: Config, dataset: data.Dataset) -> RunState:
     first = next(data.train_batches(dataset, batch_size=config.batch_size, seed=config.seed))
     params = jax.jit(functools.partial(steps.init_params, config))(_batch(first))
     created = {n: state.create(params[n], opt) for n, opt in optimisers(config).items()}
-    zero = np.zeros((), np.int64)
-    return jax.tree.map(np.asarray, RunState(**created, step=zero, examples=zero))
+    return jax.tree.map(np.asarray, _run_state(created))
 
 
 def state_template(config: Config) -> RunState:
@@ -53,8 +52,12 @@ def state_template(config: Config) -> RunState:
         name: jax.eval_shape(functools.partial(state.create, optimiser=optimiser), params[name])
         for name, optimiser in optimisers(config).items()
     }
-    zero = np.zeros((), np.int64)
-    return RunState(**created, step=zero, examples=zero)
+    return _run_state(created)
+
+
+def _run_state(models: dict[str, Any], step: int = 0, examples: int = 0) -> RunState:
+    counters = (np.asarray(count, np.int64) for count in (step, examples))
+    return RunState(models["head"], models.get("tail"), *counters)
 
 
 def _batch(batch: dict[str, Any]) -> steps.Batch:
@@ -69,6 +72,7 @@ def prepare(config: Config) -> tuple[Config, data.Dataset, data.Dataset]:
         data_dir=config.data_dir,
         num_frames=config.num_frames,
         image_size=config.image_size,
+        max_skipped=config.max_skipped,
     )
     train, validation = load("train"), load("validation")
     num_steps = config.num_steps
@@ -102,7 +106,7 @@ def train(config: Config, workdir: pathlib.Path) -> RunState:
             checkpoints.save(manager, run)
         else:
             print(f"Going on from step {int(run.step)} of {workdir}.", flush=True)
-        for name in ("head", "tail"):
+        for name in config.models:
             count = state.num_parameters(getattr(run, name).params)
             print(f"{name}: {count:,} parameters", flush=True)
         return _loop(config, workdir, manager, run, dataset, validation)
@@ -140,7 +144,7 @@ def _loop(
 ) -> RunState:
     start, num_steps = int(run.step), config.num_steps or 0
     step_of = train_steps(config)
-    states = {"head": steps.replicate(run.head), "tail": steps.replicate(run.tail)}
+    states = {name: steps.replicate(getattr(run, name)) for name in config.models}
     batches = data.train_batches(
         dataset,
         batch_size=config.batch_size,
@@ -151,7 +155,7 @@ def _loop(
     )
     validate = Validation(config, validation)
     reporter = Reporter(config, workdir, start)
-    reporter.show(head="compiling", tail="compiling")
+    reporter.show(**dict.fromkeys(config.models, "compiling"))
     try:
         for step in range(start + 1, num_steps + 1):
             batch = steps.shard(_batch(next(batches)))
@@ -173,8 +177,7 @@ def _loop(
 
 
 def _on_host(states: dict[str, Any], step: int, examples: int) -> RunState:
-    host = steps.unreplicate(states)
-    return RunState(**host, step=np.asarray(step), examples=np.asarray(examples))
+    return _run_state(steps.unreplicate(states), step, examples)
 
 
 class Validation:
@@ -186,13 +189,13 @@ class Validation:
         self.step = evaluation.evaluator(config, config.metric, config.seed)
 
     def __call__(self, step: int, states: dict[str, Any], reporter: Reporter) -> None:
-        """Scores, writes and shows both cross entropies."""
+        """Scores, writes and shows the cross entropy of each model."""
         params = {name: model_state.params for name, model_state in states.items()}
         scores = evaluation.score(
             self.step, params, self.dataset, self.config.batch_size, self.num_videos, "validating"
         )
-        for name, bits in scores._asdict().items():
-            mean = float(np.mean(bits))
+        for name in self.config.models:
+            mean = float(np.mean(getattr(scores, name)))
             if not math.isfinite(mean):
                 logging.warning("The %s's validation is not finite at step %d.", name, step)
             reporter.log(step, f"validation/{name}", {"bits_per_dim": mean})

@@ -26,6 +26,17 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def image_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the records of a few single images: clips of one frame, at 32x32."""
+    folder = tmp_path_factory.mktemp("images")
+    config = moving_shapes.MovingShapesConfig(name="32x32_1f", image_size=32, num_frames=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(moving_shapes.Builder, "NUM_CLIPS", NUM_CLIPS)
+        moving_shapes.Builder(data_dir=folder, config=config).download_and_prepare()
+    return folder / "moving_shapes"
+
+
+@pytest.fixture(scope="session")
 def tiny(data_dir: Path) -> Callable[..., Config]:
     """A function that makes the tiny configuration, with changes."""
     return lambda **changes: config_lib.preset_config(

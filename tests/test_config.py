@@ -66,7 +66,8 @@ def test_the_paper_preset_is_the_paper():
         ({"dequantization": "round"}, "--dequantization=round .*floor, paper"),
         ({"levels": 0}, "--levels=0 must be at least 1"),
         ({"batch_size": 0}, "--batch_size=0 must be at least 1"),
-        ({"num_frames": 1}, "--num_frames=1 must be at least 2"),
+        ({"num_frames": 0}, "--num_frames=0 must be at least 1"),
+        ({"num_frames": 1, "tail_frames": 1}, "--tail_frames=1 .* the 0 that follow"),
         ({"tail_frames": 0}, "--tail_frames=0 must be at least 1"),
         ({"num_steps": -1}, "--num_steps=-1 must be at least 0"),
         ({"learning_rate": -0.1}, "--learning_rate=-0.1 must be at least 0"),
@@ -96,6 +97,15 @@ def test_an_unknown_preset_lists_the_known_ones():
 )
 def test_the_metric_follows_from_bits_and_dequantisation(changes, metric):
     assert preset_config(**changes).metric is METRICS[metric]
+
+
+@pytest.mark.parametrize("preset", config_lib.PRESETS)
+def test_one_frame_leaves_the_head_alone(preset):
+    assert preset_config(preset).models == ("head", "tail")
+    assert preset_config(preset, num_frames=2, tail_frames=1).models == ("head", "tail")
+    config = preset_config(preset, num_frames=1)
+    assert config.models == ("head",)
+    assert config.tail_frames is None
 
 
 # Flags.

@@ -1,39 +1,32 @@
-"""From a name to batches: finding records, reading them, the order of the stream, the errors."""
+"""Reading records, the order of the training stream, and what evaluation sees."""
 
 import itertools
-import json
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
-from absl import logging
 
 from data_builders.moving_shapes import moving_shapes_dataset_builder as moving_shapes
 from data_builders.moving_shapes import render
-from flowvid import data, records
+from flowvid import data
 
 NUM_CLIPS = {"train": 13, "validation": 5}
 
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory) -> Path:
-    """A TFDS folder with a little of moving_shapes, at 64x64 and 32x32, and 8 frames of it."""
+    """A TFDS folder with a little of moving_shapes, at 64x64 and 32x32."""
     folder = tmp_path_factory.mktemp("tensorflow_datasets")
-    short = moving_shapes.MovingShapesConfig(name="32x32_8f", image_size=32, num_frames=8)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(moving_shapes.Builder, "NUM_CLIPS", NUM_CLIPS)
-        for config in (*moving_shapes.Builder.BUILDER_CONFIGS, short):
+        for config in moving_shapes.Builder.BUILDER_CONFIGS:
             moving_shapes.Builder(data_dir=folder, config=config).download_and_prepare()
     return folder
 
 
-def load(data_dir: Path | None, name: str = "moving_shapes", split: str = "train", **wanted):
+def load(data_dir: Path, split: str = "train", **wanted) -> data.Dataset:
     wanted = {"num_frames": 4, "image_size": 32, **wanted}
-    return data.load(name, split, data_dir=data_dir, **wanted)
+    return data.load("moving_shapes", split, data_dir=data_dir, **wanted)
 
 
 def rendered(index: int, image_size: int, split: str = "train", num_frames: int = 30) -> np.ndarray:
@@ -66,209 +59,6 @@ def test_smaller_sizes_are_averaged_down_and_rounded(data_dir):
     mean = rendered(2, 32).reshape(30, 8, 4, 8, 4, 3).mean(axis=(2, 4))
     assert video.dtype == np.uint8
     np.testing.assert_array_equal(video, np.rint(mean))
-
-
-@pytest.mark.parametrize("below", ["moving_shapes", "moving_shapes/64x64_30f/1.0.0"])
-def test_a_folder_of_records_is_a_data_set(data_dir, below):
-    dataset = data.load(str(data_dir / below), "train", num_frames=30, image_size=64)
-    np.testing.assert_array_equal(dataset[1]["video"], rendered(1, 64))
-
-
-def test_a_folder_gives_the_nearest_size_and_the_shortest_sufficient_length(data_dir):
-    folder = str(data_dir / "moving_shapes")
-    for num_frames, image_size, chosen in (
-        (8, 32, "32x32_8f"),
-        (9, 32, "32x32_30f"),
-        (9, 16, "32x32_30f"),
-        (8, 64, "64x64_30f"),
-    ):
-        builder = records.find(folder, None, num_frames, image_size)
-        assert builder.builder_config.name == chosen
-
-
-def copy_records(data_dir: Path, target: Path, **changes) -> Path:
-    """A copy of the 32x32 records whose dataset_info.json is changed."""
-    shutil.copytree(data_dir / "moving_shapes/32x32_30f/1.0.0", target)
-    info = json.loads((target / "dataset_info.json").read_text())
-    (target / "dataset_info.json").write_text(json.dumps({**info, **changes}))
-    return target
-
-
-def test_the_newest_version_is_read(data_dir, tmp_path):
-    for version in ("1.9.0", "1.10.0", "1.2.0"):
-        copy_records(data_dir, tmp_path / "shapes" / version, version=version)
-    assert records.find(str(tmp_path), None, 4, 32).version == "1.10.0"
-
-
-def test_unfinished_records_are_not_read(data_dir, tmp_path):
-    copy_records(data_dir, tmp_path / "incomplete.ABC_1.0.0")
-    with pytest.raises(data.DataError, match="holds no prepared records"):
-        load(data_dir, str(tmp_path))
-
-
-# Preparing.
-
-
-def test_moving_shapes_is_prepared_on_first_use_and_quietly(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(moving_shapes.Builder, "NUM_CLIPS", {"train": 3, "validation": 2})
-    verbosity = logging.get_verbosity()
-    assert len(load(tmp_path, image_size=16)) == 3
-    assert [path.name for path in (tmp_path / "moving_shapes").glob("[0-9]*")] == ["32x32_30f"]
-    assert capsys.readouterr().out.startswith(f"Preparing moving_shapes in {tmp_path}")
-    assert logging.get_verbosity() == verbosity
-
-    # A second use reads what the first one wrote.
-    monkeypatch.setattr(moving_shapes.Builder, "download_and_prepare", None)
-    assert len(load(tmp_path, split="validation", image_size=32)) == 2
-
-
-def test_another_process_may_prepare_the_same_records_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(moving_shapes.Builder, "NUM_CLIPS", {"train": 3, "validation": 2})
-    prepare = moving_shapes.Builder.download_and_prepare
-
-    def lose_the_race(builder):
-        prepare(moving_shapes.Builder(data_dir=tmp_path, config=builder.builder_config))
-        raise OSError("Directory not empty")
-
-    monkeypatch.setattr(moving_shapes.Builder, "download_and_prepare", lose_the_race)
-    assert len(load(tmp_path)) == 3
-
-
-def test_a_failure_to_prepare_is_not_hidden(tmp_path, monkeypatch):
-    def fail(builder):
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(moving_shapes.Builder, "download_and_prepare", fail)
-    with pytest.raises(OSError, match="No space left"):
-        load(tmp_path)
-
-
-# Errors.
-
-
-@pytest.mark.parametrize(
-    ("wanted", "message"),
-    [
-        ({"name": "moving_shape"}, "'moving_shape'; use moving_shapes or moments_in_time, or"),
-        ({"name": "moments"}, "'moments'; use moments_in_time or moving_shapes, or"),
-        ({"name": "moments_in_time"}, "tfds build data_builders/moments_in_time --manual_dir="),
-        ({"name": "/no/such/folder"}, "/no/such/folder does not exist. Give a folder"),
-        ({"split": "test"}, "no examples in split 'test'; it has 13 in 'train', 5 in 'validation'"),
-        ({"num_frames": 31}, "has 30 frames a video, but 31 were asked for"),
-        ({"image_size": 48}, "at 32x32 and 64x64, but image size 48 was asked for"),
-        ({"image_size": 128}, "at 32x32 and 64x64, but image size 128 was asked for"),
-    ],
-)
-def test_what_cannot_be_had_is_explained_in_one_line(data_dir, wanted, message):
-    with pytest.raises(data.DataError) as raised:
-        load(data_dir, **wanted)
-    assert message in str(raised.value)
-    assert "\n" not in str(raised.value)
-
-
-def test_a_folder_without_records_says_what_was_expected(data_dir, tmp_path):
-    with pytest.raises(data.DataError, match=r"holds no prepared records.*dataset_info\.json"):
-        load(data_dir, str(tmp_path))
-
-
-def test_the_default_folder_is_that_of_tfds(tmp_path, monkeypatch):
-    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    default = f"{tmp_path}/tensorflow_datasets"
-    with pytest.raises(data.DataError, match=f"{default}/moments.* --data_dir={default}`"):
-        load(None, "moments_in_time")
-    monkeypatch.setenv("TFDS_DATA_DIR", "/elsewhere")
-    with pytest.raises(data.DataError, match=r"/elsewhere/moments_in_time does not exist"):
-        load(None, "moments_in_time")
-
-
-def test_an_empty_split_is_an_error(data_dir, tmp_path):
-    info = json.loads((data_dir / "moving_shapes/32x32_30f/1.0.0/dataset_info.json").read_text())
-    splits = [{**split, "shardLengths": ["0"]} for split in info["splits"]]
-    folder = copy_records(data_dir, tmp_path / "1.0.0", splits=splits)
-    with pytest.raises(data.DataError, match="no examples in split 'train'; it has 0 in 'train'"):
-        load(data_dir, str(folder))
-
-
-def test_a_folder_of_several_data_sets_is_refused(data_dir, tmp_path):
-    for name in ("squares", "circles"):
-        copy_records(data_dir, tmp_path / name / "1.0.0", name=name)
-    with pytest.raises(data.DataError, match="holds several data sets: circles, squares;"):
-        load(data_dir, str(tmp_path))
-
-
-def test_records_of_another_kind_are_refused(data_dir, tmp_path):
-    tfds.testing.DummyDataset(data_dir=tmp_path).download_and_prepare()
-    with pytest.raises(data.DataError, match="no feature video, label; flowvid needs"):
-        load(data_dir, str(tmp_path))
-
-
-class UnnamedLabels(tfds.core.GeneratorBasedBuilder):
-    """Records whose labels are numbers without names."""
-
-    VERSION = tfds.core.Version("1.0.0")
-
-    def _info(self):
-        video = tfds.features.Tensor(shape=(2, 8, 8, 3), dtype=np.uint8)
-        features = {"video": video, "label": np.int32, "id": tfds.features.Text()}
-        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
-
-    def _split_generators(self, dl_manager):
-        return {"train": self._generate_examples()}
-
-    def _generate_examples(self):
-        yield 0, {"video": np.zeros((2, 8, 8, 3), np.uint8), "label": 0, "id": "0"}
-
-
-def test_records_with_labels_that_have_no_names_are_refused(data_dir, tmp_path):
-    UnnamedLabels(data_dir=tmp_path, file_format="array_record").download_and_prepare()
-    with pytest.raises(data.DataError, match=r"'label' is a .*; flowvid needs a fixed"):
-        load(data_dir, str(tmp_path))
-
-
-def test_records_without_an_index_are_refused(data_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(moving_shapes.Builder, "NUM_CLIPS", {"train": 1, "validation": 1})
-    builder = moving_shapes.Builder(data_dir=tmp_path, file_format="tfrecord", config="32x32_30f")
-    builder.download_and_prepare()
-    with pytest.raises(data.DataError, match=r"are tfrecord, .* `tfds build --file_format=array_"):
-        load(data_dir, str(tmp_path))
-
-
-@pytest.mark.parametrize("file", ["dataset_info.json", "features.json"])
-def test_damaged_records_are_reported(data_dir, tmp_path, file):
-    folder = copy_records(data_dir, tmp_path / "1.0.0")
-    (folder / file).write_text('{"cut o')
-    with pytest.raises(
-        data.DataError, match=f"{folder} are damaged .*; prepare them again"
-    ) as error:
-        load(data_dir, str(folder))
-    assert "\n" not in str(error.value)
-
-
-def test_damaged_moving_shapes_are_reported(tmp_path):
-    folder = tmp_path / "moving_shapes/32x32_30f/1.0.0"
-    folder.mkdir(parents=True)
-    (folder / "dataset_info.json").write_text('{"cut o')
-    with pytest.raises(data.DataError, match=f"{tmp_path}/moving_shapes are damaged"):
-        load(tmp_path)
-
-
-@pytest.mark.parametrize("content", [None, b"", b"junk"])
-def test_a_damaged_last_shard_is_reported(data_dir, tmp_path, content):
-    split = {"name": "train", "shardLengths": ["13", "13"], "numBytes": "1"}
-    split["filepathTemplate"] = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-    folder = copy_records(data_dir, tmp_path / "1.0.0", splits=[split])
-    good = folder / "moving_shapes-train.array_record-00000-of-00001"
-    shards = [folder / f"moving_shapes-train.array_record-0000{i}-of-00002" for i in (0, 1)]
-    for shard in shards:
-        shutil.copy(good, shard)
-    assert len(load(data_dir, str(folder))) == 26
-
-    shards[1].unlink()
-    if content is not None:
-        shards[1].write_bytes(content)
-    with pytest.raises(data.DataError, match="are damaged"):
-        load(data_dir, str(folder))
 
 
 def test_label_index():
@@ -333,6 +123,20 @@ def test_a_restart_continues_the_unbroken_stream(train, start):
     assert positions(resumed) == list(range(start, start + 20))
 
 
+@pytest.mark.parametrize("shard_count", [1, 2, 3])
+def test_shards_together_see_each_example_once_in_a_pass(train, shard_count):
+    batches = [
+        batch
+        for shard_index in range(shard_count)
+        for batch in take(train, 7, batch_size=6, shard_index=shard_index, shard_count=shard_count)
+    ]
+    by_position = dict(zip(positions(batches), ids(batches), strict=True))
+    assert sorted(by_position) == list(range(42))
+    for start in (0, 13, 26):
+        seen = [by_position[position] for position in range(start, start + 13)]
+        assert sorted(seen) == [f"train_{index:05d}" for index in range(13)]
+
+
 @pytest.mark.parametrize("shard_count", [2, 4])
 def test_shards_share_the_stream_out(train, shard_count):
     unbroken = ids(take(train, 20))
@@ -369,16 +173,22 @@ def test_evaluation_sees_each_video_once_in_order(data_dir, num_videos, expected
             np.testing.assert_array_equal(batch["video"][row], dataset[int(position)]["video"])
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 5, 7])
+def test_every_batch_size_evaluates_each_video_once(data_dir, batch_size):
+    dataset = load(data_dir, split="validation")
+    batches = list(data.eval_batches(dataset, batch_size=batch_size))
+    assert {len(batch["id"]) for batch in batches} == {batch_size}
+    counted = [
+        name
+        for batch in batches
+        for name, weight in zip(batch["id"], batch["mask"], strict=True)
+        if weight
+    ]
+    assert counted == [f"validation_{index:05d}" for index in range(5)]
+
+
 @pytest.mark.parametrize("num_videos", [0, 6])
 def test_evaluation_of_more_videos_than_there_are_is_refused(data_dir, num_videos):
     dataset = load(data_dir, split="validation")
     with pytest.raises(data.DataError, match=f"Asked for {num_videos} videos, .* holds 5; ask"):
         data.eval_batches(dataset, batch_size=3, num_videos=num_videos)
-
-
-def test_importing_is_light():
-    code = (
-        "import sys, flowvid.data, flowvid.media; print({'jax', 'tensorflow'} & set(sys.modules))"
-    )
-    output = subprocess.check_output([sys.executable, "-c", code], text=True)
-    assert output.strip() == "set()"

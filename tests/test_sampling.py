@@ -173,6 +173,17 @@ def test_log_prob_is_the_evaluation_in_nats(model, clips, tiny):
     assert (model.log_prob(videos[:4], labels[:4], seed=1) != log_prob).all()
 
 
+def test_a_first_frame_alone_is_that_of_a_video(model, clips, generated):
+    videos, labels = clips
+    alone = model.log_prob(videos[:4, :1], labels[:4])
+    assert alone.shape == (4, 1)
+    np.testing.assert_allclose(alone, model.log_prob(videos[:4], labels[:4])[:, :1], rtol=1e-5)
+    samples = model.sample(3, num_frames=1)
+    assert samples.videos.shape == (3, 1, 16, 16, 3)
+    assert samples.finite.all()
+    assert (samples.videos == generated.videos[:, :1]).mean() > 0.99  # but for rounding
+
+
 def test_the_label_conditions_the_first_frame_alone(model, clips):
     videos, labels = clips
     right, wrong = (model.log_prob(videos[:4], (labels[:4] + shift) % 8) for shift in (0, 1))
@@ -186,8 +197,8 @@ def test_what_cannot_be_scored_is_refused(model, clips):
     for labels in (clips[1][:1], clips[1] + 8, clips[1] - 8):
         with pytest.raises(ConfigError, match="one a video, from 0 to 7"):
             model.log_prob(clips[0], labels)
-    with pytest.raises(ConfigError, match="videos have 1 frames: give at least 2"):
-        model.log_prob(clips[0][:, :1], clips[1])
+    with pytest.raises(ConfigError, match="videos have no frames: give at least 1"):
+        model.log_prob(clips[0][:, :0], clips[1])
     with pytest.raises(ConfigError, match="frames are 8x16x3, the model's are 16x16x3: resize"):
         model.log_prob(clips[0][:, :, :8], clips[1])
 

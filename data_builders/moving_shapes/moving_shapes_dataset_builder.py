@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-import numpy as np
 import tensorflow_datasets as tfds
 
+from data_builders import features
 from data_builders.moving_shapes import render
 
 
@@ -37,17 +37,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         config = self.builder_config
-        shape = (config.num_frames, config.image_size, config.image_size, 3)
         return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    "video": tfds.features.Tensor(
-                        shape=shape, dtype=np.uint8, encoding=tfds.features.Encoding.BYTES
-                    ),
-                    "label": tfds.features.ClassLabel(names=render.LABELS),
-                    "id": tfds.features.Text(),
-                }
-            ),
+            features=features.video_features(config.num_frames, config.image_size, render.LABELS),
             # Records stand in the order of their numbers, in which labels take turns: the first
             # n clips of a split are as balanced as the whole.
             disable_shuffling=True,

@@ -13,12 +13,16 @@ from jaxtyping import Float, UInt8
 
 Vector = Float[np.ndarray, " time"]
 Grid = Float[np.ndarray, "time size size"]
+Video = Float[np.ndarray, "time size size 3"]
+Colour = Float[np.ndarray, " 3"]
+Shape = Callable[[Grid, Grid, float], Grid]  # x, y and radius to signed distances
 Rng = np.random.Generator
 
 SPLITS = ("train", "validation")
 SECOND_OBJECT_PROBABILITY = 0.25
 SENSOR_NOISE = 2.0  # standard deviation in grey levels
-_SHADOW_OFFSET, _SHADOW_BLUR, _SHADOW_STRENGTH = 0.025, 0.05, 0.45
+SHADOW_BLUR = 0.05  # a shadow ends half as far from the shape
+_SHADOW_OFFSET, _SHADOW_STRENGTH = 0.025, 0.45
 
 
 class Path(NamedTuple):
@@ -123,7 +127,7 @@ def triangle(x: Grid, y: Grid, radius: float) -> Grid:
 class Look(NamedTuple):
     """A shape and the hue that its colours lie around."""
 
-    shape: Callable[[Grid, Grid, float], Grid]
+    shape: Shape
     hue: float
 
 
@@ -146,17 +150,29 @@ def render_clip(
     motion; all objects of a clip share what the label says.
     """
     label = LABELS[index % len(LABELS)]
+    scene_rng, sensor_rng = streams(seed, split, index)
+    return film(_scene(scene_rng, label, num_frames, image_size), sensor_rng), label
+
+
+def streams(seed: int, split: str, index: int) -> tuple[Rng, Rng]:
+    """The random streams of a clip's scene and of its sensor.
+
+    Two, since the scene must not depend on how many pixels want noise.
+    """
     stream = np.random.SeedSequence([seed, SPLITS.index(split), index])
-    # Two streams: the scene must not depend on how many pixels want noise.
     scene_rng, sensor_rng = (np.random.default_rng(child) for child in stream.spawn(2))
-    video = _scene(scene_rng, label, num_frames, image_size)
-    video += SENSOR_NOISE / 255 * sensor_rng.standard_normal(video.shape, np.float32)
-    return np.rint(255 * video.clip(0, 1)).astype(np.uint8), label
+    return scene_rng, sensor_rng
 
 
-def _scene(rng: Rng, label: str, num_frames: int, image_size: int) -> np.ndarray:
-    """The clip without sensor noise: float32[T, S, S, 3] from 0 to 1."""
-    video = np.broadcast_to(_ground(rng, image_size), (num_frames, image_size, image_size, 3))
+def film(scene: Video, sensor_rng: Rng) -> UInt8[np.ndarray, "time size size 3"]:
+    """The grey values that a camera with sensor noise sees of a scene with values from 0 to 1."""
+    video = scene + SENSOR_NOISE / 255 * sensor_rng.standard_normal(scene.shape, np.float32)
+    return np.rint(255 * video.clip(0, 1)).astype(np.uint8)
+
+
+def _scene(rng: Rng, label: str, num_frames: int, image_size: int) -> Video:
+    """The clip without sensor noise, from 0 to 1."""
+    video = np.broadcast_to(ground(rng, image_size), (num_frames, image_size, image_size, 3))
     num_objects = 2 if rng.random() < SECOND_OBJECT_PROBABILITY else 1
     motion = MOTIONS[label if label in MOTIONS else rng.choice(list(MOTIONS))]
     for _ in range(num_objects):
@@ -165,19 +181,20 @@ def _scene(rng: Rng, label: str, num_frames: int, image_size: int) -> np.ndarray
             hue += rng.uniform(-0.03, 0.03)
         else:
             shape, hue = LOOKS[rng.choice(list(LOOKS))].shape, rng.random()
-        colour = _colour(hue, rng.uniform(0.7, 0.95), rng.uniform(0.8, 1.0))
+        object_colour = colour(hue, rng.uniform(0.7, 0.95), rng.uniform(0.8, 1.0))
         radius = float(rng.uniform(0.12, 0.2))
         path = motion(rng, np.arange(num_frames, dtype=np.float32), radius)
-        video = _draw(video, shape, path, radius, colour)
+        video = draw(video, shape, path, radius, object_colour)
     return video
 
 
-def _colour(hue: float, saturation: float, value: float) -> np.ndarray:
+def colour(hue: float, saturation: float, value: float) -> Colour:
+    """Red, green and blue from 0 to 1; the hue goes round at 1."""
     return np.array(colorsys.hsv_to_rgb(hue % 1, saturation, value), np.float32)
 
 
-def _ground(rng: Rng, image_size: int) -> np.ndarray:
-    """Smooth noise of four octaves in three tints, dark or light: float32[S, S, 3]."""
+def ground(rng: Rng, image_size: int) -> Float[np.ndarray, "size size 3"]:
+    """Smooth noise of four octaves in three tints, dark or light, from 0 to 1."""
     height = np.zeros((image_size, image_size))
     for octave, cells in enumerate((2, 4, 8, 16)):
         lattice = rng.uniform(-1, 1, size=(cells + 2, cells + 2))
@@ -189,7 +206,7 @@ def _ground(rng: Rng, image_size: int) -> np.ndarray:
     values = np.linspace(darkest, brightest, 3) + rng.uniform(-0.06, 0.06, 3)
     saturation = (0.3, 0.7) if dark else (0.1, 0.3)
     tints = [
-        _colour(hue + rng.uniform(-0.12, 0.12), rng.uniform(*saturation), value) for value in values
+        colour(hue + rng.uniform(-0.12, 0.12), rng.uniform(*saturation), value) for value in values
     ]
     channels = [np.interp(height, (0, 0.5, 1), channel) for channel in np.transpose(tints)]
     return np.stack(channels, axis=-1).astype(np.float32)
@@ -205,10 +222,11 @@ def _smooth_interpolation(size: int, cells: int, offset: float) -> np.ndarray:
     return (1 - blend) * points[low] + blend * points[low + 1]
 
 
-def _draw(
-    video: np.ndarray, shape: Callable, path: Path, radius: float, colour: np.ndarray
-) -> np.ndarray:
-    """Lays an object over the video: a soft shadow first, then the shape, lit from above left."""
+def draw(video: Video, shape: Shape, path: Path, radius: float, colour: Colour) -> Video:
+    """Lays an object over the video: a soft shadow first, then the shape, lit from above left.
+
+    Edges are antialiased by the signed distance, so objects move by parts of a pixel.
+    """
     size = video.shape[1]
     centres = ((np.arange(size) + 0.5) / size).astype(np.float32)
     x, y, angle = (np.asarray(values, np.float32)[:, None, None] for values in path)
@@ -218,7 +236,7 @@ def _draw(
     def distance(dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
         return shape(cos * dx + sin * dy, cos * dy - sin * dx, radius)
 
-    shadow = 0.5 - distance(dx - _SHADOW_OFFSET, dy - _SHADOW_OFFSET) / _SHADOW_BLUR
+    shadow = 0.5 - distance(dx - _SHADOW_OFFSET, dy - _SHADOW_OFFSET) / SHADOW_BLUR
     video = video * (1 - _SHADOW_STRENGTH * shadow.clip(0, 1))[..., None]
     depth = -distance(dx, dy)
     light = 0.9 - 0.18 * (dx + dy) / radius

@@ -1,0 +1,1 @@
+"""Moving digits: real handwritten digits on the move."""
