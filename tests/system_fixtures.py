@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import NUM_CLIPS, TINY
 
+from data_builders.generated_builder import GeneratedConfig
 from data_builders.moving_shapes import moving_shapes_dataset_builder as moving_shapes
 from flowvid import config as config_lib
 from flowvid import training
@@ -29,7 +30,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def image_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the records of a few single images: clips of one frame, at 32x32."""
     folder = tmp_path_factory.mktemp("images")
-    config = moving_shapes.MovingShapesConfig(name="32x32_1f", image_size=32, num_frames=1)
+    config = GeneratedConfig(name="32x32_1f", image_size=32, num_frames=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(moving_shapes.Builder, "NUM_CLIPS", NUM_CLIPS)
         moving_shapes.Builder(data_dir=folder, config=config).download_and_prepare()

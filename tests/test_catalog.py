@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from PIL import Image
 
+from data_builders.generated_builder import GeneratedConfig
 from data_builders.moving_digits import moving_digits_dataset_builder as moving_digits
 from data_builders.moving_shapes import moving_shapes_dataset_builder as moving_shapes
 from data_builders.moving_shapes import render
@@ -28,7 +29,7 @@ GENERATED = {"moving_shapes": moving_shapes.Builder, "moving_digits": moving_dig
 def shapes_dir(tmp_path_factory) -> Path:
     """A TFDS folder with a few clips of moving_shapes, at 64x64 and 32x32, and 8 frames of them."""
     folder = tmp_path_factory.mktemp("tensorflow_datasets")
-    short = moving_shapes.MovingShapesConfig(name="32x32_8f", image_size=32, num_frames=8)
+    short = GeneratedConfig(name="32x32_8f", image_size=32, num_frames=8)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(moving_shapes.Builder, "NUM_CLIPS", FEW_CLIPS)
         for config in (*moving_shapes.Builder.BUILDER_CONFIGS, short):

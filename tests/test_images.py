@@ -10,6 +10,7 @@ from helpers import DIMS, NUM_CLIPS, assert_same
 from tensorboard.backend.event_processing import event_file_loader
 
 import flowvid
+from data_builders.generated_builder import GeneratedConfig
 from data_builders.moving_shapes import moving_shapes_dataset_builder as moving_shapes
 from flowvid import catalog, checkpoints, evaluation, model, sampling, steps, streams, training
 from flowvid import config as config_lib
@@ -71,9 +72,7 @@ def test_records_of_one_frame_are_images(image_dir, data_dir):
 def test_one_longer_record_makes_it_videos(tmp_path, monkeypatch):
     monkeypatch.setattr(moving_shapes.Builder, "NUM_CLIPS", {"train": 1, "validation": 1})
     for frames, expected in ((1, True), (2, False)):
-        config = moving_shapes.MovingShapesConfig(
-            name=f"{frames}f", image_size=8 * frames, num_frames=frames
-        )
+        config = GeneratedConfig(name=f"{frames}f", image_size=8 * frames, num_frames=frames)
         moving_shapes.Builder(data_dir=tmp_path, config=config).download_and_prepare()
         assert catalog.holds_images(str(tmp_path / "moving_shapes")) == expected
 

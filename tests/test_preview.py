@@ -10,6 +10,7 @@ import pytest
 from command_line import assert_one_line, finish, start
 from helpers import NUM_CLIPS
 
+from data_builders.generated_builder import GeneratedConfig
 from data_builders.moving_shapes import moving_shapes_dataset_builder as moving_shapes
 from flowvid import data, head, likelihood, summary
 from flowvid.config import preset_config
@@ -33,7 +34,7 @@ def videos():
 def short_dir(tmp_path_factory):
     """A folder with records at 32x32 of 4 frames, which has no clip of the last four labels."""
     folder = tmp_path_factory.mktemp("short")
-    config = moving_shapes.MovingShapesConfig(name="32x32_4f", image_size=32, num_frames=4)
+    config = GeneratedConfig(name="32x32_4f", image_size=32, num_frames=4)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(moving_shapes.Builder, "NUM_CLIPS", {"train": 4, "validation": 2})
         moving_shapes.Builder(data_dir=folder, config=config).download_and_prepare()
@@ -171,7 +172,7 @@ def test_frames_and_size_default_to_what_there_is(short_dir, tmp_path, call, mon
 
 def test_the_defaults_are_30_frames_at_64x64(data_dir, call, tmp_path):
     # Both sizes in a folder, so that nothing is prepared here.
-    config = moving_shapes.MovingShapesConfig(name="128x128_32f", image_size=128, num_frames=32)
+    config = GeneratedConfig(name="128x128_32f", image_size=128, num_frames=32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(moving_shapes.Builder, "NUM_CLIPS", {"train": 1, "validation": 1})
         moving_shapes.Builder(data_dir=tmp_path, config=config).download_and_prepare()

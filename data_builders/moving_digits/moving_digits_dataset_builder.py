@@ -5,31 +5,16 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
-from data_builders import features
+from data_builders import generated_builder
 from data_builders.moving_digits import digits, render
-from data_builders.moving_shapes import moving_shapes_dataset_builder as moving_shapes
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
-    """Generates moving_digits; records are ArrayRecord, readable by index."""
+class Builder(generated_builder.Builder):
+    """Generates moving_digits."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
-    BUILDER_CONFIGS: ClassVar = moving_shapes.Builder.BUILDER_CONFIGS
+    LABELS = render.LABELS
     NUM_CLIPS: ClassVar = {"train": 4096, "validation": 512}
     SEED = 1  # with moving_shapes' 0, clips of the same number would have the same ground
-
-    def __init__(self, *, file_format: str | None = "array_record", **kwargs: Any):
-        super().__init__(file_format=file_format, **kwargs)
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        config = self.builder_config
-        return self.dataset_info_from_configs(
-            features=features.video_features(config.num_frames, config.image_size, render.LABELS),
-            # Records stand in the order of their numbers, in which labels take turns: the first
-            # n clips of a split are as balanced as the whole.
-            disable_shuffling=True,
-        )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         del dl_manager  # `digits` knows where they are
