@@ -3,13 +3,15 @@
 What is left out stands, with the reason, in `skipped-<split>.tsv` beside the records.
 """
 
+import abc
 import collections
 import csv
 import dataclasses
 import functools
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import tensorflow_datasets as tfds
 from absl import logging
@@ -52,7 +54,19 @@ class ClipConfig(tfds.core.BuilderConfig):
         return Window(self.num_frames, self.image_size, self.start, self.stride)
 
 
-class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+class Listing(NamedTuple):
+    """What there is to prepare.
+
+    `splits` are functions that list a split's files; no link may lead out of the folder `root`.
+    """
+
+    splits: dict[str, Callable[[], Sequence[Item]]]
+    root: str
+
+
+class Builder(  # type: ignore[call-arg]
+    tfds.core.ShardBasedBuilder, tfds.core.GeneratorBasedBuilder, skip_registration=True
+):
     """Base of the builders of real footage; writes ArrayRecord, readable by index.
 
     Decodes on all cores of this machine or, where Beam options are given, in a Beam pipeline.
@@ -62,7 +76,6 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
     RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
 
     def __init__(self, *, file_format: str | None = "array_record", **kwargs: Any):
-        self._in_beam = False
         super().__init__(file_format=file_format, **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -71,44 +84,76 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
             features=video_features(config.num_frames, config.image_size)
         )
 
-    def download_and_prepare(
-        self, *, download_config: tfds.download.DownloadConfig | None = None, **kwargs: Any
+    @abc.abstractmethod
+    def list_files(self, dl_manager: tfds.download.DownloadManager) -> Listing:
+        """What there is to prepare; also sets the names of the labels."""
+
+    def _download_and_prepare(
+        self,
+        dl_manager: tfds.download.DownloadManager,
+        download_config: tfds.download.DownloadConfig,
     ) -> None:
-        """As TFDS's own, and remembers whether a Beam pipeline was asked for."""
-        config = download_config or tfds.download.DownloadConfig()
-        self._in_beam = bool(config.beam_options or config.beam_runner)
-        super().download_and_prepare(download_config=config, **kwargs)
+        # TFDS's generators hold all records back until a split's last, then write them on one
+        # core; its shards are written while other cores decode, but not by Beam's workers.
+        in_beam = download_config.beam_options or download_config.beam_runner
+        way = tfds.core.GeneratorBasedBuilder if in_beam else tfds.core.ShardBasedBuilder
+        self._download_config = download_config
+        way._download_and_prepare(self, dl_manager, download_config)
 
-    def generate(
-        self, splits: dict[str, Callable[[], Sequence[Item]]], root: str
-    ) -> dict[str, Any]:
-        """What `_split_generators` returns: the examples of each split, bad files left out.
-
-        Args:
-          splits: functions that list a split's files.
-          root: the folder that no link may lead out of.
-        """
+    def _shard_iterators_per_split(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, list[Callable[[], Iterator[tuple[str, dict[str, Any]]]]]]:
+        listing = self.list_files(dl_manager)
+        most = self._download_config.max_examples_per_split
         # All are listed before the first clip is read: a missing list must not cost hours.
-        items = {split: list_items() for split, list_items in splits.items()}
-        if self._in_beam:
-            return {s: self._pipeline(s, splits[s], len(items[s]), root) for s in splits}
-        return {s: self._generate_examples(s, items[s], root) for s in splits}
+        items = {split: list_items()[:most] for split, list_items in listing.splits.items()}
+        return {split: self._shards(split, items[split], listing.root) for split in items}
+
+    def _shards(
+        self, split: str, items: Sequence[Item], root: str
+    ) -> list[Callable[[], Iterator[tuple[str, dict[str, Any]]]]]:
+        """The examples of each shard of a split, to be drawn one shard after the other."""
+        config, listed = self.builder_config, len(items)
+        num_bytes = listed * config.num_frames * config.image_size**2 * 3
+        wanted = self._download_config.get_shard_config().get_number_shards(num_bytes, listed)
+        shards = max(1, min(wanted, listed))
+        sizes = [listed * (k + 1) // shards - listed * k // shards for k in range(shards - 1)]
+        decoded = self._decode(split, items, root)  # of all shards: decoders work ahead
+        return [
+            functools.partial(self._generate_examples, decoded, size) for size in (*sizes, None)
+        ]
 
     def _generate_examples(
-        self, split: str, items: Sequence[Item], root: str
+        self, decoded: Iterator[tuple[Item, Video | str]], size: int | None
     ) -> Iterator[tuple[str, dict[str, Any]]]:
+        for item, video in itertools.islice(decoded, size):
+            if not isinstance(video, str):
+                yield item.id, _example(item, video)
+
+    def _decode(
+        self, split: str, items: Sequence[Item], root: str
+    ) -> Iterator[tuple[Item, Video | str]]:
+        """Each item with its frames or why there are none; accounts for all at the end."""
         skipped = []
         decode = functools.partial(files.decode_item, self.builder_config.window, root)
+        processes = (os.cpu_count() or 1) + 1  # while one hands its frames over, another decodes
         with tqdm(total=len(items), desc=f"Decoding {split}", unit="clip") as bar:
-            for item, video in files.decode_in_parallel(decode, items, os.cpu_count() or 1):
+            for item, video in files.decode_in_parallel(decode, items, processes):
                 if isinstance(video, str):
                     skipped.append((item.id, video))
                     bar.set_postfix(skipped=len(skipped))
-                else:
-                    yield item.id, _example(item, video)
+                yield item, video
                 bar.update()
         folder, largest = os.fspath(self.data_path), self.builder_config.max_skipped
         write_report(folder, split, len(items), len(items) - len(skipped), skipped, largest)
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        listing = self.list_files(dl_manager)
+        listed = {split: len(list_items()) for split, list_items in listing.splits.items()}
+        return {
+            split: self._pipeline(split, list_items, listed[split], listing.root)
+            for split, list_items in listing.splits.items()
+        }
 
     def _pipeline(
         self, split: str, list_items: Callable[[], Sequence[Item]], listed: int, root: str

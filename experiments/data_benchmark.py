@@ -79,6 +79,12 @@ def rate(work: Callable[[], Any], count: int) -> float:
     return count / (time.perf_counter() - start)
 
 
+def read_all(dataset: data.Dataset) -> None:
+    """Every record, once, in order."""
+    for index in range(len(dataset)):
+        dataset[index]
+
+
 def loading_rates(data_dir: pathlib.Path, image_size: int, repeats: int) -> dict[str, float]:
     """Videos a second: one thread reading record after record, and the loader's batches of 16."""
     dataset = data.load(
@@ -88,7 +94,7 @@ def loading_rates(data_dir: pathlib.Path, image_size: int, repeats: int) -> dict
     next(batches)  # its threads are running
     size, read, loaded = f"{image_size}x{image_size}", [], []
     for _ in range(repeats):
-        read.append(rate(lambda: [dataset[i] for i in range(len(dataset))], len(dataset)))
+        read.append(rate(lambda: read_all(dataset), len(dataset)))
         loaded.append(rate(lambda: list(itertools.islice(batches, 64)), 64 * 16))
     return {
         f"read_videos_per_s_one_thread_{size}": statistics.median(read),
@@ -105,8 +111,8 @@ def measure(root: pathlib.Path, data_dir: pathlib.Path, repeats: int) -> dict[st
         bare.append(rate(lambda: decode_all(paths, processes), len(paths)))
         whole.append(rate(lambda: prepare(root, data_dir, 64), len(paths) + 1))
     prepared = statistics.median(whole)
-    loading = loading_rates(data_dir, 64, repeats)
     kilobytes = {who: resource.getrusage(which).ru_maxrss for who, which in _WHO.items()}
+    loading = loading_rates(data_dir, 64, repeats)
     prepare(root, data_dir, 32)
     small = loading_rates(data_dir, 32, repeats)
     return {

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
@@ -43,7 +43,9 @@ class Builder(clip_builder.Builder):
         others = {config.name: config for config in cls.OTHER_CONFIGS}
         return super().get_builder_config(name, version) or others.get(name)
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+    def list_files(self, dl_manager: tfds.download.DownloadManager) -> clip_builder.Listing:
+        """The clips of both splits, in the archive's layout."""
         root = archive.find_root(os.fspath(dl_manager.manual_dir))
         self.info.features["label"].names = archive.read_labels(root)
-        return self.generate(archive.splits(root, self.builder_config.split), os.fspath(root))
+        splits = archive.splits(root, self.builder_config.split)
+        return clip_builder.Listing(splits, os.fspath(root))

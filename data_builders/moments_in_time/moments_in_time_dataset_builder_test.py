@@ -270,6 +270,35 @@ def test_beam_prepares_the_same(everything: Path, prepared: Any, tmp_path: Path)
     assert builder.info.features["label"].names == prepared.info.features["label"].names
 
 
+# Shards.
+
+
+def test_a_shard_may_lose_all_its_clips(root: Path, tmp_path: Path) -> None:
+    break_clips(root, good=2, bad=2)
+    builder = prepare(root, tmp_path / "data", num_shards=5)
+    assert sorted(builder.info.splits["train"].shard_lengths) == [0, 0, 1, 1]  # one a listed clip
+    assert set(examples(builder, "train")) == {"zooming/0.mp4", "zooming/1.mp4"}
+    folder = tmp_path / "data"
+    name = "moments_in_time/small"
+    dataset = data.load(name, "train", data_dir=folder, num_frames=30, image_size=16)
+    videos = [dataset[index]["video"] for index in range(len(dataset))]
+    assert [video.shape for video in videos] == [(30, 16, 16, 3)] * 2
+
+
+def test_shards_hold_even_shares_of_what_is_listed(root: Path, tmp_path: Path) -> None:
+    break_clips(root, good=7, bad=0)
+    builder = prepare(root, tmp_path / "data", num_shards=3)
+    assert builder.info.splits["train"].shard_lengths == [2, 2, 3]
+    assert len(examples(builder, "train")) == 7
+
+
+def test_a_build_may_be_capped(root: Path, tmp_path: Path) -> None:
+    break_clips(root, good=3, bad=0)
+    builder = prepare(root, tmp_path / "data", max_examples_per_split=2)
+    assert reports(builder)["summary-train.txt"].endswith("= 2 listed\n")
+    assert len(examples(builder, "train")) == 2
+
+
 # Too little is left.
 
 
@@ -549,11 +578,11 @@ def test_a_killed_build_leaves_nothing_and_the_next_one_succeeds(
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    assert wait_until(lambda: len(decoders_of(build.pid)) == os.cpu_count())
-    decoders = decoders_of(build.pid)
+    assert wait_until(lambda: len(decoders_of(build.pid)) > 1)
     unfinished = "moments_in_time/16x16_16f_from_30/incomplete.*"
     assert wait_until(lambda: list(data_dir.glob(unfinished)))
     time.sleep(1)  # now in the middle
+    decoders = decoders_of(build.pid)
     assert build.poll() is None
     build.kill()  # it alone
     build.wait()

@@ -6,7 +6,6 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import tensorflow_datasets as tfds
 
@@ -61,7 +60,8 @@ def _list_split(path: Path, split: str) -> Sequence[Item]:
 class Builder(clip_builder.Builder):
     """Prepares a folder or zip file of clips or images; see `folder.list_folder`."""
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+    def list_files(self, dl_manager: tfds.download.DownloadManager) -> clip_builder.Listing:
+        """The files below the config's path."""
         del dl_manager  # the config says where the files are
         path = Path(self.builder_config.path)
         listing = folder.list_folder(path)
@@ -70,4 +70,4 @@ class Builder(clip_builder.Builder):
             split: functools.partial(_list_split, path, split) for split in listing.splits
         }
         root = path if path.is_dir() else path.parent
-        return self.generate(splits, str(root))
+        return clip_builder.Listing(splits, str(root))
