@@ -46,7 +46,8 @@ def open_split(builder: Builder, split: str, image_size: int) -> Sequence[dict[s
     with quiet(), damage_reported(builder.data_dir):
         source = builder.as_data_source(split)
         # A damaged shard shows when it is opened: better now than hours into training.
-        for end_of_shard in itertools.accumulate(builder.info.splits[split].shard_lengths):
+        lengths = [length for length in builder.info.splits[split].shard_lengths if length]
+        for end_of_shard in itertools.accumulate(lengths):
             source[end_of_shard - 1]
     if _is_image_set(builder):
         has_labels = _class_label(builder) is not None
