@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import jax
 from absl import app, logging
 
-from flowvid.errors import ConfigError, UserError
+from flowvid.errors import ConfigError, Stopped, UserError
 
 
 def enable_compilation_cache() -> None:
@@ -24,7 +24,8 @@ def enable_compilation_cache() -> None:
 def run(main: Callable[[], None]) -> None:
     """Runs an entry point: parses flags, and turns an error that a user can mend into one line.
 
-    Exits with code 1 after such an error; anything else is a bug and keeps its traceback.
+    Exits with code 1 after such an error, and with 128 + n when signal n has stopped a run;
+    anything else is a bug and keeps its traceback.
     """
 
     def guarded(argv: Sequence[str]) -> None:
@@ -35,6 +36,9 @@ def run(main: Callable[[], None]) -> None:
                 )
             enable_compilation_cache()
             main()
+        except Stopped as error:
+            print(error, file=sys.stderr)
+            sys.exit(128 + error.number)  # as a shell reports a process that the signal ended
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)

@@ -19,3 +19,12 @@ class ClipError(UserError):
 
 class TrainingError(UserError):
     """Training cannot go on."""
+
+
+class Stopped(UserError):
+    """A signal ended training early; all that was done is saved."""
+
+    def __init__(self, message: str, number: int) -> None:
+        """`number`: of the signal."""
+        super().__init__(message)
+        self.number = number

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from absl import logging
 
-from flowvid import checkpoints, data, evaluation, model, state, steps
+from flowvid import checkpoints, data, evaluation, interruption, model, state, steps
 from flowvid import config as config_lib
 from flowvid.checkpoints import RunState
 from flowvid.config import Config
@@ -92,14 +92,19 @@ def train(config: Config, workdir: pathlib.Path) -> RunState:
 
     Raises:
         DataError: when the data set is missing or does not fit.
-        TrainingError: when training cannot go on.
+        TrainingError: when training cannot go on, or another process trains in `workdir`.
+        Stopped: after SIGTERM or SIGINT, once the state is saved.
     """
     config, dataset, validation = prepare(config)
     _check_devices(config)
     _check_labels(dataset, workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    config_lib.write(config, dataset.label_names, workdir)
-    with checkpoints.manager(workdir) as manager:
+    with (
+        interruption.only_one(workdir),
+        interruption.StopRequest() as stop,
+        checkpoints.manager(workdir) as manager,
+    ):
+        config_lib.write(config, dataset.label_names, workdir)
         run = checkpoints.restore(manager, state_template(config))
         if run is None:
             run = initial_state(config, dataset)
@@ -109,7 +114,10 @@ def train(config: Config, workdir: pathlib.Path) -> RunState:
         for name in config.models:
             count = state.num_parameters(getattr(run, name).params)
             print(f"{name}: {count:,} parameters", flush=True)
-        return _loop(config, workdir, manager, run, dataset, validation)
+        run = _loop(config, workdir, manager, run, dataset, validation, stop)
+    if stop.received:  # only now is the last checkpoint written
+        raise stop.error(workdir, int(run.step))
+    return run
 
 
 def _check_devices(config: Config) -> None:
@@ -141,8 +149,10 @@ def _loop(
     run: RunState,
     dataset: data.Dataset,
     validation: data.Dataset,
+    stop: interruption.StopRequest,
 ) -> RunState:
     start, num_steps = int(run.step), config.num_steps or 0
+    done = start
     step_of = train_steps(config)
     states = {name: steps.replicate(getattr(run, name)) for name in config.models}
     batches = data.train_batches(
@@ -158,22 +168,26 @@ def _loop(
     reporter.show(**dict.fromkeys(config.models, "compiling"))
     try:
         for step in range(start + 1, num_steps + 1):
+            if stop.received:
+                break
             batch = steps.shard(_batch(next(batches)))
             metrics = {}
             for name in states:
                 states[name], metrics[name] = step_of[name](states[name], batch)
+            done = step
             reporter.bar.update()
             if step % config.log_every == 0 or step in (start + 1, num_steps):
                 reporter.steps_logged(step, metrics)
             if step % config.checkpoint_every == 0 or step == num_steps:
                 examples = int(run.examples) + (step - start) * config.batch_size
                 checkpoints.save(manager, _on_host(states, step, examples))
-            if step % config.eval_every == 0 or step == num_steps:
+            if (step % config.eval_every == 0 or step == num_steps) and not stop.received:
                 validate(step, states, reporter)
     finally:
         reporter.close()
-    examples = int(run.examples) + max(num_steps - start, 0) * config.batch_size
-    return _on_host(states, max(num_steps, start), examples)
+    last = _on_host(states, done, int(run.examples) + (done - start) * config.batch_size)
+    checkpoints.save(manager, last)
+    return last
 
 
 def _on_host(states: dict[str, Any], step: int, examples: int) -> RunState:

@@ -15,7 +15,7 @@ LAYERS = (
     {"config", "networks"},
     {"glow"},
     {"head", "tail", "state"},
-    {"steps", "checkpoints", "sampling", "records", "media"},
+    {"steps", "checkpoints", "interruption", "sampling", "records", "media"},
     {"catalog"},
     {"data"},
     {"model"},
