@@ -43,7 +43,8 @@ def run(main: Callable[[], None]) -> None:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
         except OSError as error:  # a file where a folder should be, no permission, a full disk
-            print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+            where = f"{error.filename}: " if error.filename else ""
+            print(f"error: {where}{error.strerror or error}", file=sys.stderr)
             sys.exit(1)
 
     logging.use_absl_handler()

@@ -99,11 +99,28 @@ class Config:
     )
     head_clip: float = _field("Training", "largest gradient norm of the head.", low=0)
     tail_clip: float = _field("Training", "largest gradient norm of the tail.", low=0)
+    ema_decay: float = _field(
+        "Training",
+        "of an exponential moving average of the parameters, such as 0.999, which is then what "
+        "evaluate and sample use; 0: none.",
+        low=0,
+    )
+    max_skips: int = _field(
+        "Training",
+        "steps in a row without a finite loss or gradient until the last checkpoint is restored.",
+    )
+    max_restores: int = _field(
+        "Training",
+        "such restores since the last checkpoint was saved until the run is given up.",
+        low=0,
+    )
     seed: int = _field("Training", "of parameters, data order and noise; below 2^32.", low=0)
 
     eval_every: int = _field("Reporting", "steps between validations.")
     eval_videos: int = _field("Reporting", "videos in a validation during training, at most.")
-    checkpoint_every: int = _field("Reporting", "steps between checkpoints.")
+    checkpoint_every: int = _field(
+        "Reporting", "steps between checkpoints; every validation saves one, too."
+    )
     log_every: int = _field("Reporting", "steps between TensorBoard events.")
 
     num_labels: int = 0  # of the data set; known once it is loaded
@@ -124,6 +141,8 @@ class Config:
                 raise ConfigError(f"--{field.name}={value} must be at least {limits['low']}.")
             if isinstance(value, float) and not math.isfinite(value):
                 raise ConfigError(f"--{field.name}={value} must be a finite number.")
+        if self.ema_decay >= 1:
+            raise ConfigError(f"--ema_decay={self.ema_decay} must be below 1.")
         if self.seed >= 2**32:
             raise ConfigError(f"--seed={self.seed} must be below 2^32 = {2**32}.")
         if self.image_size % 2**self.levels:
@@ -171,6 +190,9 @@ _SHARED = {
     "dequantization": "floor",
     "head_clip": 50.0,
     "tail_clip": 5.0,
+    "ema_decay": 0.0,
+    "max_skips": 5,
+    "max_restores": 3,
     "seed": 0,
 }
 PRESETS: dict[str, dict[str, Any]] = {
@@ -217,6 +239,8 @@ RESUMABLE = (
     "data_dir",
     "max_skipped",
     "num_steps",
+    "max_skips",
+    "max_restores",
     "eval_every",
     "eval_videos",
     "checkpoint_every",
@@ -300,9 +324,34 @@ def from_flags(saved: Config | None, given: dict[str, Any]) -> Config:
     return dataclasses.replace(saved, **given)
 
 
+def to_dict(config: Config, label_names: tuple[str, ...]) -> dict[str, Any]:
+    """What config.json and every checkpoint say of a run: its fields and its labels, in order."""
+    return dataclasses.asdict(config) | {"label_names": list(label_names)}
+
+
+def from_dict(fields: Any) -> tuple[Config, tuple[str, ...]]:
+    """The configuration and the labels' names that `to_dict` made `fields` of.
+
+    Raises:
+        ConfigError: when fields are missing, unknown or unusable.
+    """
+    try:
+        return Config(**{k: v for k, v in fields.items() if k != "label_names"}), tuple(
+            fields["label_names"]
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"no configuration of this version of flowvid: {error}") from error
+
+
+def differences(fields: dict[str, Any], others: dict[str, Any]) -> list[str]:
+    """The fields of two `to_dict`s that differ and that no run can change on its way."""
+    names = [name for name in fields | others if name not in RESUMABLE]
+    return [name for name in names if fields.get(name) != others.get(name)]
+
+
 def write(config: Config, label_names: tuple[str, ...], workdir: pathlib.Path) -> None:
-    """Writes `workdir`/config.json: the configuration and the labels' names in index order."""
-    text = json.dumps(dataclasses.asdict(config) | {"label_names": label_names}, indent=2)
+    """Writes `workdir`/config.json, in one move."""
+    text = json.dumps(to_dict(config, label_names), indent=2)
     temporary = workdir / "config.json.tmp"
     temporary.write_text(text + "\n")
     temporary.replace(workdir / "config.json")
@@ -312,17 +361,13 @@ def read(workdir: pathlib.Path) -> tuple[Config, tuple[str, ...]]:
     """Reads what `write` wrote.
 
     Raises:
-        ConfigError: when there is no run in `workdir`, or its config.json cannot be used.
+        ConfigError: when it cannot be used.
     """
     path = workdir / "config.json"
-    if not path.is_file():
-        raise ConfigError(
-            f"{workdir} holds no run: train one with `python -m flowvid.train --workdir={workdir}`,"
-            " or give the --workdir of another."
-        )
     try:
-        fields = json.loads(path.read_text())
-        label_names = tuple(fields.pop("label_names"))
-        return Config(**fields), label_names
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path} cannot be read as a run's configuration: {error}.") from error
+        return from_dict(json.loads(path.read_text()))
+    except ValueError as error:  # ConfigErrors among them
+        raise ConfigError(
+            f"{path} cannot be read as a run's configuration: {error}. If the run has checkpoints, "
+            "delete this file: they hold it, too."
+        ) from error

@@ -14,6 +14,12 @@ from flowvid.errors import ConfigError
 from flowvid.likelihood import METRICS
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "last", "last, best (of the validations during training), or a step's number."
+)
+_AVERAGE = flags.DEFINE_bool(
+    "average", True, "Use the moving average of the parameters, where the run has --ema_decay."
+)
 _DATASET = flags.DEFINE_string("dataset", None, "Data set to evaluate on. [the run's own]")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where prepared data sets are. [the run's own]")
 _NUM_VIDEOS = flags.DEFINE_integer("num_videos", None, "Videos to evaluate on. [all]")
@@ -28,7 +34,7 @@ _SEED = flags.DEFINE_integer(
 def main() -> None:
     """Loads the newest checkpoint, scores the validation split, prints and writes the report."""
     workdir = pathlib.Path(_WORKDIR.value)
-    model = flowvid.load(workdir)
+    model = flowvid.load(workdir, checkpoint=_CHECKPOINT.value, average=_AVERAGE.value)
     config = model.config
     metrics = _METRICS.value or [f"{config.n_bits}-bit", "paper"]
     unknown = [name for name in metrics if name not in METRICS]

@@ -1,10 +1,9 @@
 """Held-out bits per dimension of head and tail, and the trivial answers beside them."""
 
-import functools
 import json
 import math
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +13,7 @@ from scipy import optimize
 from scipy.special import log_expit
 from tqdm import tqdm
 
-from flowvid import data, steps
+from flowvid import data, distributed, steps
 from flowvid.config import Config
 from flowvid.errors import TrainingError
 from flowvid.likelihood import METRICS, Metric
@@ -31,35 +30,55 @@ class Scores(NamedTuple):
 
 
 def evaluator(config: Config, metric: Metric, seed: int) -> Any:
-    """The compiled evaluation step under a metric; keep it to compile once a run."""
-    return steps.on_devices(functools.partial(steps.eval_step, config, metric, seed))
+    """The compiled evaluation step under a metric; keep it to compile once a run.
+
+    It takes parameters and this process's share of a batch, and gives each device the bits of the
+    whole batch, with the videos' indices: devices may stand in any order.
+    """
+
+    def body(params: PyTree, batch: steps.Batch) -> Any:
+        bits = steps.eval_step(config, metric, seed, params, batch)
+        return steps.gather((batch.example, bits))
+
+    return steps.on_devices(body)
 
 
 def score(
-    step: Any, params: PyTree, dataset: data.Dataset, batch_size: int, num_videos: int, title: str
-) -> Scores:
-    """Scores the first `num_videos` videos of a split, each exactly once.
+    step: Any,
+    params: PyTree,
+    dataset: data.Dataset,
+    batch_size: int,
+    num_videos: int,
+    title: str,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Scores | None:
+    """Scores the first `num_videos` videos of a split, each exactly once, in every process.
 
     Args:
         step: from `evaluator`.
         params: of the run's models, by name, replicated over the devices.
         dataset: the split.
-        batch_size: videos at once, over all devices; rounded up to a multiple of their number, so
-            that a run can be evaluated on another machine than it was trained on.
+        batch_size: videos at once, over all devices of all processes; rounded up to a multiple of
+            their number, so that a run can be evaluated on other machines than it was trained on.
         num_videos: at most the length of the split.
         title: for the progress bar.
+        stopped: asked before each batch; once it is true there is no result, None.
     """
-    devices = jax.local_device_count()
+    devices = jax.device_count()
     batch_size = math.ceil(batch_size / devices) * devices
-    parts = []
-    with tqdm(total=num_videos, desc=title, unit="video", leave=False) as bar:
+    share = batch_size // jax.process_count()
+    own = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+    head, tail = np.zeros(num_videos), np.zeros((num_videos, dataset.num_frames - 1))
+    silent = not distributed.is_first()
+    with tqdm(total=num_videos, desc=title, unit="video", leave=False, disable=silent) as bar:
         for batch in data.eval_batches(dataset, batch_size=batch_size, num_videos=num_videos):
-            arrays = steps.Batch(batch["video"], batch["label"], batch["index"])
-            bits = jax.tree.map(np.asarray, step(params, steps.shard(arrays)))
-            real = batch["mask"] > 0
-            parts.append([np.concatenate(part)[real] for part in bits])
-            bar.update(int(real.sum()))
-    return Scores(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+            if stopped():
+                return None
+            arrays = steps.Batch(*(batch[name][own] for name in ("video", "label", "index")))
+            index, bits = steps.unreplicate(step(params, steps.shard(arrays)))
+            head[index], tail[index] = bits  # a copy that fills up a batch says the same again
+            bar.update(int(batch["mask"].sum()))
+    return Scores(head, tail)
 
 
 def mean_and_stderr(per_video: Float[np.ndarray, " videos"]) -> dict[str, float | None]:
@@ -208,6 +227,7 @@ def evaluate(
         metric = METRICS[name]
         compiled = evaluator(model.config, metric, seed)
         scores = score(compiled, params, split, model.config.batch_size, num_videos, name)
+        assert scores is not None  # nobody stops it
         results[name] = {
             "head": mean_and_stderr(scores.head),
             "tail": _later_frames(scores.tail),

@@ -7,26 +7,35 @@ import sys
 import threading
 import types
 from collections.abc import Iterator
+from typing import Any
 
 import filelock
+import jax
 
-from flowvid.errors import Stopped, TrainingError
+from flowvid import distributed, steps
+from flowvid.errors import TrainingError
 
 
 @contextlib.contextmanager
 def only_one(workdir: pathlib.Path) -> Iterator[None]:
-    """Keeps other processes from training in `workdir`; a killed process keeps nobody out.
+    """Keeps other runs from training in `workdir`; a killed process keeps nobody out.
+
+    Of a run's processes the first holds the lock, and all of them are refused with it.
 
     Raises:
-        TrainingError: another process trains there.
+        TrainingError: another run trains there.
     """
     lock = filelock.FileLock(workdir / "training.lock", blocking=False)
-    try:
-        lock.acquire()
-    except filelock.Timeout as error:
+    free = True
+    if distributed.is_first():
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            free = False
+    if not distributed.broadcast(int(free)):
         raise TrainingError(
             f"another process is training in {workdir}: wait for it, or use another --workdir."
-        ) from error
+        )
     try:
         yield
     finally:
@@ -42,6 +51,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self._asked: Any = None
 
     def __enter__(self) -> "StopRequest":
         self.before = {}
@@ -62,11 +72,16 @@ class StopRequest:
         text = "saving after this step; once more ends the run at once, unsaved"
         print(f"\n{self.received.name}: {text}.", file=sys.stderr, flush=True)
 
-    def error(self, workdir: pathlib.Path, step: int) -> Stopped:
-        """What is raised once all is saved."""
-        assert self.received is not None
-        return Stopped(
-            f"{self.received.name}: stopped and saved at step {step} of {workdir}. The same "
-            "command goes on from there.",
-            self.received,
-        )
+    def agreed(self) -> bool:
+        """Whether to stop now. Every process must ask equally often, and all get one answer.
+
+        With several processes the answer is that to the question before, which has arrived by now,
+        so that no device waits for it.
+        """
+        if jax.process_count() == 1:
+            return self.received is not None
+        asked, self._asked = self._asked, steps.dispatch_max(int(self.received or 0))
+        if asked is not None and (number := int(steps.unreplicate(asked))):
+            self.received = signal.Signals(number)
+            return True
+        return False

@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from flowvid import checkpoints, data, head, likelihood, sampling, steps, streams
-from flowvid import config as config_lib
 from flowvid.bijectors.base import Params
 from flowvid.config import Config
 from flowvid.errors import ConfigError
@@ -40,6 +39,7 @@ class Model:
     label_names: tuple[str, ...]
     params: dict[str, Params]
     step: int
+    averaged: bool  # whether params are the moving average
 
     def log_prob(
         self, videos: Videos, labels: Int[np.ndarray, " labels"] | None = None, seed: int = 0
@@ -155,13 +155,22 @@ def _log_prob(config: Config, seed: int, params: dict[str, Params], batch: steps
     return likelihood.log_prob_from_bits(per_frame, steps.dims(batch.video), config.metric)
 
 
-def load(workdir: str | pathlib.Path) -> Model:
-    """The model of a run as its newest checkpoint has it.
+def load(workdir: str | pathlib.Path, *, checkpoint: str = "last", average: bool = True) -> Model:
+    """The model of a run.
+
+    Args:
+        workdir: the run's folder.
+        checkpoint: "last", "best" (of the validations during training), or the number of a step.
+        average: whether to take the moving average of the parameters, where the run keeps one.
 
     Raises:
-        ConfigError: when `workdir` holds no run, or no checkpoint yet.
+        ConfigError: when `workdir` holds no run, or no such checkpoint.
+        TrainingError: when none of its checkpoints can be read.
     """
     workdir = pathlib.Path(workdir)
-    config, label_names = config_lib.read(workdir)
-    params, step = checkpoints.restore_params(workdir, params_template(config))
-    return Model(config, label_names, jax.tree.map(jnp.asarray, params), step)
+    config, label_names = checkpoints.read_config(workdir)
+    averaged = average and config.ema_decay > 0
+    params, step = checkpoints.restore_params(
+        workdir, params_template(config), checkpoint=checkpoint, average=averaged
+    )
+    return Model(config, label_names, jax.tree.map(jnp.asarray, params), step, averaged)

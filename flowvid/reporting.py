@@ -3,10 +3,11 @@
 import pathlib
 from typing import Any
 
-import jax
+from absl import logging
 from tqdm import tqdm
 
-from flowvid import steps
+from flowvid import distributed, steps
+from flowvid.checkpoints import RunState
 from flowvid.config import Config
 from flowvid.errors import TrainingError
 
@@ -14,20 +15,32 @@ from flowvid.errors import TrainingError
 class Reporter:
     """Writes what happens to TensorBoard and to the progress bar; only the first host does."""
 
-    def __init__(self, config: Config, workdir: pathlib.Path, done: int) -> None:
+    def __init__(self, config: Config, workdir: pathlib.Path, run: RunState) -> None:
         from flax.metrics.tensorboard import SummaryWriter  # here, since it imports TensorFlow
 
-        self.writer = SummaryWriter(str(workdir)) if jax.process_index() == 0 else None
-        self.batch_size = config.batch_size
+        self.writer = SummaryWriter(str(workdir)) if distributed.is_first() else None
+        self.config = config
         self.metric = config.metric
         self.bar = tqdm(
             total=config.num_steps,
-            initial=done,
+            initial=int(run.step),
             desc=f"training ({config.metric.name} bits per dimension)",
             unit="step",
-            disable=jax.process_index() != 0,
+            disable=not distributed.is_first(),
         )
         self.shown: dict[str, str] = {}
+        self.warned: set[str] = set()
+        self._count_clips_from(run)
+
+    def back_to(self, run: RunState) -> None:
+        """Goes on from a state that was restored."""
+        self.bar.n = int(run.step)
+        self.bar.refresh()
+        self._count_clips_from(run)
+
+    def _count_clips_from(self, run: RunState) -> None:
+        states = {name: getattr(run, name) for name in self.config.models}
+        self._clipped = {name: (int(run.step), int(s.clipped)) for name, s in states.items()}
 
     def show(self, **values: str) -> None:
         """Sets named values on the progress bar."""
@@ -56,10 +69,31 @@ class Reporter:
         """Reports the metrics of a step of head and tail; waits for the devices."""
         for name, values in metrics.items():
             host = {key: float(value) for key, value in steps.unreplicate(values).items()}
+            host["clipped_share"] = self._clipped_share(name, step, int(host.pop("clipped")))
             self.log(step, name, host)
             self.show(**{name: f"{host['bits_per_dim']:.3f}"})
         rate = self.bar.format_dict["rate"]
-        self.show(**{"videos/s": f"{rate * self.batch_size:.1f}" if rate else "..."})
+        self.show(**{"videos/s": f"{rate * self.config.batch_size:.1f}" if rate else "..."})
+
+    def _clipped_share(self, name: str, step: int, clipped: int) -> float:
+        """Of the steps since the last report."""
+        last_step, last_clipped = self._clipped[name]
+        self._clipped[name] = (step, clipped)
+        share = (clipped - last_clipped) / (step - last_step)
+        if step - last_step >= 10 and share > 0.9:
+            self.warn(
+                f"{name} clipped",
+                f"the {name}'s gradient was clipped in {share:.0%} of the last {step - last_step} "
+                f"steps: a lower --learning_rate, more --warmup_steps or a larger --{name}_clip "
+                "may help.",
+            )
+        return share
+
+    def warn(self, what: str, message: str) -> None:
+        """Warns once a process of each `what`, so that what lasts is not repeated."""
+        if what not in self.warned and distributed.is_first():
+            self.warned.add(what)
+            logging.warning("At step %d, %s", self.bar.n, message)
 
     def close(self) -> None:
         """Ends the progress bar and writes out what is left."""

@@ -15,6 +15,12 @@ from flowvid.errors import ConfigError
 from flowvid.model import Model, Videos
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "last", "last, best (of the validations during training), or a step's number."
+)
+_AVERAGE = flags.DEFINE_bool(
+    "average", True, "Use the moving average of the parameters, where the run has --ema_decay."
+)
 _LABEL = flags.DEFINE_string("label", None, "Label of all videos. [the labels take turns]")
 _NUM_VIDEOS = flags.DEFINE_integer("num_videos", 16, "How many.", lower_bound=1)
 _NUM_FRAMES = flags.DEFINE_integer(
@@ -114,7 +120,7 @@ def _contact_sheet(
 def main() -> None:
     """Loads the newest checkpoint, samples, writes the videos and the contact sheet."""
     workdir = pathlib.Path(_WORKDIR.value)
-    model = flowvid.load(workdir)
+    model = flowvid.load(workdir, checkpoint=_CHECKPOINT.value, average=_AVERAGE.value)
     num_frames = _NUM_FRAMES.value or model.config.num_frames
     num_given = _NUM_GIVEN.value or 4
     real = _clips_to_continue(model, num_given)

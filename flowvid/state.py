@@ -15,9 +15,12 @@ class ModelState(NamedTuple):
     """Everything that a step of training changes in one model (the head or the tail)."""
 
     params: Params
+    average: Params | None  # of the parameters over the steps, where config.ema_decay asks for it
     opt_state: optax.OptState
     step: Array  # scalar int32: steps taken, skipped ones included
     skipped: Array  # scalar int32: steps whose loss or gradient was not finite
+    skipped_in_a_row: Array  # scalar int32: of these, the last ones without another between
+    clipped: Array  # scalar int32: steps whose gradient was clipped
 
 
 def is_constant(path: jax.tree_util.KeyPath) -> bool:
@@ -55,7 +58,26 @@ def optimizer(config: Config, clip: float) -> optax.GradientTransformation:
     return optax.partition({"trained": trained, "constant": optax.set_to_zero()}, labels)
 
 
-def create(params: Params, optimiser: optax.GradientTransformation) -> ModelState:
+def create(config: Config, params: Params, optimiser: optax.GradientTransformation) -> ModelState:
     """The state before the first step."""
-    zero = jnp.zeros((), jnp.int32)
-    return ModelState(params, optimiser.init(params), zero, zero)
+    average = jax.tree.map(jnp.copy, params) if config.ema_decay else None
+    zeros = (jnp.zeros((), jnp.int32) for _ in range(4))
+    return ModelState(params, average, optimiser.init(params), *zeros)
+
+
+def next_average(config: Config, average: Params | None, params: Params, step: Array) -> Params:
+    """The exponential moving average of the parameters after one more step; None where not kept.
+
+    The decay rises as (1 + step) / (10 + step) to config.ema_decay, so that the first steps do not
+    weigh for as long as the decay's own memory. An average of LU forms is an LU form: the averaged
+    flow is as invertible, and its log-determinant as exact, as any.
+    """
+    if average is None:
+        return None
+    decay = jnp.minimum(config.ema_decay, (1 + step) / (10 + step))
+    return optax.incremental_update(params, average, 1 - decay)
+
+
+def best_params(state: ModelState) -> Params:
+    """What is evaluated and sampled from: the average where there is one, else the parameters."""
+    return state.params if state.average is None else state.average

@@ -20,7 +20,7 @@ from flowvid.bijectors.base import Params
 from flowvid.config import Config
 from flowvid.glow import Density
 from flowvid.likelihood import Metric
-from flowvid.state import ModelState
+from flowvid.state import ModelState, next_average
 
 DEVICES = "devices"
 
@@ -47,8 +47,26 @@ def replicate(tree: PyTree) -> PyTree:
 
 
 def unreplicate(tree: PyTree) -> PyTree:
-    """The first device's copy of a replicated tree, on the host, safe from donation."""
-    return jax.tree.map(lambda x: np.array(x[0]), tree)
+    """This process's first copy of a replicated tree, on the host, safe from donation."""
+    return jax.tree.map(lambda x: np.array(x.addressable_shards[0].data)[0], tree)
+
+
+def dispatch_max(value: int) -> Array:
+    """The largest of all processes' values, replicated; returns without waiting for the others.
+
+    Every process has to ask for it; read it with `unreplicate`.
+    """
+    return _max()(np.full(jax.local_device_count(), value, np.int32))
+
+
+@functools.cache
+def _max() -> Any:
+    return on_devices(lambda x: lax.pmax(x, DEVICES))
+
+
+def gather(tree: PyTree) -> PyTree:
+    """Inside a body: arrays of all devices of all hosts, joined on the leading axis."""
+    return jax.tree.map(lambda x: lax.all_gather(x, DEVICES, tiled=True), tree)
 
 
 def shard(tree: PyTree) -> PyTree:
@@ -123,6 +141,9 @@ def tail_loss(config: Config, params: Params, batch: Batch, step: Array | int) -
     return _loss(config.metric, tail.log_prob(config, params, *frames), frames.x)
 
 
+LOSSES = {"head": head_loss, "tail": tail_loss}
+
+
 def _loss(metric: Metric, density: Density, x: Array) -> tuple[Any, Any]:
     loss = jnp.mean(likelihood.bits_per_dim(density.log_prob, dims(x), metric))
     logs = {
@@ -136,8 +157,10 @@ def _loss(metric: Metric, density: Density, x: Array) -> tuple[Any, Any]:
 
 
 def train_step(
+    config: Config,
     loss: Callable[..., tuple[Any, Any]],
     optimiser: optax.GradientTransformation,
+    clip: float,
     state: ModelState,
     batch: Batch,
 ) -> tuple[ModelState, dict[str, Array]]:
@@ -145,26 +168,42 @@ def train_step(
 
     A step whose loss or gradient is not finite on any device changes nothing and is counted.
 
+    Args:
+        config: the run's.
+        loss: (config, params, batch, step) -> (bits per dimension, logs).
+        optimiser: clips at `clip`, too.
+        clip: the gradient norm above which a step counts as clipped.
+        state: before the step.
+        batch: this device's share.
+
     Returns:
         The next state, and metrics averaged over devices: those of the loss, "gradient_norm" (in
-        all, before clipping) and "gradient_norm/<part>", and "skipped", how many such steps so far.
+        all, before clipping) and "gradient_norm/<part>", and the state's counters "skipped",
+        "skipped_in_a_row" and "clipped".
     """
     (value, logs), gradients = jax.value_and_grad(
-        lambda params: loss(params, batch, state.step), has_aux=True
+        lambda params: loss(config, params, batch, state.step), has_aux=True
     )(state.params)
     value, logs, gradients = lax.pmean((value, logs, gradients), DEVICES)
     norm = optax.tree.norm(gradients)
     finite = jnp.isfinite(value) & jnp.isfinite(norm)
     updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
-    taken = (optax.apply_updates(state.params, updates), opt_state)
-    params, opt_state = jax.tree.map(
-        lambda new, old: jnp.where(finite, new, old), taken, (state.params, state.opt_state)
+    params = optax.apply_updates(state.params, updates)
+    average = next_average(config, state.average, params, state.step)
+    params, average, opt_state = jax.tree.map(
+        lambda new, old: jnp.where(finite, new, old),
+        (params, average, opt_state),
+        (state.params, state.average, state.opt_state),
     )
-    skipped = jnp.where(finite, 0, 1)
+    counters = {
+        "skipped": state.skipped + jnp.where(finite, 0, 1),
+        "skipped_in_a_row": jnp.where(finite, 0, state.skipped_in_a_row + 1),
+        "clipped": state.clipped + jnp.where(finite & (norm > clip), 1, 0),
+    }
     logs |= {"gradient_norm": norm}
     logs |= {f"gradient_norm/{part}": optax.tree.norm(g) for part, g in gradients.items()}
-    next_state = ModelState(params, opt_state, state.step + 1, state.skipped + skipped)
-    return next_state, logs | {"skipped": next_state.skipped}
+    next_state = ModelState(params, average, opt_state, state.step + 1, **counters)
+    return next_state, logs | counters
 
 
 class VideoBits(NamedTuple):

@@ -9,11 +9,17 @@ from typing import Any
 import jax
 from absl import flags, logging
 
-from flowvid import catalog, cli, config, cost, training
+from flowvid import catalog, checkpoints, cli, config, cost, inspection, training
 
 config.define_flags()
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Run: folder of the run. [runs/<variant>, under the current folder]"
+)
+_INSPECT = flags.DEFINE_string(
+    "inspect",
+    None,
+    "Run: a batch that was kept in <workdir>/incidents; says what the models make of each of its "
+    "examples, and trains nothing. [none]",
 )
 
 
@@ -48,7 +54,11 @@ def main() -> None:
     given = config.flags_given()
     variant = given.get("variant", "prev_frame")
     workdir = pathlib.Path(_WORKDIR.value or f"runs/{variant}")
-    saved = config.read(workdir)[0] if (workdir / "config.json").exists() else None
+    if _INSPECT.value:
+        print(inspection.format_rows(*inspection.replay(workdir, pathlib.Path(_INSPECT.value))))
+        return
+    found = checkpoints.find_config(workdir)
+    saved = None if found is None else found[0]
     settings = _settings(saved, given)
     if (
         settings.preset == "paper"

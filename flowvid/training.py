@@ -4,64 +4,27 @@ import dataclasses
 import functools
 import math
 import pathlib
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
-import optax
 from absl import logging
 
-from flowvid import checkpoints, data, evaluation, interruption, model, state, steps
+from flowvid import (
+    checkpoints,
+    data,
+    distributed,
+    evaluation,
+    interruption,
+    state,
+)
 from flowvid import config as config_lib
-from flowvid.checkpoints import RunState
+from flowvid.checkpoints import Checkpoints, RunState
 from flowvid.config import Config
-from flowvid.errors import ConfigError
+from flowvid.errors import ConfigError, Stopped
+from flowvid.incidents import Done, Incidents
 from flowvid.reporting import Reporter
-
-
-def optimisers(config: Config) -> dict[str, optax.GradientTransformation]:
-    """One a model of the run, each with its own clip (paper, section IX)."""
-    clips = {"head": config.head_clip, "tail": config.tail_clip}
-    return {name: state.optimizer(config, clips[name]) for name in config.models}
-
-
-def train_steps(config: Config) -> dict[str, Any]:
-    """The compiled steps of the run's models, each (state, batch) -> (state, metrics)."""
-    losses = {"head": steps.head_loss, "tail": steps.tail_loss}
-    bodies = {
-        name: functools.partial(
-            steps.train_step, functools.partial(losses[name], config), optimiser
-        )
-        for name, optimiser in optimisers(config).items()
-    }
-    return {name: steps.on_devices(body, donate=(0,)) for name, body in bodies.items()}
-
-
-def initial_state(config: Config, dataset: data.Dataset) -> RunState:
-    """The state before the first step, ActNorm set from the first global batch on every host."""
-    first = next(data.train_batches(dataset, batch_size=config.batch_size, seed=config.seed))
-    params = jax.jit(functools.partial(steps.init_params, config))(_batch(first))
-    created = {n: state.create(params[n], opt) for n, opt in optimisers(config).items()}
-    return jax.tree.map(np.asarray, _run_state(created))
-
-
-def state_template(config: Config) -> RunState:
-    """Shapes and types of a run's state, without making one."""
-    params = model.params_template(config)
-    created = {
-        name: jax.eval_shape(functools.partial(state.create, optimiser=optimiser), params[name])
-        for name, optimiser in optimisers(config).items()
-    }
-    return _run_state(created)
-
-
-def _run_state(models: dict[str, Any], step: int = 0, examples: int = 0) -> RunState:
-    counters = (np.asarray(count, np.int64) for count in (step, examples))
-    return RunState(models["head"], models.get("tail"), *counters)
-
-
-def _batch(batch: dict[str, Any]) -> steps.Batch:
-    return steps.Batch(batch["video"], batch["label"], batch["index"])
+from flowvid.trainer import Trainer, initial_state, state_template
 
 
 def prepare(config: Config) -> tuple[Config, data.Dataset, data.Dataset]:
@@ -74,7 +37,8 @@ def prepare(config: Config) -> tuple[Config, data.Dataset, data.Dataset]:
         image_size=config.image_size,
         max_skipped=config.max_skipped,
     )
-    train, validation = load("train"), load("validation")
+    with distributed.first_goes_first("data sets"):
+        train, validation = load("train"), load("validation")
     num_steps = config.num_steps
     if not config.conditioning.trains:
         num_steps = 0
@@ -92,6 +56,7 @@ def train(config: Config, workdir: pathlib.Path) -> RunState:
 
     Raises:
         DataError: when the data set is missing or does not fit.
+        ConfigError: when `workdir` holds a run of another configuration.
         TrainingError: when training cannot go on, or another process trains in `workdir`.
         Stopped: after SIGTERM or SIGINT, once the state is saved.
     """
@@ -102,21 +67,29 @@ def train(config: Config, workdir: pathlib.Path) -> RunState:
     with (
         interruption.only_one(workdir),
         interruption.StopRequest() as stop,
-        checkpoints.manager(workdir) as manager,
+        Checkpoints(workdir, config, dataset.label_names) as saved,
     ):
-        config_lib.write(config, dataset.label_names, workdir)
-        run = checkpoints.restore(manager, state_template(config))
+        run = saved.restore(state_template(config))
+        if distributed.is_first():  # only now: a run of another configuration has been refused
+            config_lib.write(config, dataset.label_names, workdir)
         if run is None:
             run = initial_state(config, dataset)
-            checkpoints.save(manager, run)
-        else:
+            saved.save(run)
+        elif distributed.is_first():
             print(f"Going on from step {int(run.step)} of {workdir}.", flush=True)
-        for name in config.models:
-            count = state.num_parameters(getattr(run, name).params)
-            print(f"{name}: {count:,} parameters", flush=True)
-        run = _loop(config, workdir, manager, run, dataset, validation, stop)
-    if stop.received:  # only now is the last checkpoint written
-        raise stop.error(workdir, int(run.step))
+        if distributed.is_first():
+            for name in config.models:
+                count = state.num_parameters(getattr(run, name).params)
+                print(f"{name}: {count:,} parameters", flush=True)
+        run = _loop(config, workdir, saved, run, dataset, validation, stop)
+        saved.wait()
+        last = saved.steps()[-1]
+    if stop.received:
+        raise Stopped(
+            f"{stop.received.name}: stopped and saved at step {last} of {workdir}. The same "
+            "command goes on from there.",
+            stop.received,
+        )
     return run
 
 
@@ -142,56 +115,86 @@ def _check_labels(dataset: data.Dataset, workdir: pathlib.Path) -> None:
         )
 
 
-def _loop(
-    config: Config,
-    workdir: pathlib.Path,
-    manager: Any,
-    run: RunState,
-    dataset: data.Dataset,
-    validation: data.Dataset,
-    stop: interruption.StopRequest,
-) -> RunState:
-    start, num_steps = int(run.step), config.num_steps or 0
-    done = start
-    step_of = train_steps(config)
-    states = {name: steps.replicate(getattr(run, name)) for name in config.models}
-    batches = data.train_batches(
+def _batches(config: Config, dataset: data.Dataset, start: int) -> Iterator[data.Batch]:
+    """This process's share of the batches from a position in the data on."""
+    return data.train_batches(
         dataset,
         batch_size=config.batch_size,
         seed=config.seed,
-        start=int(run.examples),
+        start=start,
         shard_index=jax.process_index(),
         shard_count=jax.process_count(),
     )
-    validate = Validation(config, validation)
-    reporter = Reporter(config, workdir, start)
+
+
+def _loop(
+    config: Config,
+    workdir: pathlib.Path,
+    saved: Checkpoints,
+    run: RunState,
+    dataset: data.Dataset,
+    held_out: data.Dataset,
+    stop: interruption.StopRequest,
+) -> RunState:
+    start, num_steps = int(run.step), config.num_steps or 0
+    trainer = Trainer(config, run)
+    batches = _batches(config, dataset, trainer.examples)
+    incidents = Incidents(config, workdir, dataset)
+    validation = Validation(config, held_out)
+    reporter = Reporter(config, workdir, run)
     reporter.show(**dict.fromkeys(config.models, "compiling"))
+
+    def due(every: int) -> bool:
+        return trainer.step % every == 0 or trainer.step == num_steps
+
+    def validate() -> None:
+        if due(config.eval_every) and trainer.step not in (0, trainer.validated_step):
+            bits = validation(trainer, reporter, stop.agreed)
+            if bits is not None:
+                trainer.validated(bits)
+
     try:
-        for step in range(start + 1, num_steps + 1):
-            if stop.received:
-                break
-            batch = steps.shard(_batch(next(batches)))
-            metrics = {}
-            for name in states:
-                states[name], metrics[name] = step_of[name](states[name], batch)
-            done = step
+        validate()  # where a signal has stopped it
+        while trainer.step < num_steps and not stop.agreed():
+            metrics = trainer.take(next(batches))
             reporter.bar.update()
-            if step % config.log_every == 0 or step in (start + 1, num_steps):
-                reporter.steps_logged(step, metrics)
-            if step % config.checkpoint_every == 0 or step == num_steps:
-                examples = int(run.examples) + (step - start) * config.batch_size
-                checkpoints.save(manager, _on_host(states, step, examples))
-            if (step % config.eval_every == 0 or step == num_steps) and not stop.received:
-                validate(step, states, reporter)
+            log = due(config.log_every) or trainer.step == start + 1
+            save = due(config.checkpoint_every) or due(config.eval_every)
+            done = Done(trainer.step, trainer.examples, metrics)
+            too_many = incidents.add(done, wait=log or save)
+            if too_many is not None:
+                incidents.check(too_many.step, trainer.restores)
+                run = _restore_point(saved, config)
+                incidents.restored(too_many.step, int(run.step), too_many.examples)
+                trainer.go_back_to(run, too_many.examples)
+                batches = _batches(config, dataset, trainer.examples)
+                reporter.back_to(run)
+                continue
+            if log:
+                reporter.steps_logged(trainer.step, metrics)
+                saved.check()
+            validate()
+            # In the middle of steps that are not finite nobody knows that the parameters are good.
+            if save and not incidents.in_a_row:
+                if (
+                    trainer.step % config.checkpoint_every == 0
+                    or trainer.step % config.eval_every == 0
+                ):
+                    trainer.reached_restore_point()
+                saved.save(trainer.on_host())
+        too_many = incidents.settle()
     finally:
         reporter.close()
-    last = _on_host(states, done, int(run.examples) + (done - start) * config.batch_size)
-    checkpoints.save(manager, last)
+    last = trainer.on_host()
+    if trainer.step == num_steps or (too_many is None and not incidents.in_a_row):
+        saved.save(last)
     return last
 
 
-def _on_host(states: dict[str, Any], step: int, examples: int) -> RunState:
-    return _run_state(steps.unreplicate(states), step, examples)
+def _restore_point(saved: Checkpoints, config: Config) -> RunState:
+    run = saved.restore(state_template(config), usable=checkpoints.is_restore_point)
+    assert run is not None  # step 0 was saved before the first step
+    return run
 
 
 class Validation:
@@ -202,15 +205,30 @@ class Validation:
         self.num_videos = min(config.eval_videos, len(dataset))
         self.step = evaluation.evaluator(config, config.metric, config.seed)
 
-    def __call__(self, step: int, states: dict[str, Any], reporter: Reporter) -> None:
-        """Scores, writes and shows the cross entropy of each model."""
-        params = {name: model_state.params for name, model_state in states.items()}
+    def __call__(
+        self, trainer: Trainer, reporter: Reporter, stopped: Callable[[], bool]
+    ) -> float | None:
+        """Scores, writes and shows the cross entropy of each model.
+
+        Returns:
+            Bits per dimension over all frames of a video; None when it was `stopped`.
+        """
         scores = evaluation.score(
-            self.step, params, self.dataset, self.config.batch_size, self.num_videos, "validating"
+            self.step,
+            trainer.params(),
+            self.dataset,
+            self.config.batch_size,
+            self.num_videos,
+            "validating",
+            stopped=stopped,
         )
+        if scores is None:
+            return None
         for name in self.config.models:
             mean = float(np.mean(getattr(scores, name)))
             if not math.isfinite(mean):
-                logging.warning("The %s's validation is not finite at step %d.", name, step)
-            reporter.log(step, f"validation/{name}", {"bits_per_dim": mean})
+                logging.warning("The %s's validation is not finite at step %d.", name, trainer.step)
+            reporter.log(trainer.step, f"validation/{name}", {"bits_per_dim": mean})
             reporter.show(**{f"val {name}": f"{mean:.3f}"})
+        frames = np.concatenate([scores.head[:, None], scores.tail], axis=1)
+        return float(np.mean(frames))

@@ -1,7 +1,13 @@
-"""What the tests of the system share: a tiny configuration, and when two trees are the same."""
+"""What the tests of the system share: a tiny configuration, saved states, sameness of trees."""
+
+from pathlib import Path
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
+
+from flowvid import checkpoints, trainer
+from flowvid.state import ModelState
 
 NUM_CLIPS = {"train": 12, "validation": 5}
 TINY = {
@@ -32,3 +38,33 @@ def assert_same(tree: object, other: object) -> None:
     for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True):
         assert np.asarray(a).dtype == np.asarray(b).dtype
         np.testing.assert_array_equal(a, b)
+
+
+def saved(workdir: Path, step: int) -> checkpoints.RunState:
+    """What the checkpoint of a step holds."""
+    template = trainer.state_template(checkpoints.read_config(workdir)[0])
+    host = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), template)
+    with ocp.CheckpointManager(workdir / "checkpoints") as manager:
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(host))
+        return manager.restore(step, args=items)["state"]
+
+
+def small_state(
+    step: int, *, best: int = -1, in_a_row: int = 0, value: float = 0.0, size: int = 1000
+) -> checkpoints.RunState:
+    """A made-up state of a run of the head alone, in which one array has a file of its own."""
+    rng = np.random.default_rng(step)
+    large = rng.normal(size=(size,)).astype(np.float32)
+    count = lambda n: np.asarray(n, np.int32)  # noqa: E731
+    model = ModelState(
+        params={"large": large, "small": np.float32([step + value])},
+        average=None,
+        opt_state={},
+        step=count(step),
+        skipped=count(in_a_row),
+        skipped_in_a_row=count(in_a_row),
+        clipped=count(0),
+    )
+    counts = (step, 8 * step, step - in_a_row, 0, best, best)
+    counters = (np.asarray(n, np.int64) for n in counts)
+    return checkpoints.RunState(model, None, *counters, np.asarray(2.5))

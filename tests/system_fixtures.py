@@ -3,8 +3,10 @@
 A test file takes them by `pytest_plugins = ["system_fixtures"]`.
 """
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import NUM_CLIPS, TINY
@@ -12,7 +14,7 @@ from helpers import NUM_CLIPS, TINY
 from data_builders.generated_builder import GeneratedConfig
 from data_builders.moving_shapes import moving_shapes_dataset_builder as moving_shapes
 from flowvid import config as config_lib
-from flowvid import training
+from flowvid import evaluation, trainer, training
 from flowvid.config import Config
 
 
@@ -43,6 +45,35 @@ def tiny(data_dir: Path) -> Callable[..., Config]:
     return lambda **changes: config_lib.preset_config(
         **TINY | {"data_dir": str(data_dir)} | changes
     )
+
+
+@pytest.fixture(scope="module")
+def compiled_once() -> Iterator[None]:
+    """Runs of one configuration, but for what may change on their way, share their compiled steps.
+
+    For files with many short runs: tracing takes most of a run's time. Only with a constant
+    learning rate, since a schedule knows the number of steps.
+    """
+    same = {name: config_lib.PRESETS["small"][name] for name in config_lib.RESUMABLE}
+
+    def once(function: Callable[..., Any]) -> Callable[..., Any]:
+        results: dict[Any, Any] = {}
+
+        def cached(config: Config, *args: Any) -> Any:
+            assert config.schedule == "constant"
+            key = dataclasses.replace(config, **same)
+            if key not in results:
+                results[key] = function(config, *args)
+            return results[key]
+
+        return cached
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "train_steps", once(trainer.train_steps))
+        patch.setattr(training, "initial_state", once(training.initial_state))
+        patch.setattr(training, "state_template", once(training.state_template))
+        patch.setattr(evaluation, "evaluator", once(evaluation.evaluator))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -11,15 +11,16 @@ ROOT = Path(__file__).parents[1]
 # From what everyone may import to what nobody may; a module imports from the layers before its own.
 LAYERS = (
     {"errors"},
-    {"bijectors", "likelihood", "streams", "decoding"},
+    {"bijectors", "likelihood", "streams", "decoding", "distributed"},
     {"config", "networks"},
     {"glow"},
     {"head", "tail", "state"},
-    {"steps", "checkpoints", "interruption", "sampling", "records", "media"},
-    {"catalog"},
+    {"steps", "checkpoints", "sampling", "records", "media"},
+    {"catalog", "interruption"},
     {"data"},
     {"model"},
-    {"evaluation", "reporting", "cost", "summary"},
+    {"evaluation", "incidents", "inspection", "trainer", "reporting", "stability"}
+    | {"cost", "summary"},
     {"training"},
     {"cli"},
     {"train", "evaluate", "sample", "preview"},

@@ -6,13 +6,13 @@ import math
 import jax
 import numpy as np
 import pytest
-from helpers import DIMS, NUM_CLIPS, assert_same
+from helpers import DIMS, NUM_CLIPS, assert_same, saved
 from tensorboard.backend.event_processing import event_file_loader
 
 import flowvid
 from data_builders.generated_builder import GeneratedConfig
 from data_builders.moving_shapes import moving_shapes_dataset_builder as moving_shapes
-from flowvid import catalog, checkpoints, evaluation, model, sampling, steps, streams, training
+from flowvid import catalog, evaluation, model, sampling, steps, streams, training
 from flowvid import config as config_lib
 from flowvid.errors import ConfigError, DataError
 from flowvid.state import is_constant
@@ -51,14 +51,6 @@ def images(of_images):
     validation = training.prepare(of_images())[2]
     items = [validation[index] for index in range(5)]
     return np.stack([i["video"] for i in items]), np.array([i["label"] for i in items])
-
-
-def saved(workdir, step):
-    """The checkpoint of a step."""
-    template = training.state_template(config_lib.read(workdir)[0])
-    host = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), template)
-    with checkpoints.manager(workdir) as manager:
-        return manager.restore(step, args=checkpoints.ocp.args.StandardRestore(host))
 
 
 # Which data sets hold images.
@@ -128,7 +120,8 @@ def test_a_stopped_run_goes_on_to_the_bits_of_the_unbroken_one(of_images, image_
     _, unbroken = image_run_of("prev_frame")
     training.train(of_images(num_steps=3), tmp_path)
     resumed = training.train(of_images(num_steps=4), tmp_path)
-    assert_same(resumed, unbroken)
+    assert_same(resumed.head, unbroken.head)
+    assert_same(resumed.examples, unbroken.examples)
 
 
 def test_more_frames_than_an_image_has_are_refused(tiny, image_dir, tmp_path):

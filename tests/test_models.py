@@ -202,8 +202,7 @@ def test_drawn_frames_are_distinct_and_come_with_their_indices(batch):
 
 # Steps.
 
-LOSSES = {"head": steps.head_loss, "tail": steps.tail_loss}
-every_model = pytest.mark.parametrize("model", LOSSES)
+every_model = pytest.mark.parametrize("model", steps.LOSSES)
 
 
 @functools.cache
@@ -211,8 +210,7 @@ def training(model):
     """(optimiser, body of the step, the step compiled for one device) of a model."""
     config = tiny("state_label")
     optimiser = state.optimizer(config, clip=50.0)
-    loss = functools.partial(LOSSES[model], config)
-    body = functools.partial(steps.train_step, loss, optimiser)
+    body = functools.partial(steps.train_step, config, steps.LOSSES[model], optimiser, 50.0)
     return optimiser, body, jax.jit(jax.vmap(body, axis_name=steps.DEVICES))
 
 
@@ -226,7 +224,7 @@ def fresh(params_of):
 
     def fresh(model):
         params = params_of("state_label")[model]
-        return on_one_device(state.create(params, training(model)[0]))
+        return on_one_device(state.create(tiny("state_label"), params, training(model)[0]))
 
     return fresh
 

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_same
+from helpers import assert_same, saved, small_state
 from tensorboard.backend.event_processing import event_file_loader
 from tensorboard.util import tensor_util
 
-from flowvid import checkpoints, data, likelihood, steps, training
+from flowvid import checkpoints, data, likelihood, steps, trainer, training
 from flowvid import config as config_lib
 from flowvid.errors import ConfigError, TrainingError
 from flowvid.reporting import Reporter
@@ -22,7 +22,7 @@ pytest_plugins = ["system_fixtures"]
 TRAINED = [name for name, variant in config_lib.VARIANTS.items() if variant.trains]
 TAGS = {
     "bits_per_dim_5-bit", "log_det_per_dim", "log_prior_per_dim", "frame_mean", "frame_mean_square",
-    "gradient_norm", "gradient_norm/flow", "skipped",
+    "gradient_norm", "gradient_norm/flow", "skipped", "skipped_in_a_row", "clipped_share",
 }  # fmt: skip
 PARTS = {
     "prev_frame": {"tail/gradient_norm/pyramid"},
@@ -44,14 +44,6 @@ def events(workdir):
     return scalars
 
 
-def saved(workdir, step):
-    """The checkpoint of a step."""
-    template = training.state_template(config_lib.read(workdir)[0])
-    host = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), template)
-    with checkpoints.manager(workdir) as manager:
-        return manager.restore(step, args=checkpoints.ocp.args.StandardRestore(host))
-
-
 @pytest.mark.parametrize("variant", TRAINED)
 def test_a_run_reports_all_it_promises(run_of, variant):
     scalars = events(run_of(variant))
@@ -70,6 +62,7 @@ def test_a_run_reports_all_it_promises(run_of, variant):
         parts = [v[3] for tag, v in scalars.items() if tag.startswith(f"{model}/gradient_norm/")]
         assert scalars[f"{model}/gradient_norm"][3] == pytest.approx(math.hypot(*parts), rel=1e-5)
         assert -0.5 < scalars[f"{model}/frame_mean"][3] < 0.5
+    assert not (run_of(variant) / "incidents").exists()
 
 
 @pytest.mark.parametrize("variant", TRAINED)
@@ -99,8 +92,7 @@ def test_the_variant_decides_what_there_is_to_train(run_of):
 
 def test_init_trains_nothing_and_saves_step_0(run_of):
     workdir = run_of("init")
-    with checkpoints.manager(workdir) as manager:
-        assert manager.all_steps() == [0]
+    assert checkpoints.saved_steps(workdir) == [0]
     run = saved(workdir, 0)
     assert int(run.head.step) == int(run.tail.step) == int(run.examples) == 0
     for params in (run.head.params, run.tail.params):
@@ -148,11 +140,11 @@ def test_devices_must_share_the_batch_evenly(tiny, tmp_path):
 def poisoned_step(tiny, poison):
     """The head's state before and after a step from parameters that `poison` has changed."""
     config, dataset, _ = training.prepare(tiny(variant="prev_frame"))
-    run = training.initial_state(config, dataset)
+    run = trainer.initial_state(config, dataset)
     state = run.head._replace(params=poison(run.head.params))
     batch = next(data.train_batches(dataset, batch_size=4, seed=0))
     shards = steps.shard(steps.Batch(batch["video"], batch["label"], batch["index"]))
-    after, metrics = training.train_steps(config)["head"](steps.replicate(state), shards)
+    after, metrics = trainer.train_steps(config)["head"](steps.replicate(state), shards)
     return state, steps.unreplicate(after), steps.unreplicate(metrics)
 
 
@@ -195,7 +187,8 @@ def test_unfloored_bits_may_be_below_zero(tiny, tmp_path):
     for dequantization, metric in (("floor", "5-bit"), ("paper", "paper")):
         config = tiny(dequantization=dequantization)
         assert config.metric.name == metric
-        reporter = Reporter(config, tmp_path / metric, done=0)
+        run = small_state(0)._replace(tail=small_state(0).head)
+        reporter = Reporter(config, tmp_path / metric, run)
         try:
             if config.metric.floor:
                 with pytest.raises(TrainingError, match=r"-0\.100 at step 3"):
@@ -210,12 +203,13 @@ def test_unfloored_bits_may_be_below_zero(tiny, tmp_path):
 
 def test_a_validation_that_is_not_finite_is_told_and_does_not_stop(tiny, tmp_path, caplog):
     config, dataset, validation = training.prepare(tiny(variant="prev_frame"))
-    run = training.initial_state(config, dataset)
+    run = trainer.initial_state(config, dataset)
     nan = jax.tree.map(lambda x: np.full_like(x, np.nan), run.head.params)
-    states = steps.replicate({"head": run.head._replace(params=nan), "tail": run.tail})
-    reporter = Reporter(config, tmp_path, done=0)
+    run = run._replace(head=run.head._replace(params=nan), step=np.int64(2))
+    reporter = Reporter(config, tmp_path, run)
     try:
-        training.Validation(config, validation)(2, states, reporter)
+        validate = training.Validation(config, validation)
+        assert math.isnan(validate(trainer.Trainer(config, run), reporter, lambda: False))
     finally:
         reporter.close()
     assert "The head's validation is not finite at step 2." in caplog.text

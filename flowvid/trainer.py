@@ -1,0 +1,127 @@
+"""A run's state on the devices and the compiled steps that change it."""
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from flowvid import data, model, state, steps
+from flowvid.checkpoints import RunState
+from flowvid.config import Config
+
+
+def clips(config: Config) -> dict[str, float]:
+    """The largest gradient norm of each model of the run (paper, section IX)."""
+    limits = {"head": config.head_clip, "tail": config.tail_clip}
+    return {name: limits[name] for name in config.models}
+
+
+def optimisers(config: Config) -> dict[str, optax.GradientTransformation]:
+    """One a model of the run, each with its own clip."""
+    return {name: state.optimizer(config, clip) for name, clip in clips(config).items()}
+
+
+def train_steps(config: Config) -> dict[str, Any]:
+    """The compiled steps of the run's models, each (state, batch) -> (state, metrics)."""
+    bodies = {
+        name: functools.partial(
+            steps.train_step, config, steps.LOSSES[name], optimiser, clips(config)[name]
+        )
+        for name, optimiser in optimisers(config).items()
+    }
+    return {name: steps.on_devices(body, donate=(0,)) for name, body in bodies.items()}
+
+
+def initial_state(config: Config, dataset: data.Dataset) -> RunState:
+    """The state before the first step, ActNorm set from the first global batch on every host."""
+    first = next(data.train_batches(dataset, batch_size=config.batch_size, seed=config.seed))
+    params = jax.jit(functools.partial(steps.init_params, config))(to_batch(first))
+    return jax.tree.map(np.asarray, _run_state(_created(config, params)))
+
+
+def state_template(config: Config) -> RunState:
+    """Shapes and types of a run's state, without making one."""
+    params = model.params_template(config)
+    return _run_state(jax.eval_shape(functools.partial(_created, config), params))
+
+
+def _created(config: Config, params: dict[str, Any]) -> dict[str, state.ModelState]:
+    return {n: state.create(config, params[n], opt) for n, opt in optimisers(config).items()}
+
+
+def _run_state(models: dict[str, Any], **fields: float) -> RunState:
+    """`fields` are those of a `RunState` that are not as before the first step."""
+    counts: dict[str, float] = dict.fromkeys(("step", "examples", "restore_step", "restores"), 0)
+    counts |= {"validated_step": -1, "best_step": -1, "best_bits_per_dim": np.inf} | fields
+    scalars = {
+        name: np.asarray(value, np.float64 if name == "best_bits_per_dim" else np.int64)
+        for name, value in counts.items()
+    }
+    return RunState(models["head"], models.get("tail"), **scalars)
+
+
+def to_batch(batch: dict[str, Any]) -> steps.Batch:
+    """What the steps take of a batch of `flowvid.data`."""
+    return steps.Batch(batch["video"], batch["label"], batch["index"])
+
+
+class Trainer:
+    """Walks a run from step to step; `states` are its models', by name, replicated."""
+
+    def __init__(self, config: Config, run: RunState) -> None:
+        self.config = config
+        self._steps = train_steps(config)
+        self.load(run)
+
+    def load(self, run: RunState) -> None:
+        """Puts a state onto the devices."""
+        self.states = {name: steps.replicate(getattr(run, name)) for name in self.config.models}
+        self.step, self.examples = int(run.step), int(run.examples)
+        self.restore_step, self.restores = int(run.restore_step), int(run.restores)
+        self.validated_step = int(run.validated_step)
+        self.best_step, self.best_bits = int(run.best_step), float(run.best_bits_per_dim)
+
+    def go_back_to(self, run: RunState, examples: int) -> None:
+        """Loads an earlier state, but goes on from another position in the data."""
+        restores = self.restores + 1
+        self.load(run)
+        self.examples, self.restores = examples, restores
+
+    def take(self, batch: data.Batch) -> dict[str, Any]:
+        """Asks the devices for a step of each model; returns their metrics without waiting."""
+        shards = steps.shard(to_batch(batch))
+        metrics = {}
+        for name, step_of in self._steps.items():
+            self.states[name], metrics[name] = step_of(self.states[name], shards)
+        self.step += 1
+        self.examples += self.config.batch_size
+        return metrics
+
+    def validated(self, bits_per_dim: float) -> None:
+        """Notes the validation of the step that was taken last; what is not finite is not best."""
+        self.validated_step = self.step
+        if bits_per_dim < self.best_bits:
+            self.best_step, self.best_bits = self.step, bits_per_dim
+
+    def reached_restore_point(self) -> None:
+        """From here on this step is what a run goes back to."""
+        self.restore_step, self.restores = self.step, 0
+
+    def on_host(self) -> RunState:
+        """What a checkpoint holds; waits for the devices."""
+        return _run_state(
+            steps.unreplicate(self.states),
+            step=self.step,
+            examples=self.examples,
+            restore_step=self.restore_step,
+            restores=self.restores,
+            validated_step=self.validated_step,
+            best_step=self.best_step,
+            best_bits_per_dim=self.best_bits,
+        )
+
+    def params(self) -> dict[str, Any]:
+        """What is evaluated and sampled from, by the models' names, replicated."""
+        return {name: state.best_params(s) for name, s in self.states.items()}
