@@ -371,3 +371,35 @@ def read(workdir: pathlib.Path) -> tuple[Config, tuple[str, ...]]:
             f"{path} cannot be read as a run's configuration: {error}. If the run has checkpoints, "
             "delete this file: they hold it, too."
         ) from error
+
+
+def define_distributed_flags() -> None:
+    """Defines the flags by which several processes find each other."""
+    flags.DEFINE_bool(
+        "distributed",
+        False,
+        "Devices: several processes, one a host, as one run; TPU pods and SLURM need no more than "
+        "this.",
+    )
+    flags.DEFINE_string(
+        "coordinator", None, "Devices: host:port of the first process, elsewhere. [found]"
+    )
+    flags.DEFINE_integer("num_processes", None, "Devices: how many there are, elsewhere. [found]")
+    flags.DEFINE_integer(
+        "process_id", None, "Devices: which of them this is, from 0, elsewhere. [found]"
+    )
+
+
+def distributed_flags() -> tuple[str | None, int | None, int | None] | None:
+    """The arguments of `flowvid.distributed.start`, or None for a single process.
+
+    Raises:
+        ConfigError: when they are given without --distributed.
+    """
+    names = ("coordinator", "num_processes", "process_id")
+    coordinator, num_processes, process_id = (flags.FLAGS[name].value for name in names)
+    if flags.FLAGS["distributed"].value:
+        return coordinator, num_processes, process_id
+    if (coordinator, num_processes, process_id) != (None, None, None):
+        raise ConfigError("--coordinator, --num_processes and --process_id need --distributed.")
+    return None

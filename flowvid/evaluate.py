@@ -4,12 +4,13 @@ Prints bits per dimension of head and tail on the validation split, beside trivi
 writes them to <workdir>/evaluation.json.
 """
 
+import functools
 import pathlib
 
 from absl import flags
 
 import flowvid
-from flowvid import cli, data, evaluation
+from flowvid import cli, config, data, distributed, evaluation
 from flowvid.errors import ConfigError
 from flowvid.likelihood import METRICS
 
@@ -29,29 +30,31 @@ _METRICS = flags.DEFINE_list(
 _SEED = flags.DEFINE_integer(
     "seed", 0, "Of the dequantisation noise.", lower_bound=0, upper_bound=2**32 - 1
 )
+config.define_distributed_flags()
 
 
 def main() -> None:
     """Loads the newest checkpoint, scores the validation split, prints and writes the report."""
+    if (others := config.distributed_flags()) is not None:
+        distributed.start(*others)
     workdir = pathlib.Path(_WORKDIR.value)
     model = flowvid.load(workdir, checkpoint=_CHECKPOINT.value, average=_AVERAGE.value)
-    config = model.config
-    metrics = _METRICS.value or [f"{config.n_bits}-bit", "paper"]
+    run = model.config
+    metrics = _METRICS.value or [f"{run.n_bits}-bit", "paper"]
     unknown = [name for name in metrics if name not in METRICS]
     if unknown:
         raise ConfigError(f"unknown metric {unknown[0]!r}: use some of {', '.join(METRICS)}.")
-    train, validation = (
-        data.load(
-            _DATASET.value or config.dataset,
-            split,
-            data_dir=_DATA_DIR.value or config.data_dir,
-            num_frames=config.num_frames,
-            image_size=config.image_size,
-            max_skipped=config.max_skipped,
-        )
-        for split in ("train", "validation")
+    load = functools.partial(
+        data.load,
+        _DATASET.value or run.dataset,
+        data_dir=_DATA_DIR.value or run.data_dir,
+        num_frames=run.num_frames,
+        image_size=run.image_size,
+        max_skipped=run.max_skipped,
     )
-    if config.conditioning.labels and validation.label_names != model.label_names:
+    with distributed.first_goes_first("data sets"):
+        train, validation = load("train"), load("validation")
+    if run.conditioning.labels and validation.label_names != model.label_names:
         raise ConfigError(
             f"the labels of {validation.name} are not those that the run was trained on "
             f"({len(validation.label_names)} against {len(model.label_names)}): a model with "
@@ -65,6 +68,8 @@ def main() -> None:
         num_videos=len(validation) if _NUM_VIDEOS.value is None else _NUM_VIDEOS.value,
         seed=_SEED.value,
     )
+    if not distributed.is_first():
+        return
     evaluation.write_report(report, workdir / "evaluation.json")
     print(evaluation.format_report(report))
     print(f"Written to {workdir / 'evaluation.json'}.")

@@ -58,6 +58,13 @@ def log_prob(config: Config, params: Params, x: Images, labels: Labels) -> Densi
     return _flow(config).forward(params["flow"], x, _contexts(config, params, labels))[1]
 
 
+def reconstruct(config: Config, params: Params, x: Images, labels: Labels) -> Images:
+    """First frames [B, H, W, 3] to latents and back: x itself, but for rounding."""
+    flow, contexts = _flow(config), _contexts(config, params, labels)
+    latents, _ = flow.forward(params["flow"], x, contexts)
+    return flow.inverse(params["flow"], latents, contexts)
+
+
 def sample(
     config: Config,
     params: Params,

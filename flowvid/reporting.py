@@ -10,6 +10,7 @@ from flowvid import distributed, steps
 from flowvid.checkpoints import RunState
 from flowvid.config import Config
 from flowvid.errors import TrainingError
+from flowvid.stability import Watch
 
 
 class Reporter:
@@ -88,6 +89,14 @@ class Reporter:
                 "may help.",
             )
         return share
+
+    def stability(self, step: int, watch: Watch, params: dict[str, Any]) -> None:
+        """Writes what the stability watch sees, and warns of what is past its limit."""
+        report = watch(params)
+        for name, values in report.items():
+            self.log(step, f"stability/{name}", values)
+        for what, message in watch.warnings(report).items():
+            self.warn(what, message)
 
     def warn(self, what: str, message: str) -> None:
         """Warns once a process of each `what`, so that what lasts is not repeated."""

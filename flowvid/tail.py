@@ -129,6 +129,17 @@ def log_prob(
     return Density(*(term.reshape(x.shape[:2]) for term in density))
 
 
+def reconstruct(
+    config: Config, params: Params, x: Modelled, clean: Frames, picked: Array | None = None
+) -> Modelled:
+    """Frames [B, F, H, W, 3] to latents and back: x itself, but for rounding. As `log_prob`."""
+    flow = _flow(config)
+    raw = pick(context(config, params, clean), picked)
+    contexts = _pyramid(config, params, _fold_time(raw))
+    latents, _ = flow.forward(params["flow"], _fold_time(x), contexts)
+    return flow.inverse(params["flow"], latents, contexts).reshape(x.shape)
+
+
 def sample(
     config: Config,
     params: Params,

@@ -9,9 +9,19 @@ from typing import Any
 import jax
 from absl import flags, logging
 
-from flowvid import catalog, checkpoints, cli, config, cost, inspection, training
+from flowvid import (
+    catalog,
+    checkpoints,
+    cli,
+    config,
+    cost,
+    distributed,
+    inspection,
+    training,
+)
 
 config.define_flags()
+config.define_distributed_flags()
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Run: folder of the run. [runs/<variant>, under the current folder]"
 )
@@ -51,6 +61,8 @@ def _settings(saved: config.Config | None, given: dict[str, Any]) -> config.Conf
 
 def main() -> None:
     """Reads the flags, trains, and says what to do next."""
+    if (others := config.distributed_flags()) is not None:
+        distributed.start(*others)
     given = config.flags_given()
     variant = given.get("variant", "prev_frame")
     workdir = pathlib.Path(_WORKDIR.value or f"runs/{variant}")
@@ -77,6 +89,8 @@ def main() -> None:
                 int(state.step),
                 name,
             )
+    if not distributed.is_first():
+        return
     print(
         f"{workdir} is trained to step {int(state.step)}. Next:\n"
         f"  python -m flowvid.evaluate --workdir={workdir}\n"

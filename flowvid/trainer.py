@@ -122,6 +122,10 @@ class Trainer:
             best_bits_per_dim=self.best_bits,
         )
 
+    def raw_params(self) -> dict[str, Any]:
+        """The parameters that are trained, by the models' names, on the host."""
+        return {name: steps.unreplicate(s.params) for name, s in self.states.items()}
+
     def params(self) -> dict[str, Any]:
         """What is evaluated and sampled from, by the models' names, replicated."""
         return {name: state.best_params(s) for name, s in self.states.items()}

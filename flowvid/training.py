@@ -24,7 +24,8 @@ from flowvid.config import Config
 from flowvid.errors import ConfigError, Stopped
 from flowvid.incidents import Done, Incidents
 from flowvid.reporting import Reporter
-from flowvid.trainer import Trainer, initial_state, state_template
+from flowvid.stability import Watch
+from flowvid.trainer import Trainer, initial_state, state_template, to_batch
 
 
 def prepare(config: Config) -> tuple[Config, data.Dataset, data.Dataset]:
@@ -141,6 +142,7 @@ def _loop(
     batches = _batches(config, dataset, trainer.examples)
     incidents = Incidents(config, workdir, dataset)
     validation = Validation(config, held_out)
+    watch = Watch(config, to_batch(next(data.eval_batches(held_out, batch_size=2))))
     reporter = Reporter(config, workdir, run)
     reporter.show(**dict.fromkeys(config.models, "compiling"))
 
@@ -152,6 +154,8 @@ def _loop(
             bits = validation(trainer, reporter, stop.agreed)
             if bits is not None:
                 trainer.validated(bits)
+                if distributed.is_first():
+                    reporter.stability(trainer.step, watch, trainer.raw_params())
 
     try:
         validate()  # where a signal has stopped it

@@ -1,7 +1,9 @@
 """Running the entry points in tests; the fixture `call` comes by `pytest_plugins`."""
 
 import dataclasses
+import os
 import runpy
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,17 +15,32 @@ from flowvid.config import Config
 
 ROOT = Path(__file__).parents[1]
 CONFIG_FLAGS = {field.name for field in dataclasses.fields(Config)}
+CONFIG_FLAGS |= {"distributed", "coordinator", "num_processes", "process_id"}
 
 
-def start(name, *args):
-    """Starts an entry point in a process of its own."""
+def start(name, *args, devices=2):
+    """Starts an entry point in a process of its own, with so many virtual devices."""
+    force = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [sys.executable, "-m", f"flowvid.{name}", *map(str, args)],
         cwd=ROOT,
+        env=os.environ | {"XLA_FLAGS": force},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def start_together(name, *args, processes=2, devices=2):
+    """Starts an entry point in several processes that are one run."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    together = ("--distributed", f"--coordinator=localhost:{port}", f"--num_processes={processes}")
+    return [
+        start(name, *args, *together, f"--process_id={i}", devices=devices)
+        for i in range(processes)
+    ]
 
 
 def finish(process):

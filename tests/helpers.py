@@ -1,10 +1,13 @@
-"""What the tests of the system share: a tiny configuration, saved states, sameness of trees."""
+"""What the tests of the system share: a tiny configuration, saved states, same trees, scalars."""
 
+from collections import defaultdict
 from pathlib import Path
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from tensorboard.backend.event_processing import event_file_loader
+from tensorboard.util import tensor_util
 
 from flowvid import checkpoints, trainer
 from flowvid.state import ModelState
@@ -47,6 +50,16 @@ def saved(workdir: Path, step: int) -> checkpoints.RunState:
     with ocp.CheckpointManager(workdir / "checkpoints") as manager:
         items = ocp.args.Composite(state=ocp.args.StandardRestore(host))
         return manager.restore(step, args=items)["state"]
+
+
+def events(workdir: Path) -> dict[str, dict[int, float]]:
+    """TensorBoard's scalars: {tag: {step: value}}."""
+    scalars: dict[str, dict[int, float]] = defaultdict(dict)
+    for path in workdir.glob("events.out.tfevents.*"):
+        for event in event_file_loader.EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                scalars[value.tag][event.step] = float(tensor_util.make_ndarray(value.tensor))
+    return scalars
 
 
 def small_state(

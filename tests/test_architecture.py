@@ -19,8 +19,8 @@ LAYERS = (
     {"catalog", "interruption"},
     {"data"},
     {"model"},
-    {"evaluation", "incidents", "inspection", "trainer", "reporting", "stability"}
-    | {"cost", "summary"},
+    {"evaluation", "incidents", "inspection", "trainer", "stability", "cost", "summary"},
+    {"reporting"},
     {"training"},
     {"cli"},
     {"train", "evaluate", "sample", "preview"},

@@ -1,15 +1,12 @@
 """Training: every variant runs, goes on bit by bit where it stopped, survives bad numbers."""
 
 import math
-from collections import defaultdict
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_same, saved, small_state
-from tensorboard.backend.event_processing import event_file_loader
-from tensorboard.util import tensor_util
+from helpers import assert_same, events, saved, small_state
 
 from flowvid import checkpoints, data, likelihood, steps, trainer, training
 from flowvid import config as config_lib
@@ -24,6 +21,7 @@ TAGS = {
     "bits_per_dim_5-bit", "log_det_per_dim", "log_prior_per_dim", "frame_mean", "frame_mean_square",
     "gradient_norm", "gradient_norm/flow", "skipped", "skipped_in_a_row", "clipped_share",
 }  # fmt: skip
+STABILITY = {"log_scale_min", "log_scale_max", "smallest_s", "condition", "round_trip_error"}
 PARTS = {
     "prev_frame": {"tail/gradient_norm/pyramid"},
     "state": {"tail/gradient_norm/pyramid", "tail/gradient_norm/processor"},
@@ -34,21 +32,12 @@ PARTS = {
 }  # fmt: skip
 
 
-def events(workdir):
-    """TensorBoard's scalars: {tag: {step: value}}."""
-    scalars = defaultdict(dict)
-    for path in workdir.glob("events.out.tfevents.*"):
-        for event in event_file_loader.EventFileLoader(str(path)).Load():
-            for value in event.summary.value:
-                scalars[value.tag][event.step] = float(tensor_util.make_ndarray(value.tensor))
-    return scalars
-
-
 @pytest.mark.parametrize("variant", TRAINED)
 def test_a_run_reports_all_it_promises(run_of, variant):
     scalars = events(run_of(variant))
     training_tags = {f"{model}/{tag}" for model in ("head", "tail") for tag in TAGS}
     validation = {f"validation/{model}/bits_per_dim_5-bit" for model in ("head", "tail")}
+    validation |= {f"stability/{model}/{tag}" for model in ("head", "tail") for tag in STABILITY}
     assert set(scalars) == training_tags | PARTS[variant] | validation
     for tag, values in scalars.items():
         assert sorted(values) == ([2, 4] if tag in validation else [1, 2, 3, 4]), tag

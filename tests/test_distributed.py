@@ -1,0 +1,158 @@
+"""Several processes as one run: they train, evaluate, stop and go on as one process does."""
+
+import json
+import re
+import signal
+import time
+
+import jax
+import numpy as np
+import optax
+import pytest
+from command_line import assert_one_line, finish, start, start_together
+from helpers import TINY, assert_same, events, saved
+
+from flowvid import checkpoints, distributed, interruption
+from flowvid.errors import ConfigError
+
+pytest_plugins = ["system_fixtures", "command_line"]
+
+
+def train_flags(data_dir, workdir, **changes):
+    # With TINY's learning rate the loss jumps, and rounding's differences with it.
+    run = {"data_dir": data_dir, "workdir": workdir, "variant": "state", "learning_rate": 1e-4}
+    run |= {"num_steps": 24, "checkpoint_every": 12, "eval_every": 12}  # long enough to be killed
+    fields = TINY | run | changes
+    return [f"--{name}={value}" for name, value in fields.items()]
+
+
+def finish_all(processes):
+    """Their exit codes, outputs and errors; none outlives the test."""
+    try:
+        return [finish(process) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def together(data_dir, tmp_path_factory):
+    """The workdir of a run of two processes with two devices each, and what they printed."""
+    workdir = tmp_path_factory.mktemp("together")
+    return workdir, finish_all(start_together("train", *train_flags(data_dir, workdir)))
+
+
+@pytest.fixture(scope="module")
+def alone(data_dir, tmp_path_factory):
+    """The workdir of the same run by one process with four devices."""
+    workdir = tmp_path_factory.mktemp("alone")
+    code, _, err = finish(start("train", *train_flags(data_dir, workdir), devices=4))
+    assert code == 0, err
+    return workdir
+
+
+def test_two_processes_train_what_one_trains(together, alone):
+    """The same but for rounding, since sums over the devices are taken in another order."""
+    workdir, results = together
+    assert [code for code, _, _ in results] == [0, 0], results
+    starts, ends = ([saved(folder, step) for folder in (workdir, alone)] for step in (0, 24))
+    assert [(int(end.step), int(end.examples)) for end in ends] == [(24, 96)] * 2
+    assert_same(*starts)  # ActNorm is set from the global batch
+    for tag, values in events(alone).items():
+        if "bits_per_dim" in tag:
+            assert events(workdir)[tag] == pytest.approx(values, rel=1e-4), tag
+    for model in ("head", "tail"):
+        ours, theirs = (
+            jax.tree.map(np.subtract, getattr(end, model).params, getattr(start, model).params)
+            for start, end in zip(starts, ends, strict=True)
+        )
+        # Adam's first steps are as long where the gradient is next to nothing, and its sign is
+        # rounding's, as anywhere: so not 1e-6.
+        difference = optax.tree.norm(jax.tree.map(np.subtract, ours, theirs))
+        assert difference < 1e-2 * optax.tree.norm(theirs)
+
+
+def test_the_first_alone_writes_and_speaks(together):
+    workdir, ((_, first, _), (_, second, _)) = together
+    assert len(list(workdir.glob("events.out.tfevents.*"))) == 1
+    assert "is trained to step 24" in first
+    assert not [line for line in second.splitlines() if not line.startswith("[Gloo]")]
+
+
+def test_they_evaluate_as_one(together, alone, call):
+    workdir, _ = together
+    results = finish_all(start_together("evaluate", f"--workdir={workdir}", "--metrics=5-bit"))
+    assert [code for code, _, _ in results] == [0, 0], results
+    ours = json.loads((workdir / "evaluation.json").read_text())["metrics"]["5-bit"]
+    assert ["Written to" in out for _, out, _ in results] == [True, False]
+    assert call("evaluate", f"--workdir={workdir}", "--metrics=5-bit")[0] == 0  # two devices
+    theirs = json.loads((workdir / "evaluation.json").read_text())["metrics"]["5-bit"]
+    for model in ("head", "tail"):
+        for key in ours[model]:
+            np.testing.assert_allclose(ours[model][key], theirs[model][key], rtol=1e-5)
+
+
+def wait_for_checkpoint(processes, workdir, step):
+    deadline = time.monotonic() + 240
+    while not (workdir / "checkpoints" / str(step)).exists():
+        assert all(p.poll() is None for p in processes), finish_all(processes)
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_all_stop_at_one_step_on_a_signal_to_one(data_dir, tmp_path):
+    processes = start_together("train", *train_flags(data_dir, tmp_path, num_steps=100_000))
+    wait_for_checkpoint(processes, tmp_path, 0)
+    processes[1].send_signal(signal.SIGTERM)
+    results = finish_all(processes)
+    assert [code for code, _, _ in results] == [128 + signal.SIGTERM] * 2, results
+    said = [re.search(r"SIGTERM: stopped and saved at step (\d+)", err) for _, _, err in results]
+    assert said[0].group(1) == said[1].group(1) == str(checkpoints.saved_steps(tmp_path)[-1])
+
+
+def test_after_a_kill_they_end_in_the_same_bits(data_dir, together, tmp_path):
+    processes = start_together("train", *train_flags(data_dir, tmp_path))
+    wait_for_checkpoint(processes, tmp_path, 12)
+    for process in processes:
+        process.kill()
+    assert [code for code, _, _ in finish_all(processes)] == [-signal.SIGKILL] * 2
+    assert 24 not in checkpoints.saved_steps(tmp_path)
+    results = finish_all(start_together("train", *train_flags(data_dir, tmp_path)))
+    assert [code for code, _, _ in results] == [0, 0], results
+    assert f"Going on from step 12 of {tmp_path}." in results[0][1]
+    assert_same(saved(tmp_path, 24), saved(together[0], 24))
+
+
+def test_all_are_refused_where_another_trains(data_dir, alone):
+    with interruption.only_one(alone):
+        results = finish_all(start_together("train", *train_flags(data_dir, alone)))
+    for result in results:
+        assert_one_line(result, f"another process is training in {alone}")
+
+
+# What is refused before anything starts.
+
+
+def test_one_process_is_its_own_first():
+    assert distributed.is_first()
+    distributed.wait("nobody")
+    assert distributed.broadcast(7) == 7
+    with distributed.first_goes_first("nothing"):
+        pass
+
+
+@pytest.mark.parametrize("entry", ["train", "evaluate"])
+def test_addresses_need_the_flag_and_each_other(call, tmp_path, entry):
+    result = call(entry, f"--workdir={tmp_path}", "--coordinator=localhost:1")
+    assert_one_line(result, "--coordinator, --num_processes and --process_id need --distributed")
+    result = call(entry, f"--workdir={tmp_path}", "--distributed", "--process_id=0")
+    assert_one_line(result, "--coordinator and --num_processes must be given, too: use")
+
+
+def test_where_nothing_is_found_the_flags_are_named(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", refuse)
+    with pytest.raises(ConfigError, match=r"no TPU pod .* \(coord.*--coordinator=host"):
+        distributed.start(None, None, None)
