@@ -147,7 +147,7 @@ class Drill:
     def __init__(self, root: pathlib.Path, kills: int, seed: int) -> None:
         self.root, self.kills, self.random = root, kills, random.Random(seed)
         self.data_dir = root / "data"
-        self._unbroken: dict[How, tuple[pathlib.Path, float]] = {}
+        self._unbroken: dict[How, pathlib.Path] = {}
         self._lives: list[Life] = []
         builder = moving_shapes.Builder
         few = mock.patch.object(builder, "NUM_CLIPS", {"train": 64, "validation": 8})
@@ -184,15 +184,11 @@ class Drill:
         expect(codes == {0}, f"exit codes {codes}: {said[-300:]}")
         return said
 
-    def unbroken(self, how: How = _ALONE) -> tuple[pathlib.Path, float]:
-        """The folder of a run that was left alone, and the seconds that it took; trained once."""
+    def unbroken(self, how: How = _ALONE) -> pathlib.Path:
+        """The folder of a run that was left alone; trained once."""
         if how not in self._unbroken:
-            workdir = self.folder("unbroken")
-            self.finish(workdir, how)  # compiles, which the runs after it need not
-            shutil.rmtree(workdir)
-            start = time.monotonic()
-            self.finish(workdir, how)
-            self._unbroken[how] = workdir, time.monotonic() - start
+            self._unbroken[how] = self.folder("unbroken")
+            self.finish(self._unbroken[how], how)
         return self._unbroken[how]
 
     def folder(self, name: str) -> pathlib.Path:
@@ -200,9 +196,15 @@ class Drill:
         numbers = (n for n in range(10_000) if not (self.root / f"{name}{n}").exists())
         return self.root / f"{name}{next(numbers)}"
 
+    def reach(self, life: Life, workdir: pathlib.Path) -> bool:
+        """Waits for a random moment after a random checkpoint; False where the run ended before."""
+        step = self.random.randrange(0, _STEPS, _EVERY)
+        met = wait_until(lambda: max(saved_steps(workdir), default=-1) >= step, life)
+        return met and life.lasts(self.random.uniform(0, 0.3))
+
     def expect_the_same(self, workdir: pathlib.Path, how: How = _ALONE) -> None:
         """Fails unless a run has ended in the bits of the unbroken one."""
-        ours, theirs = final_state(workdir), final_state(self.unbroken(how)[0])
+        ours, theirs = final_state(workdir), final_state(self.unbroken(how))
         different = [
             jax.tree_util.keystr(path)
             for (path, a), b in zip(
@@ -250,8 +252,14 @@ def wait_until(true: Callable[[], bool], life: Life) -> bool:
 
 def kills(drill: Drill, how: How = _ALONE) -> str:
     """Killed at random moments until there were enough; where a run has ended, another begins."""
-    _, seconds = drill.unbroken(how)
-    workdir, runs, killed = drill.folder("killed"), 1, []
+    drill.unbroken(how)
+    workdir = drill.folder("left_alone")
+    start = time.monotonic()
+    drill.finish(workdir, how)  # again, since all is compiled now
+    seconds = time.monotonic() - start
+    drill.expect_the_same(workdir, how)
+    workdir = drill.folder("killed")
+    killed: list[str] = []
     while len(killed) < drill.kills:
         life = drill.start(workdir, how)
         # Before a third of the time a process has not got beyond its imports.
@@ -265,7 +273,7 @@ def kills(drill: Drill, how: How = _ALONE) -> str:
         codes, said = life.ended()
         expect(codes == {0}, f"exit codes {codes}: {said[-300:]}")
         drill.expect_the_same(workdir, how)
-        workdir, runs = drill.folder("killed"), runs + 1
+        workdir = drill.folder("killed")
     drill.finish(workdir, how)
     drill.expect_the_same(workdir, how)
     plural = "s" if len(killed) > 1 else ""
@@ -301,12 +309,10 @@ def stop(number: signal.Signals) -> Callable[[Drill], str]:
     """The fault of a signal that asks to stop."""
 
     def signalled(drill: Drill) -> str:
-        _, seconds = drill.unbroken()
         for _ in range(20):
             workdir = drill.folder("stopped")
             life = drill.start(workdir)
-            wait_until(lambda workdir=workdir: 0 in saved_steps(workdir), life)  # type: ignore[misc]
-            if not life.lasts(drill.random.uniform(0, seconds / 4)):
+            if not drill.reach(life, workdir):
                 continue
             start = time.monotonic()
             life.send(number)
@@ -329,11 +335,11 @@ def stop(number: signal.Signals) -> Callable[[Drill], str]:
 def _poisoned_and_killed(drill: Drill, poison: str) -> list[dict[str, Any]]:
     """The events of a poisoned run, after another with a kill has ended in the same bits."""
     how = How(poison=poison)
-    unbroken, seconds = drill.unbroken(how)
+    unbroken = drill.unbroken(how)
     workdir = drill.folder("poisoned")
     life = drill.start(workdir, how)
-    if life.lasts(drill.random.uniform(seconds / 3, seconds)):
-        life.kill()
+    drill.reach(life, workdir)
+    life.kill()
     drill.finish(workdir, how)
     drill.expect_the_same(workdir, how)
     lines = (unbroken / "incidents" / "log.jsonl").read_text().splitlines()
@@ -347,7 +353,7 @@ def poison_one(drill: Drill) -> str:
     events = _poisoned_and_killed(drill, f"{position}")
     seen = [(e["event"], e["step"]) for e in events]
     expect(seen == [("not finite", step)], f"events {seen}")
-    workdir = drill.unbroken(How(poison=f"{position}"))[0]
+    workdir = drill.unbroken(How(poison=f"{position}"))
     tail = final_state(workdir).tail
     expect(tail is not None and int(tail.skipped) == 1, "another number of steps was skipped")
     with np.load(workdir / "incidents" / events[0]["batch"]) as kept:
@@ -364,7 +370,7 @@ def poison_in_a_row(drill: Drill) -> str:
     expected = [("not finite", start + i + 1) for i in range(bad)] + [("restored", start + bad)]
     expect(seen == expected, f"events {seen}")
     back = start // _EVERY * _EVERY
-    run = final_state(drill.unbroken(How(poison=poison))[0])
+    run = final_state(drill.unbroken(How(poison=poison)))
     examples = _BATCH * (_STEPS + start + bad - back)
     expect(events[-1]["to"] == back, f"back to step {events[-1]['to']}")
     expect(int(run.examples) == examples, f"{int(run.examples)} examples read, not {examples}")
@@ -404,7 +410,7 @@ def damage(harm: Callable[[pathlib.Path], None]) -> Callable[[Drill], str]:
 
     def damaged(drill: Drill) -> str:
         workdir = drill.folder("damaged")
-        shutil.copytree(drill.unbroken()[0], workdir)
+        shutil.copytree(drill.unbroken(), workdir)
         *_, before, newest = saved_steps(workdir)
         files = [p for p in (workdir / "checkpoints" / str(newest)).rglob("*") if p.is_file()]
         harm(max(files, key=lambda path: path.stat().st_size))
@@ -437,7 +443,7 @@ def _small_disk(folder: pathlib.Path, megabytes: int) -> Iterator[None]:
 
 def full_disk(drill: Drill) -> str:
     """A disk that has room for some checkpoints, but not for all; then room is made."""
-    unbroken, _ = drill.unbroken()
+    unbroken = drill.unbroken()
     one = unbroken / "checkpoints" / str(_STEPS)
     size = sum(path.stat().st_blocks * 512 for path in one.rglob("*"))
     disk = drill.folder("disk")
@@ -476,7 +482,7 @@ def second_process(drill: Drill) -> str:
 
 def other_configuration(drill: Drill) -> str:
     """A resume with other fields, with config.json there and lost."""
-    unbroken, _ = drill.unbroken()
+    unbroken = drill.unbroken()
     workdir = drill.folder("configured")
     shutil.copytree(unbroken, workdir)
     for lost in (False, True):
@@ -499,7 +505,7 @@ def fewer_devices(drill: Drill) -> str:
     life.kill()
     from_step = max(saved_steps(workdir))
     drill.finish(workdir)
-    ours, theirs = final_state(workdir), final_state(drill.unbroken()[0])
+    ours, theirs = final_state(workdir), final_state(drill.unbroken())
     worst = 0.0
     for name in ("head", "tail"):
         a, b = (jax.tree.leaves(getattr(run, name).params) for run in (ours, theirs))

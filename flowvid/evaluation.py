@@ -217,9 +217,9 @@ def evaluate(
         seed: of the dequantisation noise.
 
     Returns:
-        {"variant", "step", "num_videos", "metrics": {name: {"head": {"bits_per_dim", "stderr"},
-        "tail": {..., "per_frame"}, "baselines": {...}}}, ...}, standard errors over videos; the
-        "tail" of single images is None.
+        {"variant", "step", "averaged", "num_videos", "metrics": {name: {"head":
+        {"bits_per_dim", "stderr"}, "tail": {..., "per_frame"}, "baselines": {...}}}, ...}, standard
+        errors over videos; the "tail" of single images is None.
     """
     params = steps.replicate(model.params)
     results = {}
@@ -236,6 +236,7 @@ def evaluate(
     return {
         "variant": model.config.variant,
         "step": model.step,
+        "averaged": model.averaged,
         "dataset": split.name,
         "split": split.split,
         "num_videos": num_videos,
@@ -265,9 +266,10 @@ def format_report(report: dict[str, Any]) -> str:
     for name, title in titles.items():
         rows[title] = [cell(m["baselines"].get(name)) for m in metrics.values()]
     counted = "images" if all(m["tail"] is None for m in metrics.values()) else "videos"
+    average = " (moving average)" if report["averaged"] else ""
     lines = [
-        f"{report['variant']}, step {report['step']}: bits per dimension, mean ± standard error "
-        f"over {report['num_videos']} {counted} of {report['dataset']} {report['split']}",
+        f"{report['variant']}, step {report['step']}{average}: bits per dimension, mean ± standard "
+        f"error over {report['num_videos']} {counted} of {report['dataset']} {report['split']}",
         f"{'':30}" + "".join(f"{name + ' metric':>20}" for name in metrics),
     ]
     lines += [f"{title:30}" + "".join(f"{c:>20}" for c in cells) for title, cells in rows.items()]

@@ -70,12 +70,16 @@ def next_average(config: Config, average: Params | None, params: Params, step: A
 
     The decay rises as (1 + step) / (10 + step) to config.ema_decay, so that the first steps do not
     weigh for as long as the decay's own memory. An average of LU forms is an LU form: the averaged
-    flow is as invertible, and its log-determinant as exact, as any.
+    flow is as invertible, and its log-determinant as exact, as any. Constants stay as they are, in
+    every bit.
     """
     if average is None:
         return None
     decay = jnp.minimum(config.ema_decay, (1 + step) / (10 + step))
-    return optax.incremental_update(params, average, 1 - decay)
+    moved = optax.incremental_update(params, average, 1 - decay)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, kept, new: kept if is_constant(path) else new, average, moved
+    )
 
 
 def best_params(state: ModelState) -> Params:

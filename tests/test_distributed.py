@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import time
 
@@ -121,6 +122,24 @@ def test_after_a_kill_they_end_in_the_same_bits(data_dir, together, tmp_path):
     assert [code for code, _, _ in results] == [0, 0], results
     assert f"Going on from step 12 of {tmp_path}." in results[0][1]
     assert_same(saved(tmp_path, 24), saved(together[0], 24))
+
+
+def test_a_run_goes_on_with_another_number_of_devices(data_dir, alone, tmp_path):
+    ends = []
+    for devices in (1, 2):
+        workdir = tmp_path / str(devices)
+        shutil.copytree(alone, workdir)
+        flags = train_flags(data_dir, workdir, num_steps=30)
+        code, out, err = finish(start("train", *flags, devices=devices))
+        assert code == 0, err
+        assert f"Going on from step 24 of {workdir}." in out  # begun with four
+        ends.append(saved(workdir, 30))
+    one, two = ends
+    assert int(one.examples) == int(two.examples) == 120
+    for model in ("head", "tail"):
+        ours, theirs, before = (getattr(run, model).params for run in (*ends, saved(alone, 24)))
+        difference = optax.tree.norm(jax.tree.map(np.subtract, ours, theirs))
+        assert difference < 1e-2 * optax.tree.norm(jax.tree.map(np.subtract, theirs, before))
 
 
 def test_all_are_refused_where_another_trains(data_dir, alone):

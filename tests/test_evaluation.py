@@ -219,7 +219,7 @@ def test_the_report_has_what_other_tools_read(report, score):
 
 def test_the_table_names_the_metric_of_each_number(report):
     title, header, *rows = evaluation.format_report(report).splitlines()
-    assert "state_label, step 4" in title
+    assert "state_label, step 4: " in title
     assert "5 videos of moving_shapes validation" in title
     assert re.split(r"\s{2,}", header.strip()) == ["5-bit metric", "paper metric"]
     split = [re.split(r"\s{2,}", row.strip()) for row in rows]

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from command_line import assert_one_line, finish, start
-from helpers import TINY, assert_same
+from helpers import TINY, assert_same, events
 
 from flowvid import interruption, training
 from flowvid.errors import Stopped, TrainingError
@@ -103,14 +103,20 @@ def test_a_stopped_run_ends_in_the_bits_of_the_unbroken_one(tiny, run_of, tmp_pa
     assert_same(resumed, training.train(tiny(variant="state"), run_of("state")))
 
 
-def test_a_signal_in_the_last_step_skips_the_validation_only(tiny, tmp_path, monkeypatch):
+def test_a_validation_that_a_signal_skipped_is_made_up_for(tiny, tmp_path, monkeypatch):
     def signal_at_once(self, step, metrics):
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(Reporter, "steps_logged", signal_at_once)
-    with pytest.raises(Stopped, match="saved at step 1"):
-        training.train(tiny(variant="prev_frame", num_steps=1), tmp_path)
+    config = tiny(variant="prev_frame", num_steps=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Reporter, "steps_logged", signal_at_once)
+        with pytest.raises(Stopped, match="saved at step 1"):
+            training.train(config, tmp_path)
     assert (tmp_path / "checkpoints" / "1").exists()
+    validated = "validation/head/bits_per_dim_5-bit"
+    assert validated not in events(tmp_path)
+    training.train(config, tmp_path)
+    assert set(events(tmp_path)[validated]) == {1}
 
 
 def test_a_process_refuses_a_second_one_and_stops_on_sigterm(data_dir, tmp_path, call):

@@ -1,6 +1,7 @@
 """Training: every variant runs, goes on bit by bit where it stopped, survives bad numbers."""
 
 import math
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from helpers import assert_same, events, saved, small_state
 
+import flowvid
 from flowvid import checkpoints, data, likelihood, steps, trainer, training
 from flowvid import config as config_lib
 from flowvid.errors import ConfigError, TrainingError
@@ -111,6 +113,17 @@ def test_a_stopped_run_goes_on_to_the_bits_of_the_unbroken_one(tiny, tmp_path, c
     assert_same(saved(tmp_path / "broken", 7), saved(tmp_path / "unbroken", 7))
 
 
+def test_a_run_goes_on_without_its_config_file(tiny, run_of, tmp_path):
+    """The checkpoints hold the configuration, too."""
+    shutil.copytree(run_of("state"), tmp_path, dirs_exist_ok=True)
+    lost = tmp_path / "config.json"
+    text = lost.read_text()
+    lost.unlink()
+    assert flowvid.load(tmp_path).step == 4
+    assert int(training.train(tiny(variant="state"), tmp_path).step) == 4
+    assert lost.read_text() == text
+
+
 def test_a_finished_run_has_nothing_left_to_do(tiny, run_of):
     workdir = run_of("state")
     again = training.train(tiny(variant="state"), workdir)
@@ -188,6 +201,22 @@ def test_unfloored_bits_may_be_below_zero(tiny, tmp_path):
             reporter.close()
     assert "tail/bits_per_dim_5-bit" not in events(tmp_path / "5-bit")
     assert events(tmp_path / "paper")["tail/bits_per_dim_paper"] == {3: pytest.approx(-0.1)}
+
+
+def test_the_share_of_clipped_steps_is_logged_and_warned_of_once(tiny, tmp_path, caplog):
+    config = tiny(
+        variant="prev_frame", num_steps=30, log_every=10, eval_every=100, checkpoint_every=100,
+        head_clip=1e9, tail_clip=1e-6,
+    )  # fmt: skip
+    run = training.train(config, tmp_path)
+    assert (int(run.head.clipped), int(run.tail.clipped)) == (0, 30)
+    scalars = events(tmp_path)
+    assert scalars["head/clipped_share"] == {1: 0.0, 10: 0.0, 20: 0.0, 30: 0.0}
+    assert scalars["tail/clipped_share"] == {1: 1.0, 10: 1.0, 20: 1.0, 30: 1.0}
+    warned = [r.getMessage() for r in caplog.records if "was clipped" in r.getMessage()]
+    assert len(warned) == 1
+    assert "At step 20, the tail's gradient was clipped in 100% of the last 10 steps" in warned[0]
+    assert "a larger --tail_clip" in warned[0]
 
 
 def test_a_validation_that_is_not_finite_is_told_and_does_not_stop(tiny, tmp_path, caplog):
