@@ -11,7 +11,6 @@ import json
 import multiprocessing
 import os
 import pathlib
-import platform
 import resource
 import shutil
 import statistics
@@ -25,6 +24,7 @@ from absl import app, flags
 from data_builders import files
 from data_builders.moments_in_time import moments_in_time_dataset_builder as moments
 from data_builders.moving_shapes import render
+from experiments import machine
 from flowvid import data, media, records
 
 _CLIPS = flags.DEFINE_integer("clips", 600, "Clips to prepare.", lower_bound=16)
@@ -116,7 +116,7 @@ def measure(root: pathlib.Path, data_dir: pathlib.Path, repeats: int) -> dict[st
     prepare(root, data_dir, 32)
     small = loading_rates(data_dir, 32, repeats)
     return {
-        "machine": f"{processes} cores, {_processor()}",
+        "machine": machine.describe(),
         "clips": len(paths),
         "bare_clips_per_s": statistics.median(bare),
         "prepared_clips_per_s": prepared,
@@ -128,14 +128,6 @@ def measure(root: pathlib.Path, data_dir: pathlib.Path, repeats: int) -> dict[st
         **loading,
         **small,
     }
-
-
-def _processor() -> str:
-    """The processor's name, where Linux tells it."""
-    info = pathlib.Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 _WHO = {"main process": resource.RUSAGE_SELF, "largest other": resource.RUSAGE_CHILDREN}
