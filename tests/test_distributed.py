@@ -1,16 +1,21 @@
 """Several processes as one run: they train, evaluate, stop and go on as one process does."""
 
 import json
+import os
+import random
 import re
 import shutil
 import signal
+import socket
+import subprocess
+import sys
 import time
 
 import jax
 import numpy as np
 import optax
 import pytest
-from command_line import assert_one_line, finish, start, start_together
+from command_line import ROOT, assert_one_line, finish, start, start_together
 from helpers import TINY, assert_same, events, saved
 
 from flowvid import checkpoints, distributed, interruption
@@ -140,6 +145,40 @@ def test_a_run_goes_on_with_another_number_of_devices(data_dir, alone, tmp_path)
         ours, theirs, before = (getattr(run, model).params for run in (*ends, saved(alone, 24)))
         difference = optax.tree.norm(jax.tree.map(np.subtract, ours, theirs))
         assert difference < 1e-2 * optax.tree.norm(jax.tree.map(np.subtract, theirs, before))
+
+
+MEET = """
+import jax
+from flowvid import distributed
+distributed.start(None, None, None)
+print(f"process {jax.process_index()} of {jax.process_count()}, {distributed.any_process(7)}")
+"""
+
+
+def test_the_tasks_of_a_slurm_job_find_each_other():
+    with socket.socket() as free:
+        while True:  # the port that JAX makes of a job's number
+            job = random.randrange(2**12)
+            try:
+                free.bind(("", 65535 - 2**12 + 1 + job))
+                break
+            except OSError:
+                continue
+    shared = {"SLURM_JOB_ID": f"{job}", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+    tasks = [
+        subprocess.Popen(
+            [sys.executable, "-c", MEET],
+            cwd=ROOT,
+            env=os.environ | shared | {"SLURM_PROCID": f"{i}", "SLURM_LOCALID": f"{i}"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    for i, (code, out, err) in enumerate(finish_all(tasks)):
+        assert code == 0, err
+        assert f"process {i} of 2, 7" in out
 
 
 def test_all_are_refused_where_another_trains(data_dir, alone):
