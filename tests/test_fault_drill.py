@@ -50,7 +50,9 @@ def test_a_run_that_ends_in_other_bits_fails_the_drill(tmp_path):
         "        return run and run._replace(examples=run.examples + 1)\n"
         "    checkpoints.Checkpoints.restore = wrong\n"
     )
-    result = drill("--only=truncated", env={"PYTHONPATH": f"{tmp_path}:{ROOT}"})
+    result = drill(
+        "--only=truncated", env={"PYTHONPATH": f"{tmp_path}:{ROOT}", "TMPDIR": str(tmp_path)}
+    )
     assert result.returncode == 1, result.stderr
     assert "FAIL" in result.stdout
     assert "Not all is as expected; the runs are kept in" in result.stderr
