@@ -185,6 +185,7 @@ class Decoder:
     def __init__(self, decode: Callable[[Item], Video | str]) -> None:
         self.decode = decode
         self.process: _SpawnProcess | None = None
+        self.killed = False
 
     def __call__(self, item: Item) -> Video | str:
         """The frames of an item, or the reason it has none."""
@@ -208,6 +209,8 @@ class Decoder:
         process = _SpawnProcess(target=_serve, args=(self.decode, theirs), daemon=True)
         process.start()
         self.process = process
+        if self.killed:  # while it was starting: `kill` may have come too early to see it
+            process.kill()
         theirs.close()
         try:
             self.pipe.recv()
@@ -215,7 +218,8 @@ class Decoder:
             raise RuntimeError("A decoding process could not start; see above.") from error
 
     def kill(self) -> None:
-        """Ends the process at once, from another thread than the one that uses it."""
+        """Ends the process at once, and each after it; from another thread than its user's."""
+        self.killed = True
         process = self.process
         if process is not None:
             process.kill()

@@ -134,6 +134,17 @@ def test_who_stops_asking_does_not_wait_for_a_slow_decoder():
     assert time.monotonic() - start < files._HARD_SECONDS / 4
 
 
+def test_a_decoder_that_was_killed_before_it_had_started_never_decodes():
+    decoder = files.Decoder(act)
+    decoder.kill()
+    start = time.monotonic()
+    with pytest.raises(RuntimeError, match="could not start"):
+        decoder(*items_named(["hang"]))
+    assert time.monotonic() - start < files._HARD_SECONDS / 4
+    assert not decoder.process.is_alive()
+    decoder.stop()
+
+
 def test_decoders_import_little():
     ((_, names),) = files.decode_in_parallel(module_names, items_named(["x"]), 1)
     assert "flowvid.decoding" in names.split()

@@ -103,7 +103,7 @@ def test_only_the_head_is_reported(image_run_of):
     (path,) = image_run_of("state_label")[0].glob("events.out.tfevents.*")
     events = event_file_loader.EventFileLoader(str(path)).Load()
     tags = {value.tag for event in events for value in event.summary.value}
-    assert {tag.split("/")[0] for tag in tags} == {"head", "validation"}
+    assert {tag.split("/")[0] for tag in tags} == {"head", "validation", "stability"}
     assert {tag for tag in tags if "validation" in tag} == {"validation/head/bits_per_dim_5-bit"}
     assert {"head/bits_per_dim_5-bit", "head/gradient_norm/labels"} <= tags
 
