@@ -141,7 +141,8 @@ def test_a_decoder_that_was_killed_before_it_had_started_never_decodes():
     with pytest.raises(RuntimeError, match="could not start"):
         decoder(*items_named(["hang"]))
     assert time.monotonic() - start < files._HARD_SECONDS / 4
-    assert not decoder.process.is_alive()
+    decoder.process.join(60)
+    assert decoder.process.exitcode == -signal.SIGKILL
     decoder.stop()
 
 
