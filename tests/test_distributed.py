@@ -73,9 +73,10 @@ def test_two_processes_train_what_one_trains(together, alone):
             for start, end in zip(starts, ends, strict=True)
         )
         # Adam's first steps are as long where the gradient is next to nothing, and its sign is
-        # rounding's, as anywhere: so not 1e-6.
+        # rounding's there: so not 1e-6 of the change.
         difference = optax.tree.norm(jax.tree.map(np.subtract, ours, theirs))
-        assert difference < 1e-2 * optax.tree.norm(theirs)
+        assert difference < 2e-3 * optax.tree.norm(theirs)
+        assert difference < 1e-5 * optax.tree.norm(getattr(ends[1], model).params)
 
 
 def test_the_first_alone_writes_and_speaks(together):
