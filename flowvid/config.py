@@ -97,6 +97,22 @@ class Config:
         "goes on with a larger num_steps starts on the longer cosine, higher up).",
         choices=("constant", "cosine"),
     )
+    backprop: str = _field(
+        "Training",
+        "where the backward pass has the flow's activations from: stored in the forward pass, or "
+        "rebuilt from the output (reversible), in memory that does not grow with the steps of flow.",
+        choices=("stored", "reversible"),
+    )
+    tail_chunk: int | None = _field(
+        "Training",
+        "frames that pass through the tail at once on a device; fewer take less memory; as many as "
+        "fit half a gigabyte by default.",
+    )
+    compute_dtype: str = _field(
+        "Training",
+        "of the coupling networks; parameters, log-determinants and sums are float32 in any case.",
+        choices=("float32", "bfloat16"),
+    )
     head_clip: float = _field("Training", "largest gradient norm of the head.", low=0)
     tail_clip: float = _field("Training", "largest gradient norm of the tail.", low=0)
     ema_decay: float = _field(
@@ -188,6 +204,9 @@ _SHARED = {
     "num_frames": 30,
     "n_bits": 5,
     "dequantization": "floor",
+    "backprop": "stored",
+    "tail_chunk": None,
+    "compute_dtype": "float32",
     "head_clip": 50.0,
     "tail_clip": 5.0,
     "ema_decay": 0.0,
@@ -234,8 +253,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "log_every": 20,
     },
 }
-# What may change when a run goes on: where data are, how long to train, how often to report.
+# What may change when a run goes on: where data are, how long to train, how often to report, and
+# in how much memory.
 RESUMABLE = (
+    "backprop",
+    "tail_chunk",
     "data_dir",
     "max_skipped",
     "num_steps",

@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 from jaxtyping import Float, Key, PRNGKeyArray
 
 from flowvid import bijectors
 from flowvid.bijectors.base import Bijector, Images, Params
+from flowvid.config import Config
 from flowvid.likelihood import gaussian_log_density
 from flowvid.networks.coupling import CouplingNetwork, ZeroConv
 
@@ -36,7 +38,8 @@ class Glow(NamedTuple):
     """A flow over images as pure functions; `contexts` holds one map (or None) a level.
 
     `init(key, x, contexts) -> params`, `forward(params, x, contexts) -> (latents, Density)`,
-    `inverse(params, latents, contexts) -> x`, `latent_shapes(H, W, C)` without the batch.
+    `inverse(params, latents, contexts) -> x`, `latent_shapes(H, W, C)` without the batch, and
+    `prepare(params) -> params`, which works out what many calls of `inverse` share.
     Latents are standardised: under the model each is N(0, 1), independent of the rest.
     """
 
@@ -44,14 +47,17 @@ class Glow(NamedTuple):
     forward: Callable[[Params, Any, Contexts], tuple[Latents, Density]]
     inverse: Callable[[Params, Latents, Contexts], Any]
     latent_shapes: Callable[[int, int, int], list[tuple[int, int, int]]]
+    prepare: Callable[[Params], Params]
 
 
-def flow_step(width: int, coupling: str, data_dependent: bool) -> Bijector:
+def flow_step(
+    width: int, coupling: str, data_dependent: bool, dtype: DTypeLike | None = None
+) -> Bijector:
     """One step of flow: ActNorm, invertible 1x1 convolution, coupling (paper, section IV)."""
     return bijectors.chain(
         bijectors.actnorm(data_dependent),
         bijectors.invertible_conv(),
-        bijectors.coupling(lambda features: CouplingNetwork(width, features), coupling),
+        bijectors.coupling(lambda features: CouplingNetwork(width, features, dtype), coupling),
     )
 
 
@@ -66,7 +72,14 @@ def check_image_size(height: int, width: int, levels: int) -> None:
 
 
 def glow(
-    levels: int, steps: int, width: int, coupling: str = "additive", data_dependent: bool = True
+    levels: int,
+    steps: int,
+    width: int,
+    coupling: str = "additive",
+    data_dependent: bool = True,
+    *,
+    reversible: bool = False,
+    dtype: DTypeLike | None = None,
 ) -> Glow:
     """A Glow of `levels` levels of `steps` steps (Kingma & Dhariwal 2018; paper, section IV).
 
@@ -81,8 +94,13 @@ def glow(
         width: channels inside the coupling networks.
         coupling: "additive" (the paper's) or "affine".
         data_dependent: whether `init` sets ActNorm from the batch; otherwise it is the identity.
+        reversible: whether backpropagation rebuilds the steps' inputs, and keeps only the levels'
+            boundaries (`bijectors.repeat`).
+        dtype: of the coupling networks' convolutions, if not the parameters' own. Log-dets and all
+            sums stay float32, and the flow stays invertible, since both directions round alike.
     """
-    flow = bijectors.repeat(flow_step(width, coupling, data_dependent), steps)
+    step = flow_step(width, coupling, data_dependent, dtype)
+    flow = bijectors.repeat(step, steps, reversible)
 
     def squeezed(x: Images, context: Array | None) -> tuple[Array, Array | None]:
         squeeze = bijectors.space_to_depth
@@ -146,7 +164,23 @@ def glow(
             shapes.append((height, width, channels))
         return shapes
 
-    return Glow(init, forward, inverse, latent_shapes)
+    def prepare(params: Params) -> Params:
+        return params | {"flows": tuple(map(flow.prepare, params["flows"]))}
+
+    return Glow(init, forward, inverse, latent_shapes, prepare)
+
+
+def video_flow(config: Config, steps: int) -> Glow:
+    """The Glow of a run's head or tail, with `steps` steps a level."""
+    return glow(
+        config.levels,
+        steps,
+        config.width,
+        config.coupling,
+        data_dependent=config.conditioning.trains,
+        reversible=config.backprop == "reversible",
+        dtype=None if config.compute_dtype == "float32" else config.compute_dtype,
+    )
 
 
 def sample_latents(

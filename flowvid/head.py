@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, Key, PRNGKeyArray
 
 from flowvid.bijectors.base import Images, Params
 from flowvid.config import Config
-from flowvid.glow import Contexts, Density, Glow, glow, sample_latents
+from flowvid.glow import Contexts, Density, Glow, sample_latents, video_flow
 from flowvid.networks.context import ContextPyramid, LabelImages
 
 CHANNELS = 3
@@ -16,13 +16,7 @@ Labels = Int[Array, " batch"]
 
 
 def _flow(config: Config) -> Glow:
-    return glow(
-        config.levels,
-        config.head_steps,
-        config.width,
-        config.coupling,
-        data_dependent=config.conditioning.trains,
-    )
+    return video_flow(config, config.head_steps)
 
 
 def _label_images(config: Config) -> LabelImages:

@@ -13,7 +13,7 @@ from jaxtyping import Float, Key, PRNGKeyArray
 
 from flowvid.bijectors.base import Images, Params
 from flowvid.config import Config
-from flowvid.glow import Contexts, Density, Glow, glow, sample_latents
+from flowvid.glow import Contexts, Density, Glow, sample_latents, video_flow
 from flowvid.networks.context import ContextProcessor, ContextPyramid
 
 Frames = Float[Array, "batch frames height width channels"]
@@ -23,13 +23,7 @@ State = Float[Array, "batch height width state"]
 
 
 def _flow(config: Config) -> Glow:
-    return glow(
-        config.levels,
-        config.tail_steps,
-        config.width,
-        config.coupling,
-        data_dependent=config.conditioning.trains,
-    )
+    return video_flow(config, config.tail_steps)
 
 
 def first_state(config: Config, frame: Images) -> State:

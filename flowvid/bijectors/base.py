@@ -17,8 +17,12 @@ Context = Float[Array, "batch height width context_channels"] | None
 LogDet = Float[Array, " batch"]
 
 
+def _as_they_are(params: Params) -> Params:
+    return params
+
+
 class Bijector(NamedTuple):
-    """An invertible map as a triple of pure functions, in the manner of optax.
+    """An invertible map as pure functions, in the manner of optax; the first three make one.
 
     `init(key, x, context) -> params` sees a batch, so data-dependent initialisation is what it does
     and nothing else is needed for it. `forward(params, x, context) -> (y, log_det)` and
@@ -28,11 +32,33 @@ class Bijector(NamedTuple):
 
     Arrays under a key named "constants" in params are not trainable: the functions read them behind
     `stop_gradient` and optimisers leave them out (`flowvid.state`).
+
+    `prepare(params) -> params` works out what depends on the parameters alone, for callers that use
+    them many times; all functions but `init` take parameters in either form, and so does it.
+    `pull_back(params, y, context, dy, dlog_det) -> (x, (dparams, dx, dcontext))` rebuilds the input
+    of `forward` from its output, and pulls the gradients of a loss back to it. It is written where
+    that costs less than `inverse` and the VJP of `forward`, which are what None stands for.
     """
 
     init: Callable[[PRNGKeyArray, Any, Any], Params]
     forward: Callable[[Params, Any, Any], tuple[Any, Any]]
     inverse: Callable[[Params, Any, Any], tuple[Any, Any]]
+    prepare: Callable[[Params], Params] = _as_they_are
+    pull_back: Callable[[Params, Any, Any, Any, Any], tuple[Any, Any]] | None = None
+
+
+def pull_back(
+    bijector: Bijector, params: Params, y: Images, context: Context, dy: Images, dlog_det: LogDet
+) -> tuple[Array, tuple[Params, Array, Array | None]]:
+    """A bijector's own `pull_back`, or what stands for it."""
+    if bijector.pull_back is not None:
+        return bijector.pull_back(params, y, context, dy, dlog_det)
+    x, _ = bijector.inverse(params, y, context)
+    return x, jax.vjp(bijector.forward, params, x, context)[1]((dy, dlog_det))
+
+
+def _sum(context: Context, other: Context) -> Context:
+    return None if context is None or other is None else context + other
 
 
 def chain(*bijectors: Bijector) -> Bijector:
@@ -62,14 +88,36 @@ def chain(*bijectors: Bijector) -> Bijector:
             total += log_det
         return y, total
 
-    return Bijector(init, forward, inverse)
+    def prepare(params: Params) -> Params:
+        return tuple(b.prepare(p) for b, p in zip(bijectors, params, strict=True))
+
+    def walk_back(
+        params: Params, y: Images, context: Context, dy: Images, dlog_det: LogDet
+    ) -> tuple[Array, tuple[Params, Array, Array | None]]:
+        gradients = []
+        dcontext = None if context is None else jnp.zeros_like(context)
+        for bijector, p in zip(reversed(bijectors), reversed(params), strict=True):
+            y, (dp, dy, dc) = pull_back(bijector, p, y, context, dy, dlog_det)
+            gradients.append(dp)
+            dcontext = _sum(dcontext, dc)
+        return y, (tuple(reversed(gradients)), dy, dcontext)
+
+    return Bijector(init, forward, inverse, prepare, walk_back)
 
 
-def repeat(step: Bijector, n: int) -> Bijector:
+def repeat(step: Bijector, n: int, reversible: bool = False) -> Bijector:
     """`n` steps of one kind, each with parameters of its own, compiled as one body.
 
     Params are those of `step` stacked on a leading axis of length n and walked by `lax.scan`, so
     compile time does not grow with n.
+
+    Args:
+        step: what is repeated.
+        n: how often.
+        reversible: whether the backward pass of `forward` rebuilds the input of each step from its
+            output (i-RevNet, Jacobsen et al. 2018), so that its memory does not grow with n;
+            otherwise each step's activations are stored. The gradients are the same but for
+            rounding.
     """
 
     def init(key: PRNGKeyArray, x: Images, context: Context) -> Params:
@@ -80,6 +128,9 @@ def repeat(step: Bijector, n: int) -> Bijector:
 
         return lax.scan(body, x, jax.random.split(key, n))[1]
 
+    # For all steps at once: inside the scan these small operations would be n times as many.
+    prepare = jax.vmap(step.prepare)
+
     def walk(direction: Callable, reverse: bool) -> Callable:
         def run(params: Params, x: Images, context: Context) -> tuple[Images, LogDet]:
             def body(carry: tuple[Images, LogDet], p: Params) -> tuple[tuple[Images, LogDet], None]:
@@ -87,8 +138,41 @@ def repeat(step: Bijector, n: int) -> Bijector:
                 y, log_det = direction(p, x, context)
                 return (y, total + log_det), None
 
-            return lax.scan(body, (x, jnp.zeros(x.shape[0])), params, reverse=reverse)[0]
+            start = (x, jnp.zeros(x.shape[0]))
+            return lax.scan(body, start, prepare(params), reverse=reverse)[0]
 
         return run
 
-    return Bijector(init, walk(step.forward, False), walk(step.inverse, True))
+    def walk_back(
+        params: Params, y: Images, context: Context, dy: Images, dlog_det: LogDet
+    ) -> tuple[Array, tuple[Params, Array, Array | None]]:
+        prepared, pull_back_to_params = jax.vjp(prepare, params)
+
+        def body(carry: tuple[Array, Array, Any], p: Params) -> tuple[Any, Params]:
+            y, dy, dcontext = carry
+            x, (dp, dx, dc) = pull_back(step, p, y, context, dy, dlog_det)
+            return (x, dx, _sum(dcontext, dc)), dp
+
+        dcontext = None if context is None else jnp.zeros_like(context)
+        (x, dx, dcontext), dprepared = lax.scan(body, (y, dy, dcontext), prepared, reverse=True)
+        return x, (pull_back_to_params(dprepared)[0], dx, dcontext)
+
+    forward, inverse = walk(step.forward, False), walk(step.inverse, True)
+    if reversible:
+        forward = _rebuilding_its_inputs(forward, walk_back)
+    return Bijector(init, forward, inverse, prepare, walk_back)
+
+
+def _rebuilding_its_inputs(forward: Callable, walk_back: Callable) -> Callable:
+    """`forward` with a VJP that keeps its output alone, besides what it was called with."""
+
+    def fwd(params: Params, x: Images, context: Context) -> tuple[Any, Any]:
+        y, log_det = forward(params, x, context)
+        return (y, log_det), (params, y, context)
+
+    def bwd(residuals: Any, cotangents: Any) -> Any:
+        return walk_back(*residuals, *cotangents)[1]
+
+    rebuilding = jax.custom_vjp(forward)
+    rebuilding.defvjp(fwd, bwd)
+    return rebuilding

@@ -52,20 +52,41 @@ def coupling(network: Callable[[int], Any], kind: str) -> Bijector:
         a, b = split(x)
         return module(b).init(key, network_input(a, context))
 
+    def move(b: Array, log_s: Any, shift: Array) -> tuple[Array, LogDet]:
+        if log_s is None:
+            return b + shift, jnp.zeros(b.shape[0])
+        return (b + shift) * jnp.exp(log_s), jnp.sum(log_s, axis=(1, 2, 3))
+
+    def move_back(b: Array, log_s: Any, shift: Array) -> Array:
+        return b - shift if log_s is None else b * jnp.exp(-log_s) - shift
+
     def forward(params: Params, x: Images, context: Context) -> tuple[Images, LogDet]:
         a, b = split(x)
-        log_s, shift = scale_and_shift(params, a, b, context)
-        b = b + shift
-        if log_s is None:
-            return jnp.concatenate([a, b], axis=-1), jnp.zeros(x.shape[0])
-        return jnp.concatenate([a, b * jnp.exp(log_s)], axis=-1), jnp.sum(log_s, axis=(1, 2, 3))
+        b, log_det = move(b, *scale_and_shift(params, a, b, context))
+        return jnp.concatenate([a, b], axis=-1), log_det
 
     def inverse(params: Params, y: Images, context: Context) -> tuple[Images, LogDet]:
         a, b = split(y)
         log_s, shift = scale_and_shift(params, a, b, context)
-        if log_s is None:
-            return jnp.concatenate([a, b - shift], axis=-1), jnp.zeros(y.shape[0])
-        b = b * jnp.exp(-log_s) - shift
-        return jnp.concatenate([a, b], axis=-1), -jnp.sum(log_s, axis=(1, 2, 3))
+        b = move_back(b, log_s, shift)
+        log_det = 0.0 if log_s is None else jnp.sum(log_s, axis=(1, 2, 3))
+        return jnp.concatenate([a, b], axis=-1), jnp.zeros(y.shape[0]) - log_det
 
-    return Bijector(init, forward, inverse)
+    def pull_back(
+        params: Params, y: Images, context: Context, dy: Images, dlog_det: LogDet
+    ) -> tuple[Images, tuple[Params, Images, Context]]:
+        # The half that decides is the same before and after: one evaluation of the network serves
+        # the inverse and the gradients, where `inverse` and the VJP of `forward` take one each.
+        (a, b), (da, db) = split(y), split(dy)
+
+        def network_of(params: Params, a: Array, context: Context) -> tuple[Any, Array]:
+            return scale_and_shift(params, a, b, context)
+
+        moved_by, pull_back_to_network = jax.vjp(network_of, params, a, context)
+        b = move_back(b, *moved_by)
+        db, *dmoved_by = jax.vjp(move, b, *moved_by)[1]((db, dlog_det))
+        dparams, da_of_network, dcontext = pull_back_to_network(tuple(dmoved_by))
+        x = jnp.concatenate([a, b], axis=-1)
+        return x, (dparams, jnp.concatenate([da + da_of_network, db], axis=-1), dcontext)
+
+    return Bijector(init, forward, inverse, pull_back=pull_back)

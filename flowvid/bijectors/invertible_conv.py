@@ -36,7 +36,8 @@ def invertible_conv() -> Bijector:
 
     log|det dy/dx| = H W sum log|s|. Starts at a random rotation. P and the signs of s are
     constants: moved by an optimiser, W would no longer have this determinant. The inverse is by two
-    triangular solves, once for all pixels; it loses precision as the condition of W grows.
+    triangular solves, once for all pixels; it loses precision as the condition of W grows. What
+    `prepare` works out is W and its inverse.
     """
 
     def init(key: PRNGKeyArray, x: Images, context: Context) -> Params:
@@ -52,20 +53,27 @@ def invertible_conv() -> Bijector:
             "constants": {"permutation": permutation, "sign": jnp.sign(s)},
         }
 
+    def prepare(params: Params) -> Params:
+        if "matrix" in params:
+            return params
+        permutation, lower, upper = _factors(params)
+        solve = jax.scipy.linalg.solve_triangular
+        return {
+            "matrix": _product(permutation, _product(lower, upper)),
+            "inverse": solve(upper, solve(lower, permutation.T, lower=True, unit_diagonal=True)),
+            "log_s": params["log_s"],
+        }
+
     def log_det(params: Params, x: Images) -> LogDet:
         _, height, width, _ = x.shape
         return jnp.broadcast_to(height * width * jnp.sum(params["log_s"]), x.shape[:1])
 
     def forward(params: Params, x: Images, context: Context) -> tuple[Images, LogDet]:
         del context
-        permutation, lower, upper = _factors(params)
-        return _apply(x, _product(permutation, _product(lower, upper))), log_det(params, x)
+        return _apply(x, prepare(params)["matrix"]), log_det(params, x)
 
     def inverse(params: Params, y: Images, context: Context) -> tuple[Images, LogDet]:
         del context
-        permutation, lower, upper = _factors(params)
-        solve = jax.scipy.linalg.solve_triangular
-        inverted = solve(upper, solve(lower, permutation.T, lower=True, unit_diagonal=True))
-        return _apply(y, inverted), -log_det(params, y)
+        return _apply(y, prepare(params)["inverse"]), -log_det(params, y)
 
-    return Bijector(init, forward, inverse)
+    return Bijector(init, forward, inverse, prepare)
