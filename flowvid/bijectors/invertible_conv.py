@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import jax.scipy.linalg
+import numpy as np
 from jax import Array, lax
 from jaxtyping import Float, PRNGKeyArray
 
@@ -26,6 +27,24 @@ def _factors(params: Params) -> tuple[Matrix, Matrix, Matrix]:
 _product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
 
+def _inverse_of_lower(lower: Matrix) -> Matrix:
+    """The inverse of a lower triangular matrix, by products alone.
+
+    Diagonal blocks of twice the size, [[A, 0], [B, D]], have the inverse [[1/A, 0], [-1/D B 1/A,
+    1/D]]; all of them at once are one product from either side. Batched, it is a few operations on
+    every platform. (LAPACK's batched triangular solves, which stand for `solve_triangular` on CPU,
+    wait for each other for ever where several run at once on few threads, jaxlib 0.10.2.)
+    """
+    index = np.arange(lower.shape[0])
+    inverse, size = jnp.diag(1 / jnp.diag(lower)), 1
+    while size < len(index):
+        block = index // size
+        below = (block[:, None] % 2 == 1) & (block[:, None] == block[None] + 1)
+        inverse -= _product(inverse, _product(jnp.where(below, lower, 0), inverse))
+        size *= 2
+    return inverse
+
+
 def _apply(x: Images, matrix: Matrix) -> Images:
     """x times the transposed matrix on the channel axis, as one two-dimensional product."""
     return _product(x.reshape(-1, x.shape[-1]), matrix.T).reshape(x.shape)
@@ -35,8 +54,8 @@ def invertible_conv() -> Bijector:
     """y = W x at every pixel, W = P L (U + diag(s)) (Glow, section 3.2, equation 10).
 
     log|det dy/dx| = H W sum log|s|. Starts at a random rotation. P and the signs of s are
-    constants: moved by an optimiser, W would no longer have this determinant. The inverse is by two
-    triangular solves, once for all pixels; it loses precision as the condition of W grows. What
+    constants: moved by an optimiser, W would no longer have this determinant. The inverse is that of
+    the two triangles, once for all pixels; it loses precision as the condition of W grows. What
     `prepare` works out is W and its inverse.
     """
 
@@ -57,10 +76,12 @@ def invertible_conv() -> Bijector:
         if "matrix" in params:
             return params
         permutation, lower, upper = _factors(params)
-        solve = jax.scipy.linalg.solve_triangular
+        inverse_of_upper = _inverse_of_lower(upper.T).T
         return {
             "matrix": _product(permutation, _product(lower, upper)),
-            "inverse": solve(upper, solve(lower, permutation.T, lower=True, unit_diagonal=True)),
+            "inverse": _product(
+                inverse_of_upper, _product(_inverse_of_lower(lower), permutation.T)
+            ),
             "log_s": params["log_s"],
         }
 

@@ -15,8 +15,8 @@ convolution of many channels to few runs as that.
 """
 
 import functools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,12 +31,12 @@ Kernel = Float[Array, "rows cols c_in c_out"]
 _NHWC_HWIO = ("NHWC", "HWIO", "NHWC")
 
 
-class _Window(NamedTuple):
+class Window(NamedTuple):
     """The static part of a convolution: kernel size, strides, and the precision of products."""
 
     size: tuple[int, ...]
-    strides: tuple[int, ...]
-    precision: lax.PrecisionLike
+    strides: tuple[int, ...] = (1, 1)
+    precision: lax.PrecisionLike = None
 
 
 def conv_general_dilated(
@@ -85,7 +85,7 @@ def conv_general_dilated(
         raise _unsupported(f"lhs_dilation={lhs_dilation}, rhs_dilation={rhs_dilation}")
     if feature_group_count != 1:
         raise _unsupported(f"feature_group_count={feature_group_count}")
-    return _conv(_Window(rhs.shape[:2], tuple(window_strides), precision), lhs, rhs)
+    return _conv(Window(rhs.shape[:2], tuple(window_strides), precision), lhs, rhs)
 
 
 def _unsupported(what: str) -> ValueError:
@@ -104,7 +104,7 @@ Conv = functools.partial(nn.Conv, conv_general_dilated=conv_general_dilated)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _conv(window: _Window, x: Images, kernel: Kernel) -> OutImages:
+def _conv(window: Window, x: Images, kernel: Kernel) -> OutImages:
     return lax.platform_dependent(
         x,
         kernel,
@@ -114,13 +114,13 @@ def _conv(window: _Window, x: Images, kernel: Kernel) -> OutImages:
 
 
 def _conv_fwd(
-    window: _Window, x: Images, kernel: Kernel
+    window: Window, x: Images, kernel: Kernel
 ) -> tuple[OutImages, tuple[Images, Kernel]]:
     return _conv(window, x, kernel), (x, kernel)
 
 
 def _conv_bwd(
-    window: _Window, residuals: tuple[Images, Kernel], dy: OutImages
+    window: Window, residuals: tuple[Images, Kernel], dy: OutImages
 ) -> tuple[Images, Kernel]:
     return lax.platform_dependent(
         *residuals,
@@ -133,7 +133,7 @@ def _conv_bwd(
 _conv.defvjp(_conv_fwd, _conv_bwd)
 
 
-def _xla_conv(window: _Window, x: Images, kernel: Kernel) -> OutImages:
+def _xla_conv(window: Window, x: Images, kernel: Kernel) -> OutImages:
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -145,19 +145,19 @@ def _xla_conv(window: _Window, x: Images, kernel: Kernel) -> OutImages:
 
 
 def _xla_gradients(
-    window: _Window, x: Images, kernel: Kernel, dy: OutImages
+    window: Window, x: Images, kernel: Kernel, dy: OutImages
 ) -> tuple[Images, Kernel]:
     return jax.vjp(functools.partial(_xla_conv, window), x, kernel)[1](dy)
 
 
-def _cpu_conv(window: _Window, x: Images, kernel: Kernel) -> OutImages:
+def _cpu_conv(window: Window, x: Images, kernel: Kernel) -> OutImages:
     if _runs_mirrored(window, kernel):
         return _input_gradient(window, x, _mirror(kernel), x.shape[:3] + kernel.shape[3:])
     return _forward(window, x, kernel)
 
 
 def _cpu_gradients(
-    window: _Window, x: Images, kernel: Kernel, dy: OutImages
+    window: Window, x: Images, kernel: Kernel, dy: OutImages
 ) -> tuple[Images, Kernel]:
     if _runs_mirrored(window, kernel):
         return (
@@ -167,7 +167,21 @@ def _cpu_gradients(
     return _input_gradient(window, dy, kernel, x.shape), _kernel_gradient(window, x, dy)
 
 
-def _runs_mirrored(window: _Window, kernel: Kernel) -> bool:
+class Lowering(NamedTuple):
+    """A way to convolve: `conv(window, x, kernel)`, `gradients(window, x, kernel, dy)` of (x, kernel).
+
+    For code that chooses by platform on its own, as it has to around a custom VJP.
+    """
+
+    conv: Callable[[Window, Any, Any], Any]
+    gradients: Callable[[Window, Any, Any, Any], Any]
+
+
+PRODUCTS = Lowering(_cpu_conv, _cpu_gradients)
+XLA = Lowering(_xla_conv, _xla_gradients)
+
+
+def _runs_mirrored(window: Window, kernel: Kernel) -> bool:
     # Strided patches are smaller by the strides, and a strided convolution has no mirror image.
     return window.strides == (1, 1) and kernel.shape[2] > kernel.shape[3]
 
@@ -176,14 +190,14 @@ def _mirror(kernel: Kernel) -> Float[Array, "rows cols c_out c_in"]:
     return kernel[::-1, ::-1].swapaxes(2, 3)
 
 
-def _forward(window: _Window, x: Images, kernel: Kernel) -> OutImages:
+def _forward(window: Window, x: Images, kernel: Kernel) -> OutImages:
     patches = _patches(window, x)
     y = jnp.dot(_matrix(patches), _matrix(kernel), precision=window.precision)
     return y.reshape(*patches.shape[:3], -1)
 
 
 def _input_gradient(
-    window: _Window, dy: OutImages, kernel: Kernel, shape: tuple[int, ...]
+    window: Window, dy: OutImages, kernel: Kernel, shape: tuple[int, ...]
 ) -> Images:
     dpatches = jnp.dot(_matrix(dy), _matrix(kernel).T, precision=window.precision)
     patches_of = functools.partial(_patches, window)
@@ -191,7 +205,7 @@ def _input_gradient(
     return transposed(dpatches.reshape(*dy.shape[:3], -1))[0]
 
 
-def _kernel_gradient(window: _Window, x: Images, dy: OutImages) -> Kernel:
+def _kernel_gradient(window: Window, x: Images, dy: OutImages) -> Kernel:
     patches = _matrix(_patches(window, x))
     dkernel = jnp.dot(patches.T, _matrix(dy), precision=window.precision)
     return dkernel.reshape(*window.size, x.shape[-1], dy.shape[-1])
@@ -202,7 +216,7 @@ def _matrix(array: Float[Array, "*rows cols"]) -> Float[Array, "all_rows cols"]:
     return array.reshape(-1, array.shape[-1])
 
 
-def _patches(window: _Window, x: Images) -> Float[Array, "batch out_height out_width patch"]:
+def _patches(window: Window, x: Images) -> Float[Array, "batch out_height out_width patch"]:
     """Concatenates, on the channels of each output pixel, the pixels under the window (im2col)."""
     pads = lax.padtype_to_pads(x.shape[1:3], window.size, window.strides, "SAME")
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))

@@ -1,62 +1,47 @@
 """The network inside a coupling, and the zero-initialised convolution that it ends in."""
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from flowvid.networks.convolution import Conv
+from flowvid.networks import convolution
+from flowvid.networks.convolution import Conv, Lowering, Window
 
 KERNEL_INIT = nn.initializers.normal(0.05)  # Glow's own
 
-
-@jax.custom_vjp
-def relu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """max(x, 0), which keeps its output for the backward pass, as the next convolution does.
-
-    `jax.nn.relu` keeps a mask beside it: a quarter more memory for a flow's stored activations.
-    """
-    return jnp.maximum(x, 0)
-
-
-def _relu_fwd(x: Array) -> tuple[Array, Array]:
-    y = relu(x)
-    return y, y
-
-
-def _relu_bwd(y: Array, dy: Array) -> tuple[Array]:
-    return (jnp.where(y > 0, dy, 0),)
-
-
-relu.defvjp(_relu_fwd, _relu_bwd)
+Images = Float[Array, "batch height width channels"]
+Hidden = Float[Array, "batch height width hidden"]
 
 
 class ZeroConv(nn.Module):
     """A 3x3 convolution that starts at zero, its output times exp(3 * scale) (Glow, section 3.3).
 
     The learned scale lets the output grow faster than the optimiser's steps on zero weights would.
-    It is convolved in `dtype`, if one is given, and scaled in the parameters' own.
     """
 
     features: int
-    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch height width features"]:
         """[B, H, W, C] -> [B, H, W, features]."""
-        y = Conv(self.features, (3, 3), kernel_init=nn.initializers.zeros, dtype=self.dtype)(x)
+        y = Conv(self.features, (3, 3), kernel_init=nn.initializers.zeros)(x)
         scale = self.param("scale", nn.initializers.zeros, (self.features,))
-        return y.astype(scale.dtype) * jnp.exp(3.0 * scale)
+        return y * jnp.exp(3.0 * scale)
 
 
 class CouplingNetwork(nn.Module):
     """3x3 convolution to `width`, ReLU, 1x1, ReLU, 3x3 with zero weights (paper, section IV).
 
-    With `dtype` bfloat16 the convolutions and what lies between them are of that type; parameters
-    and output stay float32.
+    The last one's output is scaled as `ZeroConv` does. With `dtype` bfloat16 the convolutions and
+    what lies between them are of that type; parameters and output stay float32.
     """
 
     width: int
@@ -68,6 +53,111 @@ class CouplingNetwork(nn.Module):
         self, x: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch height width features"]:
         """[B, H, W, C] -> [B, H, W, features]; C counts the context's channels too."""
-        x = relu(Conv(self.width, (3, 3), kernel_init=KERNEL_INIT, dtype=self.dtype)(x))
-        x = relu(Conv(self.width, (1, 1), kernel_init=KERNEL_INIT, dtype=self.dtype)(x))
-        return ZeroConv(self.features, self.dtype)(x)
+        zeros = nn.initializers.zeros
+        layers: list[Any] = [
+            (
+                self.param(f"kernel_{i}", init, shape),
+                self.param(f"bias_{i}", zeros, shape[-1:]),
+            )
+            for i, (init, shape) in enumerate(
+                (
+                    (KERNEL_INIT, (3, 3, x.shape[-1], self.width)),
+                    (KERNEL_INIT, (1, 1, self.width, self.width)),
+                    (zeros, (3, 3, self.width, self.features)),
+                )
+            )
+        ]
+        scale = jnp.exp(3.0 * self.param("scale", zeros, (self.features,)))
+        layers[-1] = tuple(weights * scale for weights in layers[-1])
+        dtype = x.dtype if self.dtype is None else self.dtype
+        layers, x_as_computed = jax.tree.map(lambda a: a.astype(dtype), (layers, x))
+        return three_layers(_Layers(*layers), x_as_computed).astype(x.dtype)
+
+
+class _Layers(NamedTuple):
+    """(kernel, bias) of each of the three convolutions."""
+
+    first: tuple[Array, Array]
+    middle: tuple[Array, Array]
+    last: tuple[Array, Array]
+
+
+# One custom VJP around the whole network, with the choice of the platform inside both rules. For
+# the backward pass it keeps what the ReLUs gave (`jax.nn.relu` keeps masks, too), or only what the
+# second one gave.
+
+
+@jax.custom_vjp
+def three_layers(layers: _Layers, x: Images) -> Images:
+    """Convolution, ReLU, convolution, ReLU, convolution; reverse mode only.
+
+    Args:
+        layers: (kernel [rows, cols, c_in, c_out], bias [c_out]) of each.
+        x: [B, H, W, C].
+
+    Returns:
+        [B, H, W, c_out of the last].
+    """
+    return _three_layers_fwd(layers, x)[0]
+
+
+def _three_layers_fwd(layers: _Layers, x: Images) -> tuple[Images, Any]:
+    y, first, middle = lax.platform_dependent(
+        layers, x, cpu=_forward_with(convolution.PRODUCTS), default=_forward_with(convolution.XLA)
+    )
+    return y, (layers, x, None if _first_is_cheap(layers) else first, middle)
+
+
+def _three_layers_bwd(residuals: Any, dy: Images) -> tuple[_Layers, Images]:
+    return lax.platform_dependent(
+        *residuals,
+        dy,
+        cpu=_backward_with(convolution.PRODUCTS),
+        default=_backward_with(convolution.XLA),
+    )
+
+
+three_layers.defvjp(_three_layers_fwd, _three_layers_bwd)
+
+
+def _first_is_cheap(layers: _Layers) -> bool:
+    """Whether to compute the first ReLU's output again rather than keep it.
+
+    A head's first level convolves 6 channels to 512, in less time than it takes to write, keep and
+    read what comes out.
+    """
+    first, middle = layers.first[0], layers.middle[0]
+    return 2 * first.size <= middle.size
+
+
+def _convolution_with(how: Lowering, layer: tuple[Array, Array], x: Images) -> Images:
+    kernel, bias = layer
+    return how.conv(Window(kernel.shape[:2]), x, kernel) + bias
+
+
+def _forward_with(how: Lowering) -> Callable[[_Layers, Images], tuple[Images, Hidden, Hidden]]:
+    def forward(layers: _Layers, x: Images) -> tuple[Images, Hidden, Hidden]:
+        """The output, and what each ReLU gave."""
+        first = jnp.maximum(_convolution_with(how, layers.first, x), 0)
+        middle = jnp.maximum(_convolution_with(how, layers.middle, first), 0)
+        return _convolution_with(how, layers.last, middle), first, middle
+
+    return forward
+
+
+def _backward_with(how: Lowering) -> Callable[..., tuple[_Layers, Images]]:
+    def backward(
+        layers: _Layers, x: Images, first: Hidden | None, middle: Hidden, dy: Images
+    ) -> tuple[_Layers, Images]:
+        """The gradients of the layers and of x."""
+        if first is None:
+            first = jnp.maximum(_convolution_with(how, layers.first, x), 0)
+        gradients = []
+        for (kernel, _), below in zip(reversed(layers), (middle, first, x), strict=True):
+            dbias = jnp.sum(dy, axis=(0, 1, 2))
+            dbelow, dkernel = how.gradients(Window(kernel.shape[:2]), below, kernel, dy)
+            gradients.append((dkernel, dbias))
+            dy = dbelow if below is x else jnp.where(below > 0, dbelow, 0)
+        return _Layers(*reversed(gradients)), dy
+
+    return backward
