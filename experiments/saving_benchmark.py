@@ -18,9 +18,9 @@ from absl import flags
 from tqdm import tqdm
 
 from experiments import machine
-from flowvid import checkpoints, cli, config, data, training
+from flowvid import checkpoints, cli, config, data, steps, training
 from flowvid.checkpoints import Checkpoints
-from flowvid.trainer import Trainer, initial_state
+from flowvid.trainer import Trainer, initial_state, to_devices
 
 _PRESET = flags.DEFINE_enum("preset", "small", list(config.PRESETS), "Of the model.")
 _VARIANT = flags.DEFINE_enum("variant", "state_label", list(config.VARIANTS), "Of the model.")
@@ -30,7 +30,7 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where data sets are. [~/tenso
 _OUT = flags.DEFINE_string("out", None, "JSON file to write. [none]")
 
 
-def block(trainer: Trainer, batches: Iterator[data.Batch], saved: Checkpoints | None) -> float:
+def block(trainer: Trainer, batches: Iterator[steps.Batch], saved: Checkpoints | None) -> float:
     """Seconds of a block; with `saved` until the checkpoint is wholly written, too."""
     start = time.perf_counter()
     if saved is not None:
@@ -47,7 +47,9 @@ def measure(settings: config.Config, workdir: pathlib.Path) -> dict[str, Any]:
     """All figures."""
     settings, dataset, _ = training.prepare(settings)
     trainer = Trainer(settings, initial_state(settings, dataset))
-    batches = data.train_batches(dataset, batch_size=settings.batch_size, seed=settings.seed)
+    batches = to_devices(
+        data.train_batches(dataset, batch_size=settings.batch_size, seed=settings.seed)
+    )
     without, with_save = [], []
     with Checkpoints(workdir, settings, dataset.label_names) as saved:
         block(trainer, batches, saved)  # compiles

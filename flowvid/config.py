@@ -100,7 +100,7 @@ class Config:
     backprop: str = _field(
         "Training",
         "where the backward pass has the flow's activations from: stored in the forward pass, or "
-        "rebuilt from the output (reversible), in memory that does not grow with the steps of flow.",
+        "rebuilt from the output (reversible), so that memory does not grow with the steps.",
         choices=("stored", "reversible"),
     )
     tail_chunk: int | None = _field(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from flowvid.config import Config
-from flowvid.head import CHANNELS
+from flowvid.glow import CHANNELS
 
 
 def step_gflop(config: Config) -> dict[str, float]:

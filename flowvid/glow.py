@@ -18,6 +18,8 @@ from flowvid.config import Config
 from flowvid.likelihood import gaussian_log_density
 from flowvid.networks.coupling import CouplingNetwork, ZeroConv
 
+CHANNELS = 3  # of a frame
+
 Contexts = Sequence[Array | None]
 Latents = tuple[Array, ...]
 
@@ -165,7 +167,7 @@ def glow(
         return shapes
 
     def prepare(params: Params) -> Params:
-        return params | {"flows": tuple(map(flow.prepare, params["flows"]))}
+        return {**params, "flows": tuple(map(flow.prepare, params["flows"]))}
 
     return Glow(init, forward, inverse, latent_shapes, prepare)
 

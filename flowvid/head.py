@@ -8,10 +8,9 @@ from jaxtyping import Float, Int, Key, PRNGKeyArray
 
 from flowvid.bijectors.base import Images, Params
 from flowvid.config import Config
-from flowvid.glow import Contexts, Density, Glow, sample_latents, video_flow
+from flowvid.glow import CHANNELS, Contexts, Density, Glow, sample_latents, video_flow
 from flowvid.networks.context import ContextPyramid, LabelImages
 
-CHANNELS = 3
 Labels = Int[Array, " batch"]
 
 

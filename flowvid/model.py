@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from flowvid import checkpoints, data, head, likelihood, sampling, steps, streams
+from flowvid import checkpoints, data, likelihood, sampling, steps, streams
 from flowvid.bijectors.base import Params
 from flowvid.config import Config
 from flowvid.errors import ConfigError
+from flowvid.glow import CHANNELS
 from flowvid.sampling import Samples
 
 Videos = UInt8[np.ndarray, "batch frames height width channels"]
@@ -21,7 +22,7 @@ Videos = UInt8[np.ndarray, "batch frames height width channels"]
 
 def params_template(config: Config) -> dict[str, Params]:
     """Shapes and types of the parameters of `config.models`, without making them."""
-    shape = (1, config.num_frames, config.image_size, config.image_size, head.CHANNELS)
+    shape = (1, config.num_frames, config.image_size, config.image_size, CHANNELS)
 
     def init() -> dict[str, Params]:
         zero = jnp.zeros(1, jnp.uint32)
@@ -141,10 +142,10 @@ class Model:
 
     def _check_frames(self, videos: Any) -> None:
         size = self.config.image_size
-        if videos.shape[2:] != (size, size, head.CHANNELS):
+        if videos.shape[2:] != (size, size, CHANNELS):
             raise ConfigError(
                 f"frames are {'x'.join(map(str, videos.shape[2:]))}, the model's are "
-                f"{size}x{size}x{head.CHANNELS}: resize them first."
+                f"{size}x{size}x{CHANNELS}: resize them first."
             )
 
 

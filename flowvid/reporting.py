@@ -1,6 +1,10 @@
 """What a run tells while it trains: TensorBoard events and the progress bar."""
 
+import contextlib
 import pathlib
+import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
 from absl import logging
@@ -47,6 +51,25 @@ class Reporter:
         """Sets named values on the progress bar."""
         self.shown |= values
         self.bar.set_postfix(self.shown)
+
+    @contextlib.contextmanager
+    def compiling(self, name: str) -> Iterator[None]:
+        """Shows the seconds that pass while the step of a model is compiled in the body."""
+        start, done = time.monotonic(), threading.Event()
+
+        def count() -> None:
+            while not done.wait(1.0):
+                self.show(**{name: f"compiling, {time.monotonic() - start:.0f} s"})
+
+        self.show(**{name: "compiling"})
+        thread = threading.Thread(target=count, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+            self.show(**{name: f"compiled in {time.monotonic() - start:.0f} s"})
 
     def log(self, step: int, prefix: str, values: dict[str, Any]) -> None:
         """Writes scalars as TensorBoard events.

@@ -65,21 +65,20 @@ def continue_from(
     before it conditions the next, as real frames are in training.
     """
     clean = likelihood.to_grid(given, config.metric)
+    tail_params = tail.prepare(config, params["tail"])
     state = tail.first_state(config, clean[:, 0])
     state, _ = lax.scan(
-        lambda state, frame: (tail.next_state(config, params["tail"], state, frame), None),
+        lambda state, frame: (tail.next_state(config, tail_params, state, frame), None),
         state,
         jnp.moveaxis(clean, 1, 0),
     )
 
     def body(carry: tuple[Array, Array], frame: Array) -> tuple[tuple[Array, Array], Samples]:
         previous, state = carry
-        x = tail.sample(
-            config, params["tail"], frame_keys(keys, frame), previous, state, temperature
-        )
+        x = tail.sample(config, tail_params, frame_keys(keys, frame), previous, state, temperature)
         pixels = likelihood.to_pixels(x, config.metric)
         clean = likelihood.to_grid(pixels, config.metric)
-        state = tail.next_state(config, params["tail"], state, clean)
+        state = tail.next_state(config, tail_params, state, clean)
         return (clean, state), Samples(pixels, jnp.all(jnp.isfinite(x), axis=(1, 2, 3)))
 
     frames = jnp.arange(given.shape[1], given.shape[1] + num_new)

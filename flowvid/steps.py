@@ -15,7 +15,7 @@ import optax
 from jax import Array, lax
 from jaxtyping import Float, Int, Key, PyTree, UInt8, UInt32
 
-from flowvid import head, likelihood, streams, tail
+from flowvid import chunks, head, likelihood, streams, tail
 from flowvid.bijectors.base import Params
 from flowvid.config import Config
 from flowvid.glow import Density
@@ -131,25 +131,45 @@ def head_loss(config: Config, params: Params, batch: Batch, step: Array | int) -
     """Mean bits per dimension of the first frames, and what to log about them."""
     keys = streams.example_keys(config.seed, step, batch.example, streams.HEAD)
     x = head_frames(keys, batch.video, config.metric)
-    return _loss(config.metric, head.log_prob(config, params, x, batch.label), x)
+    bits, terms = _bits_and_terms(config.metric, head.log_prob(config, params, x, batch.label), x)
+    return _loss(jnp.mean(bits), jax.tree.map(jnp.mean, terms), x)
 
 
 def tail_loss(config: Config, params: Params, batch: Batch, step: Array | int) -> tuple[Any, Any]:
-    """Mean bits per dimension of the frames after the first, and what to log about them."""
+    """Mean bits per dimension of the frames after the first, and what to log about them.
+
+    `tail.frames_at_once` of them pass through the tail together.
+    """
     keys = streams.example_keys(config.seed, step, batch.example, streams.TAIL)
     frames = tail_frames(keys, batch.video, config.metric, config.tail_frames)
-    return _loss(config.metric, tail.log_prob(config, params, *frames), frames.x)
+
+    def bits_and_terms(params: Params, chunk: Any) -> tuple[Array, dict[str, Array]]:
+        density = tail.frames_log_prob(config, params, *chunk)
+        return _bits_and_terms(config.metric, density, chunk[0])
+
+    loss, terms = chunks.mean(
+        bits_and_terms,
+        params,
+        tail.frames_and_contexts(config, params, *frames),
+        tail.frames_at_once(config),
+    )
+    return _loss(loss, terms, frames.x)
 
 
 LOSSES = {"head": head_loss, "tail": tail_loss}
 
 
-def _loss(metric: Metric, density: Density, x: Array) -> tuple[Any, Any]:
-    loss = jnp.mean(likelihood.bits_per_dim(density.log_prob, dims(x), metric))
-    logs = {
+def _bits_and_terms(metric: Metric, density: Density, x: Array) -> tuple[Array, dict[str, Array]]:
+    bits = likelihood.bits_per_dim(density.log_prob, dims(x), metric)
+    return bits, {
+        "log_det_per_dim": density.log_det / dims(x),
+        "log_prior_per_dim": density.log_prior / dims(x),
+    }
+
+
+def _loss(loss: Array, terms: dict[str, Array], x: Array) -> tuple[Any, Any]:
+    logs = terms | {
         "bits_per_dim": loss,
-        "log_det_per_dim": jnp.mean(density.log_det) / dims(x),
-        "log_prior_per_dim": jnp.mean(density.log_prior) / dims(x),
         "frame_mean": jnp.mean(x),
         "frame_mean_square": jnp.mean(x**2),  # E[x^2]; a mean, so any number of devices agrees
     }

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float, Key, PRNGKeyArray
 
+from flowvid import chunks
 from flowvid.bijectors.base import Images, Params
 from flowvid.config import Config
-from flowvid.glow import Contexts, Density, Glow, sample_latents, video_flow
+from flowvid.glow import CHANNELS, Contexts, Density, Glow, sample_latents, video_flow
 from flowvid.networks.context import ContextProcessor, ContextPyramid
 
 Frames = Float[Array, "batch frames height width channels"]
@@ -109,17 +110,54 @@ def pick(frames: Array | None, picked: Array | None) -> Array | None:
     return jnp.take_along_axis(frames, picked.reshape(*picked.shape, 1, 1, 1), axis=1)
 
 
+def frames_at_once(config: Config) -> int:
+    """How many frames pass through the flow together: config.tail_chunk, or what it stands for.
+
+    That is as many as keep half a gigabyte for the backward pass, by a count of what the coupling
+    networks see and keep: the steps' activations, of one step alone where they are rebuilt.
+    """
+    if config.tail_chunk is not None:
+        return config.tail_chunk
+    seen, size, channels, numbers = config.conditioning, config.image_size, CHANNELS, 0
+    context_channels = CHANNELS * seen.previous_frame + config.state_size * seen.state
+    steps = 1 if config.backprop == "reversible" else config.tail_steps
+    for _ in range(config.levels):
+        size, channels = size // 2, channels * 4
+        window = 9 * (channels // 2 + 4 * context_channels)
+        numbers += size**2 * (steps * (2 * config.width + 2 * channels) + window)
+        channels //= 2
+    return max(2**29 // (4 * numbers), 1)
+
+
+def frames_log_prob(config: Config, params: Params, x: Images, raw: Images | None) -> Density:
+    """log p(frame | what the tail sees) of frames [N, H, W, 3], in nats, [N] (equation 3)."""
+    contexts = _pyramid(config, params, raw)
+    return _flow(config).forward(params["flow"], x, contexts)[1]
+
+
+def frames_and_contexts(
+    config: Config, params: Params, x: Modelled, clean: Frames, picked: Array | None = None
+) -> tuple[Images, Images | None]:
+    """The arguments of `frames_log_prob`, batch and time folded into N; these as in `init`.
+
+    The states depend on real frames alone, so that the frames need not wait for each other.
+    """
+    raw = pick(context(config, params, clean), picked)
+    return _fold_time(x), _fold_time(raw)
+
+
 def log_prob(
     config: Config, params: Params, x: Modelled, clean: Frames, picked: Array | None = None
 ) -> Density:
     """log p(frame | frames before it) under teacher forcing, in nats, [B, F] (equation 3).
 
-    The states depend on real frames alone, so all frames pass through the flow as one batch.
-    Arguments as in `init`.
+    Arguments as in `init`; `frames_at_once` of the frames pass through the flow together.
     """
-    raw = pick(context(config, params, clean), picked)
-    contexts = _pyramid(config, params, _fold_time(raw))
-    _, density = _flow(config).forward(params["flow"], _fold_time(x), contexts)
+    density = chunks.each(
+        lambda frames: frames_log_prob(config, params, *frames),
+        frames_and_contexts(config, params, x, clean, picked),
+        frames_at_once(config),
+    )
     return Density(*(term.reshape(x.shape[:2]) for term in density))
 
 
@@ -132,6 +170,11 @@ def reconstruct(
     contexts = _pyramid(config, params, _fold_time(raw))
     latents, _ = flow.forward(params["flow"], _fold_time(x), contexts)
     return flow.inverse(params["flow"], latents, contexts).reshape(x.shape)
+
+
+def prepare(config: Config, params: Params) -> Params:
+    """Parameters for many calls of `sample`: what these would all work out is in them."""
+    return {**params, "flow": _flow(config).prepare(params["flow"])}
 
 
 def sample(

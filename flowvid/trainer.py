@@ -1,15 +1,18 @@
 """A run's state on the devices and the compiled steps that change it."""
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 import optax
+from flax import jax_utils
 
 from flowvid import data, model, state, steps
 from flowvid.checkpoints import RunState
 from flowvid.config import Config
+from flowvid.glow import CHANNELS
 
 
 def clips(config: Config) -> dict[str, float]:
@@ -67,6 +70,21 @@ def to_batch(batch: dict[str, Any]) -> steps.Batch:
     return steps.Batch(batch["video"], batch["label"], batch["index"])
 
 
+def to_devices(batches: Iterator[data.Batch]) -> Iterator[steps.Batch]:
+    """What `Trainer.take` takes, the next two already on their way to the devices."""
+    shards = (steps.shard(to_batch(batch)) for batch in batches)
+    return jax_utils.prefetch_to_device(shards, 2)
+
+
+def _batch_template(config: Config) -> steps.Batch:
+    """Shapes and types of this process's share of a batch."""
+    devices = jax.local_device_count()
+    batch = (devices, config.batch_size // jax.device_count())
+    video = (*batch, config.num_frames, config.image_size, config.image_size, CHANNELS)
+    fields: Any = ((video, np.uint8), (batch, np.int32), (batch, np.uint32))
+    return steps.Batch(*(jax.ShapeDtypeStruct(*field) for field in fields))
+
+
 class Trainer:
     """Walks a run from step to step; `states` are its models', by name, replicated."""
 
@@ -89,9 +107,13 @@ class Trainer:
         self.load(run)
         self.examples, self.restores = examples, restores
 
-    def take(self, batch: data.Batch) -> dict[str, Any]:
+    def compile(self, name: str) -> None:
+        """Compiles the step of a model, or finds it in the cache, before the first one is taken."""
+        lowered = self._steps[name].lower(self.states[name], _batch_template(self.config))
+        self._steps[name] = lowered.compile()
+
+    def take(self, shards: steps.Batch) -> dict[str, Any]:
         """Asks the devices for a step of each model; returns their metrics without waiting."""
-        shards = steps.shard(to_batch(batch))
         metrics = {}
         for name, step_of in self._steps.items():
             self.states[name], metrics[name] = step_of(self.states[name], shards)

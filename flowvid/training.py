@@ -17,6 +17,7 @@ from flowvid import (
     evaluation,
     interruption,
     state,
+    steps,
 )
 from flowvid import config as config_lib
 from flowvid.checkpoints import Checkpoints, RunState
@@ -25,7 +26,7 @@ from flowvid.errors import ConfigError, Stopped
 from flowvid.incidents import Done, Incidents
 from flowvid.reporting import Reporter
 from flowvid.stability import Watch
-from flowvid.trainer import Trainer, initial_state, state_template, to_batch
+from flowvid.trainer import Trainer, initial_state, state_template, to_batch, to_devices
 
 
 def prepare(config: Config) -> tuple[Config, data.Dataset, data.Dataset]:
@@ -116,9 +117,9 @@ def _check_labels(dataset: data.Dataset, workdir: pathlib.Path) -> None:
         )
 
 
-def _batches(config: Config, dataset: data.Dataset, start: int) -> Iterator[data.Batch]:
-    """This process's share of the batches from a position in the data on."""
-    return data.train_batches(
+def _batches(config: Config, dataset: data.Dataset, start: int) -> Iterator[steps.Batch]:
+    """This process's share of the batches from a position in the data on, on its devices."""
+    batches = data.train_batches(
         dataset,
         batch_size=config.batch_size,
         seed=config.seed,
@@ -126,6 +127,7 @@ def _batches(config: Config, dataset: data.Dataset, start: int) -> Iterator[data
         shard_index=jax.process_index(),
         shard_count=jax.process_count(),
     )
+    return to_devices(batches)
 
 
 def _loop(
@@ -144,7 +146,6 @@ def _loop(
     validation = Validation(config, held_out)
     watch = Watch(config, to_batch(next(data.eval_batches(held_out, batch_size=2))))
     reporter = Reporter(config, workdir, run)
-    reporter.show(**dict.fromkeys(config.models, "compiling"))
 
     def due(every: int) -> bool:
         return trainer.step % every == 0 or trainer.step == num_steps
@@ -158,6 +159,10 @@ def _loop(
                     reporter.stability(trainer.step, watch, trainer.raw_params())
 
     try:
+        if trainer.step < num_steps:
+            for name in config.models:
+                with reporter.compiling(name):
+                    trainer.compile(name)
         validate()  # where a signal has stopped it
         while trainer.step < num_steps and not stop.agreed():
             metrics = trainer.take(next(batches))

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 # From what everyone may import to what nobody may; a module imports from the layers before its own.
 LAYERS = (
     {"errors"},
-    {"bijectors", "likelihood", "streams", "decoding", "distributed"},
+    {"bijectors", "chunks", "likelihood", "streams", "decoding", "distributed"},
     {"config", "networks"},
     {"glow"},
     {"head", "tail", "state"},

@@ -54,9 +54,9 @@ def invertible_conv() -> Bijector:
     """y = W x at every pixel, W = P L (U + diag(s)) (Glow, section 3.2, equation 10).
 
     log|det dy/dx| = H W sum log|s|. Starts at a random rotation. P and the signs of s are
-    constants: moved by an optimiser, W would no longer have this determinant. The inverse is that of
-    the two triangles, once for all pixels; it loses precision as the condition of W grows. What
-    `prepare` works out is W and its inverse.
+    constants: moved by an optimiser, W would no longer have this determinant. The inverse is made
+    of those of the two triangles, once for all pixels; it loses precision as the condition of W
+    grows. What `prepare` works out is W and its inverse.
     """
 
     def init(key: PRNGKeyArray, x: Images, context: Context) -> Params:

@@ -113,9 +113,7 @@ def _conv(window: Window, x: Images, kernel: Kernel) -> OutImages:
     )
 
 
-def _conv_fwd(
-    window: Window, x: Images, kernel: Kernel
-) -> tuple[OutImages, tuple[Images, Kernel]]:
+def _conv_fwd(window: Window, x: Images, kernel: Kernel) -> tuple[OutImages, tuple[Images, Kernel]]:
     return _conv(window, x, kernel), (x, kernel)
 
 
@@ -168,7 +166,7 @@ def _cpu_gradients(
 
 
 class Lowering(NamedTuple):
-    """A way to convolve: `conv(window, x, kernel)`, `gradients(window, x, kernel, dy)` of (x, kernel).
+    """A way to convolve: conv(window, x, kernel), gradients(window, x, kernel, dy) -> (dx, dkernel).
 
     For code that chooses by platform on its own, as it has to around a custom VJP.
     """

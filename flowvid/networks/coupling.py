@@ -127,7 +127,7 @@ def _first_is_cheap(layers: _Layers) -> bool:
     read what comes out.
     """
     first, middle = layers.first[0], layers.middle[0]
-    return 2 * first.size <= middle.size
+    return 8 * first.size <= middle.size
 
 
 def _convolution_with(how: Lowering, layer: tuple[Array, Array], x: Images) -> Images:

@@ -1,0 +1,112 @@
+"""Work on many examples a chunk at a time, so that memory does not grow with their number."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, PyTree
+
+
+def _count_and_size(examples: int, at_most: int) -> tuple[int, int]:
+    """As few chunks as are needed, as even as can be."""
+    count = math.ceil(examples / at_most)
+    return count, math.ceil(examples / count)
+
+
+def _number(arrays: PyTree) -> int:
+    return int(jax.tree.leaves(arrays)[0].shape[0])
+
+
+def _split(arrays: PyTree, at_most: int) -> PyTree:
+    """[N, ...] as [chunks, size, ...]; the last chunk is filled up with copies of an example."""
+    examples = _number(arrays)
+    count, size = _count_and_size(examples, at_most)
+
+    def split(x: Array) -> Array:
+        filled = jnp.pad(x, ((0, count * size - examples), *((0, 0),) * (x.ndim - 1)), mode="edge")
+        return filled.reshape(count, size, *x.shape[1:])
+
+    return jax.tree.map(split, arrays)
+
+
+def each(f: Callable[[Any], Any], arrays: PyTree, at_most: int) -> PyTree:
+    """f(arrays), for an f that treats examples (the leading axis) alone, `at_most` at once."""
+    examples = _number(arrays)
+    if examples <= at_most:
+        return f(arrays)
+    outputs = lax.map(f, _split(arrays, at_most))
+    return jax.tree.map(lambda y: y.reshape(-1, *y.shape[2:])[:examples], outputs)
+
+
+def mean(
+    f: Callable[[Any, Any], tuple[Any, Any]], params: PyTree, arrays: PyTree, at_most: int
+) -> tuple[Float[Array, ""], PyTree]:
+    """The mean of f over examples, `at_most` at once, and that of what it tells besides.
+
+    The gradients of a chunk are taken as soon as its value is, which a mean allows (its gradient
+    needs nothing from later on but one factor): no chunk's activations outlive it, and nothing is
+    computed twice. They are those of the mean over all at once, but for rounding.
+
+    Args:
+        f: (params, arrays) -> (values [n], a tree of more values [n]) of n examples, each by
+            itself. The gradients of the first are those that can be had.
+        params: shared by all examples.
+        arrays: [N, ...] each.
+        at_most: this many examples at once.
+
+    Returns:
+        The two means, scalars; the second without gradients.
+    """
+    examples = _number(arrays)
+    if examples <= at_most:
+        values, more = f(params, arrays)
+        return jnp.mean(values), jax.tree.map(lambda x: lax.stop_gradient(jnp.mean(x)), more)
+    count, size = _count_and_size(examples, at_most)
+    weights = np.float32(np.arange(count * size) < examples).reshape(count, size) / examples
+
+    def weighted(params: PyTree, chunk: PyTree, weight: Array) -> tuple[Array, PyTree]:
+        values, more = f(params, chunk)
+        return jnp.vdot(values, weight), jax.tree.map(lambda x: jnp.vdot(x, weight), more)
+
+    return _weighted_mean(weighted, params, _split(arrays, at_most), jnp.asarray(weights))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _weighted_mean(f: Callable, params: PyTree, chunks: PyTree, weights: Array) -> Any:
+    def body(total: Any, chunk: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, f(params, *chunk)), None
+
+    zeros = _zeros(f, params, chunks, weights)
+    return lax.scan(body, zeros, (chunks, weights))[0]
+
+
+def _zeros(f: Callable, params: PyTree, chunks: PyTree, weights: Array) -> Any:
+    first = jax.tree.map(lambda x: x[0], (chunks, weights))
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(f, params, *first))
+
+
+def _weighted_mean_fwd(f: Callable, params: PyTree, chunks: PyTree, weights: Array) -> Any:
+    gradients_of = jax.value_and_grad(f, argnums=(0, 1), has_aux=True)
+
+    def body(carry: Any, chunk: Any) -> tuple[Any, PyTree]:
+        total, dparams = carry
+        value, (dparams_of_chunk, dchunk) = gradients_of(params, *chunk)
+        return jax.tree.map(jnp.add, (total, dparams), (value, dparams_of_chunk)), dchunk
+
+    zeros = (_zeros(f, params, chunks, weights), jax.tree.map(jnp.zeros_like, params))
+    (total, dparams), dchunks = lax.scan(body, zeros, (chunks, weights))
+    return total, (dparams, dchunks, weights)
+
+
+def _weighted_mean_bwd(f: Callable, gradients: Any, cotangents: Any) -> Any:
+    dparams, dchunks, weights = gradients
+    scaled = jax.tree.map(lambda g: g * cotangents[0], (dparams, dchunks))
+    return (*scaled, jnp.zeros_like(weights))
+
+
+_weighted_mean.defvjp(_weighted_mean_fwd, _weighted_mean_bwd)
