@@ -82,7 +82,8 @@ def _batch_template(config: Config) -> steps.Batch:
     batch = (devices, config.batch_size // jax.device_count())
     video = (*batch, config.num_frames, config.image_size, config.image_size, CHANNELS)
     fields: Any = ((video, np.uint8), (batch, np.int32), (batch, np.uint32))
-    return steps.Batch(*(jax.ShapeDtypeStruct(*field) for field in fields))
+    shapes: Any = (jax.ShapeDtypeStruct(*field) for field in fields)
+    return steps.Batch(*shapes)
 
 
 class Trainer:

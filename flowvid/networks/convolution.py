@@ -166,7 +166,7 @@ def _cpu_gradients(
 
 
 class Lowering(NamedTuple):
-    """A way to convolve: conv(window, x, kernel), gradients(window, x, kernel, dy) -> (dx, dkernel).
+    """A way to convolve: conv(window, x, kernel), and gradients(window, x, kernel, dy) of both.
 
     For code that chooses by platform on its own, as it has to around a custom VJP.
     """
