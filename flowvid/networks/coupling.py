@@ -16,6 +16,7 @@ from flowvid.networks.convolution import Conv, Lowering, Window
 KERNEL_INIT = nn.initializers.normal(0.05)  # Glow's own
 
 Images = Float[Array, "batch height width channels"]
+Out = Float[Array, "batch height width features"]
 Hidden = Float[Array, "batch height width hidden"]
 
 
@@ -88,7 +89,7 @@ class _Layers(NamedTuple):
 
 
 @jax.custom_vjp
-def three_layers(layers: _Layers, x: Images) -> Images:
+def three_layers(layers: _Layers, x: Images) -> Out:
     """Convolution, ReLU, convolution, ReLU, convolution; reverse mode only.
 
     Args:
@@ -101,14 +102,14 @@ def three_layers(layers: _Layers, x: Images) -> Images:
     return _three_layers_fwd(layers, x)[0]
 
 
-def _three_layers_fwd(layers: _Layers, x: Images) -> tuple[Images, Any]:
+def _three_layers_fwd(layers: _Layers, x: Images) -> tuple[Out, Any]:
     y, first, middle = lax.platform_dependent(
         layers, x, cpu=_forward_with(convolution.PRODUCTS), default=_forward_with(convolution.XLA)
     )
     return y, (layers, x, None if _first_is_cheap(layers) else first, middle)
 
 
-def _three_layers_bwd(residuals: Any, dy: Images) -> tuple[_Layers, Images]:
+def _three_layers_bwd(residuals: Any, dy: Out) -> tuple[_Layers, Images]:
     return lax.platform_dependent(
         *residuals,
         dy,
@@ -130,13 +131,13 @@ def _first_is_cheap(layers: _Layers) -> bool:
     return 8 * first.size <= middle.size
 
 
-def _convolution_with(how: Lowering, layer: tuple[Array, Array], x: Images) -> Images:
+def _convolution_with(how: Lowering, layer: tuple[Array, Array], x: Images) -> Out:
     kernel, bias = layer
     return how.conv(Window(kernel.shape[:2]), x, kernel) + bias
 
 
-def _forward_with(how: Lowering) -> Callable[[_Layers, Images], tuple[Images, Hidden, Hidden]]:
-    def forward(layers: _Layers, x: Images) -> tuple[Images, Hidden, Hidden]:
+def _forward_with(how: Lowering) -> Callable[[_Layers, Images], tuple[Out, Hidden, Hidden]]:
+    def forward(layers: _Layers, x: Images) -> tuple[Out, Hidden, Hidden]:
         """The output, and what each ReLU gave."""
         first = jnp.maximum(_convolution_with(how, layers.first, x), 0)
         middle = jnp.maximum(_convolution_with(how, layers.middle, first), 0)
@@ -147,7 +148,7 @@ def _forward_with(how: Lowering) -> Callable[[_Layers, Images], tuple[Images, Hi
 
 def _backward_with(how: Lowering) -> Callable[..., tuple[_Layers, Images]]:
     def backward(
-        layers: _Layers, x: Images, first: Hidden | None, middle: Hidden, dy: Images
+        layers: _Layers, x: Images, first: Hidden | None, middle: Hidden, dy: Out
     ) -> tuple[_Layers, Images]:
         """The gradients of the layers and of x."""
         if first is None:
