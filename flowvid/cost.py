@@ -14,15 +14,33 @@ def step_gflop(config: Config) -> dict[str, float]:
 
     A multiply-add counts as two; the backward pass as twice the forward pass.
     """
-    seen = config.conditioning
-    head_context = CHANNELS if seen.labels else 0
-    tail_context = CHANNELS * seen.previous_frame + config.state_size * seen.state
     tail_frames = config.tail_frames or config.num_frames - 1
     frames = {"head": config.batch_size, "tail": config.batch_size * tail_frames}
-    return {
-        "head": 3e-9 * frames["head"] * _frame_flop(config, config.head_steps, head_context),
-        "tail": 3e-9 * frames["tail"] * _frame_flop(config, config.tail_steps, tail_context),
-    }
+    return {name: 3 * frames[name] * flow_gflop(config, name) for name in frames}
+
+
+def flow_gflop(config: Config, model: str) -> float:
+    """GFLOP of one frame's forward pass through the coupling networks of "head" or "tail"."""
+    seen = config.conditioning
+    if model == "head":
+        return 1e-9 * _frame_flop(config, config.head_steps, CHANNELS if seen.labels else 0)
+    context = CHANNELS * seen.previous_frame + config.state_size * seen.state
+    return 1e-9 * _frame_flop(config, config.tail_steps, context)
+
+
+def processor_gflop(config: Config) -> float:
+    """GFLOP of the context processor's two convolutions at one frame."""
+    state = config.state_size
+    weights = 9 * (CHANNELS + state) * 2 * state + 9 * 2 * state * state
+    return 2e-9 * config.image_size**2 * weights
+
+
+def pyramid_gflop(config: Config) -> float:
+    """GFLOP of the tail's context pyramid at one frame."""
+    seen = config.conditioning
+    channels = CHANNELS * seen.previous_frame + config.state_size * seen.state
+    sizes = [config.image_size // 2**level for level in range(1, config.levels)]
+    return 2e-9 * 9 * channels**2 * sum(size**2 for size in sizes)
 
 
 def _frame_flop(config: Config, steps: int, context: int) -> float:

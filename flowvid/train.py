@@ -100,4 +100,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    cli.use_huge_pages()
     cli.run(main)

@@ -1,0 +1,181 @@
+"""Single measurements of the paper's models, each meant for a process of its own.
+
+A configuration is {"preset", and what differs from it}. Times are of synthetic videos: what a step
+costs does not depend on what is in them.
+"""
+
+import functools
+import resource
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from flowvid import cost, data, model, sampling, state, steps, streams, trainer
+from flowvid.config import Config, preset_config
+
+NUM_LABELS = 8
+
+
+def config_of(changes: dict[str, Any]) -> Config:
+    """The configuration, as a run on a data set of 8 labels has it."""
+    return preset_config(**{"num_steps": 1000, "num_labels": NUM_LABELS} | changes)
+
+
+def random_batch(config: Config, num_videos: int) -> steps.Batch:
+    """Videos of noise."""
+    rng = np.random.default_rng(0)
+    shape = (num_videos, config.num_frames, config.image_size, config.image_size, 3)
+    videos = rng.integers(0, 256, shape, dtype=np.uint8)
+    index = np.arange(num_videos, dtype=np.uint32)
+    return steps.Batch(
+        jnp.asarray(videos), jnp.asarray(index % NUM_LABELS, int), jnp.asarray(index)
+    )
+
+
+def _lively(path: jax.tree_util.KeyPath, leaf: Array) -> Array:
+    """No convolution is left at its zeros: nothing can be skipped."""
+    if state.is_constant(path):
+        return leaf
+    noise = np.random.default_rng(0).normal(size=leaf.shape).astype(np.float32)
+    return leaf + 0.003 * noise
+
+
+def parameters(config: Config) -> dict[str, Any]:
+    """Initialised from a few random frames, then moved off their start."""
+    init = jax.jit(functools.partial(steps.init_params, config))
+    return jax.tree_util.tree_map_with_path(_lively, init(random_batch(config, 2)))
+
+
+def peak_rss_mb() -> float:
+    """Of this process."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def seconds(work: Any, repeats: int) -> list[float]:
+    """Of each call; `work` returns what to wait for."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(work())
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def training_step(name: str, changes: dict[str, Any], repeats: int) -> dict[str, Any]:
+    """A training step of "head" or "tail": seconds to compile and to run, memory.
+
+    The first run is left out of "seconds".
+    """
+    config = config_of(changes)
+    template = getattr(trainer.state_template(config), name)
+    replicated = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), template)
+    batch = steps.shard(random_batch(config, config.batch_size))
+    start = time.perf_counter()
+    step = trainer.train_steps(config)[name].lower(replicated, batch).compile()
+    figures = {
+        "compile_s": time.perf_counter() - start,
+        "temp_mb": _temp_mb(step),
+        "gflop": cost.step_gflop(config)[name],
+    }
+    if not repeats:
+        return figures
+    optimiser = trainer.optimisers(config)[name]
+    current = steps.replicate(state.create(config, parameters(config)[name], optimiser))
+
+    def take() -> Any:
+        nonlocal current
+        current, metrics = step(current, batch)
+        return current, metrics
+
+    figures["seconds"] = seconds(take, repeats + 1)[1:]
+    figures["peak_rss_mb"] = peak_rss_mb()
+    figures["matmul_gflops"] = cost.matmul_gflops()
+    return figures
+
+
+def gradient_memory(name: str, changes: dict[str, Any]) -> dict[str, float]:
+    """Temporary memory of a loss and its gradients, by XLA's analysis; nothing is run.
+
+    Parameters, gradients and the optimiser's numbers are not in it.
+    """
+    config = config_of(changes)
+    videos = (config.batch_size, config.num_frames, config.image_size, config.image_size, 3)
+    fields: Any = ((videos, np.uint8), (videos[:1], np.int32), (videos[:1], np.uint32))
+    shapes: Any = (jax.ShapeDtypeStruct(*field) for field in fields)
+    batch = steps.Batch(*shapes)
+
+    def loss(params: Any, batch: steps.Batch) -> Any:
+        return steps.LOSSES[name](config, params, batch, 0)
+
+    gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    compiled = gradients.lower(model.params_template(config)[name], batch).compile()
+    return {"temp_mb": _temp_mb(compiled)}
+
+
+def _temp_mb(compiled: Any) -> float:
+    return compiled.memory_analysis().temp_size_in_bytes / 2**20
+
+
+def sampling_speed(changes: dict[str, Any], num_videos: int, repeats: int) -> dict[str, Any]:
+    """Generating videos from nothing, against the likelihood of as many frames, in turns."""
+    config = config_of(changes)
+    params = parameters(config)
+    batch = random_batch(config, num_videos)
+    keys = streams.video_keys(0, num_videos)
+
+    def generate() -> Any:
+        return sampling.generate(
+            config, params, keys, batch.label, config.num_frames, jnp.float32(1)
+        )
+
+    forward = jax.jit(functools.partial(steps.eval_step, config, config.metric, 0))
+    pairs = [
+        (seconds(generate, 1)[0], seconds(lambda: forward(params, batch), 1)[0])
+        for _ in range(repeats + 1)
+    ]
+    return {
+        "videos": num_videos,
+        "frames": num_videos * config.num_frames,
+        "first_call_s": pairs[0][0],
+        "sampling_s": [pair[0] for pair in pairs[1:]],
+        "forward_s": [pair[1] for pair in pairs[1:]],
+        "peak_rss_mb": peak_rss_mb(),
+    }
+
+
+def loader(changes: dict[str, Any], num_batches: int) -> dict[str, float]:
+    """Batches of the configuration's data set, on their way to the devices."""
+    config = config_of(changes)
+    dataset = data.load(
+        config.dataset, "train", num_frames=config.num_frames, image_size=config.image_size
+    )
+    batches = trainer.to_devices(
+        data.train_batches(dataset, batch_size=config.batch_size, seed=config.seed)
+    )
+    next(batches)
+    spent = seconds(lambda: [next(batches).video for _ in range(num_batches)][-1], 1)[0]
+    return {"videos_per_s": num_batches * config.batch_size / spent}
+
+
+def parts(changes: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Parameters and arithmetic of each part at one frame, forward (paper, section IX)."""
+    config = config_of(changes)
+    template = model.params_template(config)
+    gflop = {
+        "head": {"flow": cost.flow_gflop(config, "head")},
+        "tail": {
+            "flow": cost.flow_gflop(config, "tail"),
+            "pyramid": cost.pyramid_gflop(config),
+            "processor": cost.processor_gflop(config),
+        },
+    }
+    return {
+        f"{name} {part}": {"parameters": state.num_parameters(template[name][part]), "gflop": count}
+        for name, of_parts in gflop.items()
+        for part, count in of_parts.items()
+        if part in template[name]
+    }
