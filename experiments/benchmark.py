@@ -133,8 +133,8 @@ def _shown(section: str, figures: Any) -> str:
         return (
             f"Sampling {figures['videos']} videos, {figures['frames']} frames: {sampled:.3g} s, "
             f"{figures['videos'] / sampled:.3g} videos and {figures['frames'] / sampled:.3g} "
-            f"frames a second; the forward pass over as many frames: {forward:.3g} s, so that sampling "
-            f"runs at {ratio:.2f} of its speed."
+            f"frames a second; the forward pass over as many frames: {forward:.3g} s, so that "
+            f"sampling runs at {ratio:.2f} of its speed."
         )
     if section == "loader":
         return f"The loader gives {figures['videos_per_s']:,.0f} videos a second."

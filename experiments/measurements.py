@@ -76,7 +76,7 @@ def training_step(name: str, changes: dict[str, Any], repeats: int) -> dict[str,
     batch = steps.shard(random_batch(config, config.batch_size))
     start = time.perf_counter()
     step = trainer.train_steps(config)[name].lower(replicated, batch).compile()
-    figures = {
+    figures: dict[str, Any] = {
         "compile_s": time.perf_counter() - start,
         "temp_mb": _temp_mb(step),
         "gflop": cost.step_gflop(config)[name],

@@ -4,6 +4,7 @@ Dimensions: B batch, T frames of a clip, F frames modelled, H height, W width, S
 K context channels (3, or 3 + S).
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -54,6 +55,8 @@ def context(config: Config, params: Params, frames: Frames) -> FrameContexts | N
     if not config.conditioning.state:
         return frames
 
+    # Kept for the backward pass are the states alone: the processor costs little to run again.
+    @functools.partial(jax.checkpoint, prevent_cse=False)
     def body(state: State, frame: Images) -> tuple[State, State]:
         state = next_state(config, params, state, frame)
         return state, state

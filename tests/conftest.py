@@ -15,6 +15,7 @@ os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", f"{tempfile.gettempdir()}/flowvid_tests_xla_{os.getuid()}"
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("GLIBC_TUNABLES", "")  # training does not start itself again for huge pages
 
 import jax
 import numpy as np

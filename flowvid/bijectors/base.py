@@ -35,25 +35,32 @@ class Bijector(NamedTuple):
 
     `prepare(params) -> params` works out what depends on the parameters alone, for callers that use
     them many times; all functions but `init` take parameters in either form, and so does it.
-    `pull_back(params, y, context, dy, dlog_det) -> (x, (dparams, dx, dcontext))` rebuilds the input
-    of `forward` from its output, and pulls the gradients of a loss back to it. It is written where
-    that costs less than `inverse` and the VJP of `forward`, which are what None stands for.
+    `pull_back(params, prepared, y, context, dy, dlog_det) -> (x, (dparams, dx, dcontext))` rebuilds
+    the input of `forward` from its output, and pulls the gradients of a loss back to it. It is
+    written where that costs less than `inverse` and the VJP of `forward`, which are what None
+    stands for.
     """
 
     init: Callable[[PRNGKeyArray, Any, Any], Params]
     forward: Callable[[Params, Any, Any], tuple[Any, Any]]
     inverse: Callable[[Params, Any, Any], tuple[Any, Any]]
     prepare: Callable[[Params], Params] = _as_they_are
-    pull_back: Callable[[Params, Any, Any, Any, Any], tuple[Any, Any]] | None = None
+    pull_back: Callable[[Params, Params, Any, Any, Any, Any], tuple[Any, Any]] | None = None
 
 
 def pull_back(
-    bijector: Bijector, params: Params, y: Images, context: Context, dy: Images, dlog_det: LogDet
+    bijector: Bijector,
+    params: Params,
+    prepared: Params,
+    y: Images,
+    context: Context,
+    dy: Images,
+    dlog_det: LogDet,
 ) -> tuple[Array, tuple[Params, Array, Array | None]]:
     """A bijector's own `pull_back`, or what stands for it."""
     if bijector.pull_back is not None:
-        return bijector.pull_back(params, y, context, dy, dlog_det)
-    x, _ = bijector.inverse(params, y, context)
+        return bijector.pull_back(params, prepared, y, context, dy, dlog_det)
+    x, _ = bijector.inverse(prepared, y, context)
     return x, jax.vjp(bijector.forward, params, x, context)[1]((dy, dlog_det))
 
 
@@ -92,12 +99,18 @@ def chain(*bijectors: Bijector) -> Bijector:
         return tuple(b.prepare(p) for b, p in zip(bijectors, params, strict=True))
 
     def walk_back(
-        params: Params, y: Images, context: Context, dy: Images, dlog_det: LogDet
+        params: Params,
+        prepared: Params,
+        y: Images,
+        context: Context,
+        dy: Images,
+        dlog_det: LogDet,
     ) -> tuple[Array, tuple[Params, Array, Array | None]]:
         gradients = []
         dcontext = None if context is None else jnp.zeros_like(context)
-        for bijector, p in zip(reversed(bijectors), reversed(params), strict=True):
-            y, (dp, dy, dc) = pull_back(bijector, p, y, context, dy, dlog_det)
+        backwards = (tuple(reversed(each)) for each in (bijectors, params, prepared))
+        for bijector, p, q in zip(*backwards, strict=True):
+            y, (dp, dy, dc) = pull_back(bijector, p, q, y, context, dy, dlog_det)
             gradients.append(dp)
             dcontext = _sum(dcontext, dc)
         return y, (tuple(reversed(gradients)), dy, dcontext)
@@ -131,39 +144,47 @@ def repeat(step: Bijector, n: int, reversible: bool = False) -> Bijector:
     # For all steps at once: inside the scan these small operations would be n times as many.
     prepare = jax.vmap(step.prepare)
 
-    def walk(direction: Callable, reverse: bool) -> Callable:
-        def run(params: Params, x: Images, context: Context) -> tuple[Images, LogDet]:
-            def body(carry: tuple[Images, LogDet], p: Params) -> tuple[tuple[Images, LogDet], None]:
-                x, total = carry
-                y, log_det = direction(p, x, context)
-                return (y, total + log_det), None
+    def walk(direction: Callable, params: Params, x: Images, context: Context, back: bool) -> Any:
+        def body(carry: tuple[Images, LogDet], p: Params) -> tuple[tuple[Images, LogDet], None]:
+            x, total = carry
+            y, log_det = direction(p, x, context)
+            return (y, total + log_det), None
 
-            start = (x, jnp.zeros(x.shape[0]))
-            return lax.scan(body, start, prepare(params), reverse=reverse)[0]
+        return lax.scan(body, (x, jnp.zeros(x.shape[0])), params, reverse=back)[0]
 
-        return run
+    def forward(params: Params, x: Images, context: Context) -> tuple[Images, LogDet]:
+        return walk(step.forward, params, x, context, back=False)
+
+    def inverse(params: Params, y: Images, context: Context) -> tuple[Images, LogDet]:
+        return walk(step.inverse, prepare(params), y, context, back=True)
 
     def walk_back(
-        params: Params, y: Images, context: Context, dy: Images, dlog_det: LogDet
+        params: Params,
+        prepared: Params,
+        y: Images,
+        context: Context,
+        dy: Images,
+        dlog_det: LogDet,
     ) -> tuple[Array, tuple[Params, Array, Array | None]]:
-        prepared, pull_back_to_params = jax.vjp(prepare, params)
-
-        def body(carry: tuple[Array, Array, Any], p: Params) -> tuple[Any, Params]:
-            y, dy, dcontext = carry
-            x, (dp, dx, dc) = pull_back(step, p, y, context, dy, dlog_det)
+        def body(carry: tuple[Array, Array, Any], both: Any) -> tuple[Any, Params]:
+            (y, dy, dcontext), (p, q) = carry, both
+            x, (dp, dx, dc) = pull_back(step, p, q, y, context, dy, dlog_det)
             return (x, dx, _sum(dcontext, dc)), dp
 
-        dcontext = None if context is None else jnp.zeros_like(context)
-        (x, dx, dcontext), dprepared = lax.scan(body, (y, dy, dcontext), prepared, reverse=True)
-        return x, (pull_back_to_params(dprepared)[0], dx, dcontext)
+        start = (y, dy, None if context is None else jnp.zeros_like(context))
+        (x, dx, dcontext), dparams = lax.scan(body, start, (params, prepared), reverse=True)
+        return x, (dparams, dx, dcontext)
 
-    forward, inverse = walk(step.forward, False), walk(step.inverse, True)
-    if reversible:
-        forward = _rebuilding_its_inputs(forward, walk_back)
-    return Bijector(init, forward, inverse, prepare, walk_back)
+    if not reversible:
+        return Bijector(init, forward, inverse, prepare, walk_back)
+
+    def backward(params: Params, *rest: Any) -> Any:
+        return walk_back(params, prepare(params), *rest)[1]
+
+    return Bijector(init, _rebuilding(forward, backward), inverse, prepare, walk_back)
 
 
-def _rebuilding_its_inputs(forward: Callable, walk_back: Callable) -> Callable:
+def _rebuilding(forward: Callable, backward: Callable) -> Callable:
     """`forward` with a VJP that keeps its output alone, besides what it was called with."""
 
     def fwd(params: Params, x: Images, context: Context) -> tuple[Any, Any]:
@@ -171,7 +192,7 @@ def _rebuilding_its_inputs(forward: Callable, walk_back: Callable) -> Callable:
         return (y, log_det), (params, y, context)
 
     def bwd(residuals: Any, cotangents: Any) -> Any:
-        return walk_back(*residuals, *cotangents)[1]
+        return backward(*residuals, *cotangents)
 
     rebuilding = jax.custom_vjp(forward)
     rebuilding.defvjp(fwd, bwd)

@@ -73,8 +73,14 @@ def coupling(network: Callable[[int], Any], kind: str) -> Bijector:
         return jnp.concatenate([a, b], axis=-1), jnp.zeros(y.shape[0]) - log_det
 
     def pull_back(
-        params: Params, y: Images, context: Context, dy: Images, dlog_det: LogDet
+        params: Params,
+        prepared: Params,
+        y: Images,
+        context: Context,
+        dy: Images,
+        dlog_det: LogDet,
     ) -> tuple[Images, tuple[Params, Images, Context]]:
+        del prepared
         # The half that decides is the same before and after: one evaluation of the network serves
         # the inverse and the gradients, where `inverse` and the VJP of `forward` take one each.
         (a, b), (da, db) = split(y), split(dy)

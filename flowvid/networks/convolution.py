@@ -32,11 +32,17 @@ _NHWC_HWIO = ("NHWC", "HWIO", "NHWC")
 
 
 class Window(NamedTuple):
-    """The static part of a convolution: kernel size, strides, and the precision of products."""
+    """The static part of a convolution: kernel size, strides, and the precision of products.
+
+    With `mirrored` the kernel is given as its mirror image, [rows, cols, c_out, c_in], flipped in
+    space. That is the form that a stride-1 convolution of many channels to few has its products in,
+    without a copy of the kernel in another layout.
+    """
 
     size: tuple[int, ...]
     strides: tuple[int, ...] = (1, 1)
     precision: lax.PrecisionLike = None
+    mirrored: bool = False
 
 
 def conv_general_dilated(
@@ -134,7 +140,7 @@ _conv.defvjp(_conv_fwd, _conv_bwd)
 def _xla_conv(window: Window, x: Images, kernel: Kernel) -> OutImages:
     return lax.conv_general_dilated(
         x,
-        kernel,
+        _mirror(kernel) if window.mirrored else kernel,
         window.strides,
         "SAME",
         dimension_numbers=_NHWC_HWIO,
@@ -149,19 +155,22 @@ def _xla_gradients(
 
 
 def _cpu_conv(window: Window, x: Images, kernel: Kernel) -> OutImages:
+    if window.mirrored:
+        return _input_gradient(window, x, kernel, x.shape[:3] + kernel.shape[2:3])
     if _runs_mirrored(window, kernel):
-        return _input_gradient(window, x, _mirror(kernel), x.shape[:3] + kernel.shape[3:])
+        return _cpu_conv(window._replace(mirrored=True), x, _mirror(kernel))
     return _forward(window, x, kernel)
 
 
 def _cpu_gradients(
     window: Window, x: Images, kernel: Kernel, dy: OutImages
 ) -> tuple[Images, Kernel]:
+    if window.mirrored:
+        return _forward(window, dy, kernel), _kernel_gradient(window, dy, x)
     if _runs_mirrored(window, kernel):
-        return (
-            _forward(window, dy, _mirror(kernel)),
-            _mirror(_kernel_gradient(window, dy, x)),
-        )
+        mirrored = window._replace(mirrored=True)
+        dx, dkernel = _cpu_gradients(mirrored, x, _mirror(kernel), dy)
+        return dx, _mirror(dkernel)
     return _input_gradient(window, dy, kernel, x.shape), _kernel_gradient(window, x, dy)
 
 

@@ -54,29 +54,23 @@ class CouplingNetwork(nn.Module):
         self, x: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch height width features"]:
         """[B, H, W, C] -> [B, H, W, features]; C counts the context's channels too."""
-        zeros = nn.initializers.zeros
-        layers: list[Any] = [
-            (
-                self.param(f"kernel_{i}", init, shape),
-                self.param(f"bias_{i}", zeros, shape[-1:]),
-            )
-            for i, (init, shape) in enumerate(
-                (
-                    (KERNEL_INIT, (3, 3, x.shape[-1], self.width)),
-                    (KERNEL_INIT, (1, 1, self.width, self.width)),
-                    (zeros, (3, 3, self.width, self.features)),
-                )
-            )
-        ]
-        scale = jnp.exp(3.0 * self.param("scale", zeros, (self.features,)))
-        layers[-1] = tuple(weights * scale for weights in layers[-1])
+        in_width, out = (3, 3, x.shape[-1], self.width), (3, 3, self.features, self.width)
+        first = self._layer(0, KERNEL_INIT, in_width, self.width)
+        middle = self._layer(1, KERNEL_INIT, (1, 1, self.width, self.width), self.width)
+        kernel, bias = self._layer(2, nn.initializers.zeros, out, self.features)
+        scale = jnp.exp(3.0 * self.param("scale", nn.initializers.zeros, (self.features,)))
+        layers = _Layers(first, middle, (kernel * scale[:, None], bias * scale))
         dtype = x.dtype if self.dtype is None else self.dtype
         layers, x_as_computed = jax.tree.map(lambda a: a.astype(dtype), (layers, x))
-        return three_layers(_Layers(*layers), x_as_computed).astype(x.dtype)
+        return three_layers(layers, x_as_computed).astype(x.dtype)
+
+    def _layer(self, i: int, init: Any, shape: tuple[int, ...], features: int) -> Any:
+        kernel = self.param(f"kernel_{i}", init, shape)
+        return kernel, self.param(f"bias_{i}", nn.initializers.zeros, (features,))
 
 
 class _Layers(NamedTuple):
-    """(kernel, bias) of each of the three convolutions."""
+    """(kernel, bias) of each of the three convolutions; the last kernel is mirrored (`Window`)."""
 
     first: tuple[Array, Array]
     middle: tuple[Array, Array]
@@ -93,7 +87,8 @@ def three_layers(layers: _Layers, x: Images) -> Out:
     """Convolution, ReLU, convolution, ReLU, convolution; reverse mode only.
 
     Args:
-        layers: (kernel [rows, cols, c_in, c_out], bias [c_out]) of each.
+        layers: (kernel [rows, cols, c_in, c_out], bias [c_out]) of each, the last kernel as its
+            mirror image, [rows, cols, c_out, c_in].
         x: [B, H, W, C].
 
     Returns:
@@ -131,17 +126,23 @@ def _first_is_cheap(layers: _Layers) -> bool:
     return 8 * first.size <= middle.size
 
 
-def _convolution_with(how: Lowering, layer: tuple[Array, Array], x: Images) -> Out:
-    kernel, bias = layer
-    return how.conv(Window(kernel.shape[:2]), x, kernel) + bias
+def _windows(layers: _Layers) -> tuple[Window, ...]:
+    sizes = [kernel.shape[:2] for kernel, _ in layers]
+    return tuple(Window(size, mirrored=i == 2) for i, size in enumerate(sizes))
+
+
+def _first(how: Lowering, layers: _Layers, x: Images) -> Hidden:
+    kernel, bias = layers.first
+    return jnp.maximum(how.conv(_windows(layers)[0], x, kernel) + bias, 0)
 
 
 def _forward_with(how: Lowering) -> Callable[[_Layers, Images], tuple[Out, Hidden, Hidden]]:
     def forward(layers: _Layers, x: Images) -> tuple[Out, Hidden, Hidden]:
         """The output, and what each ReLU gave."""
-        first = jnp.maximum(_convolution_with(how, layers.first, x), 0)
-        middle = jnp.maximum(_convolution_with(how, layers.middle, first), 0)
-        return _convolution_with(how, layers.last, middle), first, middle
+        _, of_middle, of_last = _windows(layers)
+        first = _first(how, layers, x)
+        middle = jnp.maximum(how.conv(of_middle, first, layers.middle[0]) + layers.middle[1], 0)
+        return how.conv(of_last, middle, layers.last[0]) + layers.last[1], first, middle
 
     return forward
 
@@ -152,11 +153,12 @@ def _backward_with(how: Lowering) -> Callable[..., tuple[_Layers, Images]]:
     ) -> tuple[_Layers, Images]:
         """The gradients of the layers and of x."""
         if first is None:
-            first = jnp.maximum(_convolution_with(how, layers.first, x), 0)
+            first = _first(how, layers, x)
         gradients = []
-        for (kernel, _), below in zip(reversed(layers), (middle, first, x), strict=True):
+        walk = zip(reversed(_windows(layers)), reversed(layers), (middle, first, x), strict=True)
+        for window, (kernel, _), below in walk:
             dbias = jnp.sum(dy, axis=(0, 1, 2))
-            dbelow, dkernel = how.gradients(Window(kernel.shape[:2]), below, kernel, dy)
+            dbelow, dkernel = how.gradients(window, below, kernel, dy)
             gradients.append((dkernel, dbias))
             dy = dbelow if below is x else jnp.where(below > 0, dbelow, 0)
         return _Layers(*reversed(gradients)), dy
