@@ -27,6 +27,7 @@ from jaxtyping import Array, Float
 Images = Float[Array, "batch height width c_in"]
 OutImages = Float[Array, "batch out_height out_width c_out"]
 Kernel = Float[Array, "rows cols c_in c_out"]
+EitherKernel = Float[Array, "rows cols c_a c_b"]  # a kernel, or its mirror image
 
 _NHWC_HWIO = ("NHWC", "HWIO", "NHWC")
 
@@ -137,7 +138,7 @@ def _conv_bwd(
 _conv.defvjp(_conv_fwd, _conv_bwd)
 
 
-def _xla_conv(window: Window, x: Images, kernel: Kernel) -> OutImages:
+def _xla_conv(window: Window, x: Images, kernel: EitherKernel) -> OutImages:
     return lax.conv_general_dilated(
         x,
         _mirror(kernel) if window.mirrored else kernel,
@@ -149,12 +150,12 @@ def _xla_conv(window: Window, x: Images, kernel: Kernel) -> OutImages:
 
 
 def _xla_gradients(
-    window: Window, x: Images, kernel: Kernel, dy: OutImages
-) -> tuple[Images, Kernel]:
+    window: Window, x: Images, kernel: EitherKernel, dy: OutImages
+) -> tuple[Images, EitherKernel]:
     return jax.vjp(functools.partial(_xla_conv, window), x, kernel)[1](dy)
 
 
-def _cpu_conv(window: Window, x: Images, kernel: Kernel) -> OutImages:
+def _cpu_conv(window: Window, x: Images, kernel: EitherKernel) -> OutImages:
     if window.mirrored:
         return _input_gradient(window, x, kernel, x.shape[:3] + kernel.shape[2:3])
     if _runs_mirrored(window, kernel):
@@ -163,8 +164,8 @@ def _cpu_conv(window: Window, x: Images, kernel: Kernel) -> OutImages:
 
 
 def _cpu_gradients(
-    window: Window, x: Images, kernel: Kernel, dy: OutImages
-) -> tuple[Images, Kernel]:
+    window: Window, x: Images, kernel: EitherKernel, dy: OutImages
+) -> tuple[Images, EitherKernel]:
     if window.mirrored:
         return _forward(window, dy, kernel), _kernel_gradient(window, dy, x)
     if _runs_mirrored(window, kernel):
