@@ -21,7 +21,8 @@ from flowvid.networks.context import ContextProcessor, ContextPyramid
 Frames = Float[Array, "batch frames height width channels"]
 FrameContexts = Float[Array, "batch frames height width context_channels"]
 Modelled = Float[Array, "batch modelled height width channels"]
-Seen = Float[Array, "batch height width context_channels"]
+Folded = Float[Array, "folded height width channels"]  # batch and frames in one
+Seen = Float[Array, "folded height width context_channels"]
 State = Float[Array, "batch height width state"]
 
 
@@ -133,7 +134,7 @@ def frames_at_once(config: Config) -> int:
     return max(2**29 // (4 * numbers), 1)
 
 
-def frames_log_prob(config: Config, params: Params, x: Images, raw: Seen | None) -> Density:
+def frames_log_prob(config: Config, params: Params, x: Folded, raw: Seen | None) -> Density:
     """log p(frame | what the tail sees) of frames [N, H, W, 3], in nats, [N] (equation 3)."""
     contexts = _pyramid(config, params, raw)
     return _flow(config).forward(params["flow"], x, contexts)[1]
@@ -141,7 +142,7 @@ def frames_log_prob(config: Config, params: Params, x: Images, raw: Seen | None)
 
 def frames_and_contexts(
     config: Config, params: Params, x: Modelled, clean: Frames, picked: Array | None = None
-) -> tuple[Images, Seen | None]:
+) -> tuple[Folded, Seen | None]:
     """The arguments of `frames_log_prob`, batch and time folded into N; these as in `init`.
 
     The states depend on real frames alone, so that the frames need not wait for each other.

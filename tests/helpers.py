@@ -2,15 +2,17 @@
 
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from tensorboard.backend.event_processing import event_file_loader
 from tensorboard.util import tensor_util
 
 from flowvid import checkpoints, trainer
-from flowvid.state import ModelState
+from flowvid.state import ModelState, is_constant
 
 NUM_CLIPS = {"train": 12, "validation": 5}
 TINY = {
@@ -41,6 +43,35 @@ def assert_same(tree: object, other: object) -> None:
     for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True):
         assert np.asarray(a).dtype == np.asarray(b).dtype
         np.testing.assert_array_equal(a, b)
+
+
+def relative_distance(a: object, b: object) -> float:
+    """|a - b| / |b| of two arrays, in double precision; 0 / 0 is 0."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    distance = np.linalg.norm(a - b)
+    return float(distance / np.linalg.norm(b)) if distance else 0.0
+
+
+def assert_near(tree: object, other: object, tolerance: float) -> None:
+    """Trees of one structure; no leaf is further from the other's than `tolerance` of its norm."""
+    assert jax.tree.structure(tree) == jax.tree.structure(other)
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    for (path, a), b in zip(leaves, jax.tree.leaves(other), strict=True):
+        assert np.shape(a) == np.shape(b), jax.tree_util.keystr(path)
+        assert relative_distance(a, b) <= tolerance, jax.tree_util.keystr(path)
+
+
+def drawn_params(shapes: Any) -> Any:
+    """Parameters of these shapes, noise throughout, so that every network has a say."""
+    rng = np.random.default_rng(0)
+
+    def draw(path: Any, leaf: Any) -> jax.Array:
+        if not is_constant(path):
+            return jnp.asarray(0.1 * rng.normal(size=leaf.shape), jnp.float32)
+        of_permutation = path[-1].key == "permutation"
+        return jnp.ones(leaf.shape) * (jnp.eye(leaf.shape[-1]) if of_permutation else -1.0)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def saved(workdir: Path, step: int) -> checkpoints.RunState:

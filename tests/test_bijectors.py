@@ -15,9 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers import assert_near, assert_same
 
 from flowvid import bijectors, state
 from flowvid.bijectors import Bijector, actnorm, coupling, invertible_conv, repeat, squeeze
+from flowvid.bijectors.base import pull_back
 from flowvid.config import preset_config
 from flowvid.glow import flow_step
 from flowvid.likelihood import gaussian_log_density
@@ -51,13 +53,18 @@ CASES = {
 for _kind in ("additive", "affine"):
     for _suffix, _context in (("", None), ("_context", CONTEXT)):
         CASES[f"coupling_{_kind}{_suffix}"] = Case(coupling(network, _kind), 5, _context)
-        steps = repeat(flow_step(8, _kind, data_dependent=True), 3)
-        CASES[f"repeat_3_{_kind}{_suffix}"] = Case(steps, 4, _context)
+        for _backprop in ("", "_reversible"):
+            steps = repeat(flow_step(8, _kind, data_dependent=True), 3, reversible=bool(_backprop))
+            CASES[f"repeat_3_{_kind}{_suffix}{_backprop}"] = Case(steps, 4, _context)
 CASES["repeat_1_additive"] = Case(repeat(flow_step(8, "additive", True), 1), 4)
 CASES["repeat_1_affine_context"] = Case(repeat(flow_step(8, "affine", True), 1), 4, CONTEXT)
 STAGES = ("initial", "trained")
 
-every_case = pytest.mark.parametrize("name", CASES)
+REVERSIBLE = [name for name in CASES if name.endswith("_reversible")]
+# Forward and inverse know nothing of `reversible`: two of its cases go through all checks.
+every_case = pytest.mark.parametrize(
+    "name", [name for name in CASES if name not in REVERSIBLE[1:3]]
+)
 every_stage = pytest.mark.parametrize("stage", STAGES)
 
 
@@ -292,6 +299,85 @@ def test_squeeze_keeps_each_2x2_block_at_one_position():
             first = 3 * (2 * row + col)
             np.testing.assert_array_equal(y[..., first : first + 3], x[:, row::2, col::2])
     np.testing.assert_array_equal(bijectors.depth_to_space(y), x)
+
+
+@pytest.mark.parametrize("stage", ["noisy", "trained"])
+@pytest.mark.parametrize("name", REVERSIBLE)
+def test_rebuilt_inputs_give_the_gradients_of_stored_ones(name, stage, params_of):
+    stored = name.removesuffix("_reversible")
+    assert CASES[stored].bijector is not CASES[name].bijector
+    arguments = (params_of(stored, stage), *inputs(stored))
+    value, gradients = compiled(name).log_prob(*arguments)
+    expected_value, expected = compiled(stored).log_prob(*arguments)
+    np.testing.assert_allclose(value, expected_value, rtol=1e-13)
+    assert_near(gradients, expected, 1e-12)
+
+    # In single precision, too, as near to the exact ones as stored ones come.
+    arguments = jax.tree.map(lambda a: a.astype(jnp.float32), arguments)
+    with jax.enable_x64(False):
+        _, gradients = compiled(name).log_prob(*arguments)
+    assert all(g.dtype == jnp.float32 for g in jax.tree.leaves(gradients))
+    assert_near(gradients, expected, 3e-5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["actnorm", "invertible_conv", "chain", "coupling_affine_context", "repeat_3_affine_context"],
+)
+def test_pull_back_gives_the_input_and_the_gradients(name, params_of):
+    bijector, params, (x, context) = CASES[name].bijector, params_of(name, "trained"), inputs(name)
+    y, _, _ = compiled(name).forward(params, x, context)
+    # -y and 1 are the gradients of the log-density of N(0, 1) and of the log-det in `log_prob`.
+    back = jax.jit(functools.partial(pull_back, bijector))
+    prepared = bijector.prepare(params)
+    x_again, gradients = back(params, prepared, y, context, -y, jnp.ones(BATCH))
+    np.testing.assert_allclose(x_again, x, rtol=1e-8, atol=1e-8)
+    assert_near(gradients, compiled(name).log_prob(params, x, context)[1], 1e-8)
+
+
+@pytest.mark.parametrize("name", ["invertible_conv", "repeat_3_affine_context"])
+def test_prepared_parameters_do_the_same(name, params_of):
+    bijector, params, (x, context) = CASES[name].bijector, params_of(name, "trained"), inputs(name)
+    prepared = bijector.prepare(params)
+    assert jax.tree.structure(prepared) != jax.tree.structure(params)
+    assert_same(bijector.prepare(prepared), prepared)
+    y, log_det, _ = compiled(name).forward(params, x, context)
+    forward, inverse = jax.jit(bijector.forward), compiled(name).inverse
+    for found, expected in (
+        (forward(prepared, x, context), (y, log_det)),
+        (inverse(prepared, y, context), inverse(params, y, context)),
+    ):
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-10), found, expected)
+
+
+def test_prepared_parameters_leave_one_product(params_of):
+    x, _ = inputs("invertible_conv")
+    params = params_of("invertible_conv", "noisy")
+
+    def products(walk, params):
+        return str(jax.make_jaxpr(walk)(params, x, None)).count("dot_general")
+
+    prepared = invertible_conv().prepare(params)
+    assert invertible_conv().prepare(prepared) is prepared
+    for walk in (invertible_conv().forward, invertible_conv().inverse):
+        assert products(walk, prepared) == 1 < products(walk, params)
+
+
+@pytest.mark.parametrize("channels", [3, 5, 12, 96])
+def test_invertible_conv_is_inverted_exactly(channels, perturbed):
+    """However many channels: the triangles are inverted by blocks of powers of two."""
+    pixels = jnp.eye(channels)[None, None]
+    params = invertible_conv().init(jax.random.key(0), pixels, None)
+    params = perturbed(jax.tree.map(lambda p: p.astype(jnp.float64), params), 0.3 / channels**0.5)
+    lower = np.tril(params["lower"], -1) + np.eye(channels)
+    upper = np.triu(params["upper"], 1)
+    upper += np.diag(params["constants"]["sign"] * np.exp(params["log_s"]))
+    matrix = np.asarray(params["constants"]["permutation"]) @ lower @ upper
+    assert abs(matrix @ matrix.T - np.eye(channels)).max() > 0.1  # no longer a rotation
+    y, _ = invertible_conv().forward(params, pixels, None)
+    np.testing.assert_allclose(y[0, 0].T, matrix, rtol=1e-12, atol=1e-12)
+    x, _ = invertible_conv().inverse(params, pixels, None)
+    np.testing.assert_allclose(x[0, 0].T, np.linalg.inv(matrix), rtol=1e-9, atol=1e-9)
 
 
 def test_repeated_steps_have_parameters_of_their_own(params_of):

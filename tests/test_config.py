@@ -62,6 +62,9 @@ def test_the_paper_preset_is_the_paper():
         ({"num_frames": 5, "tail_frames": 5}, "--tail_frames=5 .* the 4 that follow"),
         ({"variant": "stat"}, "--variant=stat .*init, prev_frame, state, state_label"),
         ({"coupling": "linear"}, "--coupling=linear .*additive, affine"),
+        ({"backprop": "reverse"}, "--backprop=reverse .*stored, reversible"),
+        ({"compute_dtype": "float16"}, "--compute_dtype=float16 .*float32, bfloat16"),
+        ({"tail_chunk": 0}, "--tail_chunk=0 must be at least 1"),
         ({"schedule": "step"}, "--schedule=step .*constant, cosine"),
         ({"dequantization": "round"}, "--dequantization=round .*floor, paper"),
         ({"levels": 0}, "--levels=0 must be at least 1"),
@@ -150,6 +153,27 @@ def test_a_run_may_become_longer_and_report_otherwise():
     saved = preset_config("small", num_steps=100)
     given = {"num_steps": 200, "eval_every": 7, "log_every": 3, "data_dir": "/elsewhere"}
     assert config_lib.from_flags(saved, given) == dataclasses.replace(saved, **given)
+
+
+def test_a_run_may_go_on_in_other_memory():
+    saved = preset_config("small", num_labels=8)
+    given = {"backprop": "reversible", "tail_chunk": 4}
+    assert (saved.backprop, saved.tail_chunk) == ("stored", None)
+    config = config_lib.from_flags(saved, given)
+    assert config == dataclasses.replace(saved, **given)
+    assert config_lib.from_flags(config, {"backprop": "stored"}).tail_chunk == 4
+    fields = [config_lib.to_dict(c, ()) for c in (saved, config)]
+    assert config_lib.differences(*fields) == []
+
+
+def test_a_run_keeps_its_compute_dtype():
+    saved = preset_config("small")
+    assert saved.compute_dtype == "float32"
+    with pytest.raises(ConfigError, match=r"--compute_dtype=bfloat16 \(the run has float32\);"):
+        config_lib.from_flags(saved, {"compute_dtype": "bfloat16", "tail_chunk": 4})
+    rough = preset_config("small", compute_dtype="bfloat16")
+    fields = [config_lib.to_dict(c, ()) for c in (saved, rough)]
+    assert config_lib.differences(*fields) == ["compute_dtype"]
 
 
 def test_another_configuration_names_every_field_that_differs():

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers import drawn_params
 
 from flowvid import head, likelihood, state, steps, streams, tail
 from flowvid.config import VARIANTS, preset_config
@@ -55,16 +56,8 @@ def params_of(batch):
 
     @functools.cache
     def params_of(variant, coupling="additive"):
-        rng = np.random.default_rng(0)
-
-        def draw(path, leaf):
-            if not state.is_constant(path):
-                return jnp.asarray(0.1 * rng.normal(size=leaf.shape), jnp.float32)
-            of_permutation = path[-1].key == "permutation"
-            return jnp.ones(leaf.shape) * (jnp.eye(leaf.shape[-1]) if of_permutation else -1.0)
-
         init = functools.partial(steps.init_params, tiny(variant, coupling=coupling))
-        return jax.tree_util.tree_map_with_path(draw, jax.eval_shape(init, batch))
+        return drawn_params(jax.eval_shape(init, batch))
 
     return params_of
 
