@@ -71,8 +71,10 @@ def to_batch(batch: dict[str, Any]) -> steps.Batch:
 
 
 def to_devices(batches: Iterator[data.Batch]) -> Iterator[steps.Batch]:
-    """What `Trainer.take` takes, the next two already on their way to the devices."""
+    """What `Trainer.take` takes; of a single process, the next two are on their way to devices."""
     shards = (steps.shard(to_batch(batch)) for batch in batches)
+    if jax.process_count() > 1:
+        return shards
     return jax_utils.prefetch_to_device(shards, 2)
 
 
@@ -91,7 +93,7 @@ class Trainer:
 
     def __init__(self, config: Config, run: RunState) -> None:
         self.config = config
-        self._steps = train_steps(config)
+        self._steps = dict(train_steps(config))
         self.load(run)
 
     def load(self, run: RunState) -> None:
@@ -109,7 +111,12 @@ class Trainer:
         self.examples, self.restores = examples, restores
 
     def compile(self, name: str) -> None:
-        """Compiles the step of a model, or finds it in the cache, before the first one is taken."""
+        """Compiles the step of a model, or finds it in the cache, before the first one is taken.
+
+        With several processes the first step does it, as `pmap` has it.
+        """
+        if jax.process_count() > 1:
+            return
         lowered = self._steps[name].lower(self.states[name], _batch_template(self.config))
         self._steps[name] = lowered.compile()
 

@@ -1,18 +1,15 @@
 """The benchmark's measurements, at sizes that say nothing but run every path."""
 
-import json
 import os
 import subprocess
 import sys
 
 import jax
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
-from experiments import benchmark, curves, fresh_process, measurements, step_profile
+from experiments import fresh_process, measurements, step_profile
 from flowvid import cli, cost, state, steps
-from flowvid.errors import ConfigError, TrainingError
+from flowvid.errors import TrainingError
 
 TINY = {
     "preset": "paper",
@@ -68,7 +65,7 @@ def test_gradient_memory_shows_what_is_stored():
     deep = TINY | {"head_steps": 16, "width": 32, "num_frames": 1, "image_size": 32}
     stored, reversible = (
         measurements.gradient_memory("head", deep | {"backprop": mode})["temp_mb"]
-        for mode in benchmark.MODES
+        for mode in ("stored", "reversible")
     )
     assert stored > 2 * reversible
 
@@ -77,7 +74,6 @@ def test_sampling_is_timed_beside_the_forward_pass():
     figures = measurements.sampling_speed(TINY, num_videos=2, repeats=2)
     assert (figures["videos"], figures["frames"]) == (2, 6)
     assert len(figures["sampling_s"]) == len(figures["forward_s"]) == 2
-    assert "2 videos, 6 frames" in benchmark._shown("sampling", figures)
 
 
 def test_what_is_measured_has_no_silent_networks():
@@ -103,77 +99,6 @@ def test_the_profile_adds_up():
     kinds = {(row["phase"], row["kind"]) for row in profiled["rows"]}
     assert {("forward", "matrix products"), ("backward", "matrix products")} <= kinds
     assert "the whole step" in step_profile.format_table(profiled)
-
-
-def run_benchmark(monkeypatch, figures, **flag_values):
-    """The entry point, with the measurements' processes replaced by their answers."""
-
-    def answer(function, arguments, **options):
-        del options
-        return figures[function.split(".")[1]]
-
-    monkeypatch.setattr(benchmark, "call", answer)
-    flags.FLAGS.mark_as_parsed()
-    with flagsaver.flagsaver(**flag_values):
-        benchmark.main()
-
-
-FIGURES = {
-    "parts": measurements.parts(TINY),
-    "loader": {"videos_per_s": 1234.5},
-    "sampling_speed": {
-        "videos": 2,
-        "frames": 6,
-        "sampling_s": [2.0, 4.0, 3.0],
-        "forward_s": [1.0, 1.0, 6.0],
-    },
-    "training_step": {
-        "seconds": [1.0, 3.0, 2.0],
-        "compile_s": 9.0,
-        "gflop": 100.0,
-        "matmul_gflops": 200.0,
-        "temp_mb": 5.0,
-        "peak_rss_mb": 6.0,
-    },
-    "gradient_memory": {"temp_mb": 7.0},
-    "profile": {
-        "step_s": 2.0,
-        "named_s": 1.5,
-        "rows": [{"phase": "forward", "kind": "sums", "seconds": 1.5}],
-    },
-}
-
-
-def test_all_sections_are_printed_written_and_drawn(monkeypatch, tmp_path, capsys):
-    out, picture = tmp_path / "benchmark.json", tmp_path / "curves.png"
-    flag_values = {"sections": ["all"], "out": str(out), "picture": str(picture)}
-    run_benchmark(monkeypatch, FIGURES, **flag_values)
-    printed, report = capsys.readouterr().out, json.loads(out.read_text())
-    assert set(benchmark.SECTIONS) | {"machine"} == set(report)
-    # Medians: 100 GFLOP in 2 s, of 200 GFLOP/s; the median of 1/2, 1/4 and 6/3.
-    assert [row["median_s"] for row in report["steps"]] == [2.0] * 4
-    assert [row["of_matmul_peak"] for row in report["steps"]] == [0.25] * 4
-    assert "0.50 of its speed" in printed and "1,234 videos a second" in printed
-    axes = {(p["axis"], p["value"], p["backprop"]) for p in report["memory"]}
-    assert len(axes) == 2 * (4 + 5 + 4)
-    assert picture.read_bytes().startswith(b"\x89PNG")
-
-
-def test_the_profile_is_added_to_what_is_there(monkeypatch, tmp_path, capsys):
-    out = tmp_path / "benchmark.json"
-    out.write_text('{"parts": {}}')
-    run_benchmark(monkeypatch, FIGURES, profile=True, out=str(out))
-    assert {"parts", "profile"} <= set(json.loads(out.read_text()))
-    assert "| forward | sums | 1,500 | 75.0% |" in capsys.readouterr().out
-
-
-def test_unknown_sections_and_pictures_of_nothing_are_refused(monkeypatch, tmp_path):
-    with pytest.raises(ConfigError, match="unknown section 'speed'"):
-        run_benchmark(monkeypatch, FIGURES, sections=["speed"])
-    with pytest.raises(ConfigError, match="--out"):
-        run_benchmark(monkeypatch, FIGURES, picture=str(tmp_path / "p.png"))
-    with pytest.raises(ConfigError, match="no curves"):
-        curves.draw({"machine": ""}, tmp_path / "p.png")
 
 
 @pytest.mark.parametrize("given", [None, "glibc.malloc.check=0"])
