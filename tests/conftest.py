@@ -1,5 +1,6 @@
 """Strict tests: shapes checked at run time, two virtual devices, and what several files share."""
 
+import gc
 import os
 import tempfile
 
@@ -47,3 +48,11 @@ def perturbed():
         )
 
     return perturb
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_of_one_file_at_a_time():
+    """Thousands of compiled programs exceed the mappings a process may have, and then it crashes."""
+    yield
+    jax.clear_caches()
+    gc.collect()
