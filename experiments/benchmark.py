@@ -11,11 +11,10 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from experiments import curves, machine, step_profile
+from experiments import machine, presentation, step_profile
 from experiments.fresh_process import call
 from flowvid import cli, config
 from flowvid.errors import ConfigError
@@ -101,47 +100,6 @@ def _measure(section: str) -> Any:
     return list(tqdm(rows, desc=section, unit="measurement", leave=False))
 
 
-def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
-    def cell(value: Any) -> str:
-        return (
-            f"{value:.3g}"
-            if isinstance(value, float) and value < 1000
-            else (f"{value:,.0f}" if isinstance(value, float) else str(value))
-        )
-
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    lines += [f"| {' | '.join(cell(row[name]) for name in columns)} |" for row in rows]
-    return "\n".join(lines)
-
-
-def _shown(section: str, figures: Any) -> str:
-    """A section's figures as text."""
-    if section == "parts":
-        table = _table(
-            [{"part": part} | counts for part, counts in figures.items()],
-            ("part", "parameters", "gflop"),
-        )
-        tail = {p: c["gflop"] for p, c in figures.items() if p.startswith("tail")}
-        share = tail.get("tail processor", 0) / sum(tail.values())
-        return f"{table}\n\nThe processor's share of a next frame's arithmetic: {share:.1%}."
-    if section == "steps":
-        columns = ("model", "backprop", "median_s", "of_matmul_peak", "temp_mb", "peak_rss_mb")
-        return _table(figures, (*columns, "compile_s", "warm_compile_s"))
-    if section == "sampling":
-        sampled, forward = (statistics.median(figures[f"{k}_s"]) for k in ("sampling", "forward"))
-        ratio = statistics.median(np.divide(figures["forward_s"], figures["sampling_s"]).tolist())
-        return (
-            f"Sampling {figures['videos']} videos, {figures['frames']} frames: {sampled:.3g} s, "
-            f"{figures['videos'] / sampled:.3g} videos and {figures['frames'] / sampled:.3g} "
-            f"frames a second; the forward pass over as many frames: {forward:.3g} s, so that "
-            f"sampling runs at {ratio:.2f} of its speed."
-        )
-    if section == "loader":
-        return f"The loader gives {figures['videos_per_s']:,.0f} videos a second."
-    what = "temp_mb" if section == "memory" else "median_s"
-    return _table(figures, ("model", "axis", "value", "backprop", what))
-
-
 def main() -> None:
     """Measures the sections asked for, one after another, prints and writes each."""
     wanted = list(SECTIONS) if _SECTIONS.value == ["all"] else _SECTIONS.value
@@ -162,13 +120,13 @@ def main() -> None:
         print(step_profile.format_table(report["profile"]))
     for section in wanted:
         report[section] = _measure(section)
-        print(f"\n{section}\n\n{_shown(section, report[section])}", flush=True)
+        print(f"\n{section}\n\n{presentation.text(section, report[section])}", flush=True)
         if path is not None:  # as soon as it is known: the whole takes long
             path.write_text(json.dumps(report, indent=2) + "\n")
     if path is not None:
         path.write_text(json.dumps(report, indent=2) + "\n")
     if _PICTURE.value:
-        curves.draw(report, pathlib.Path(_PICTURE.value))
+        presentation.draw(report, pathlib.Path(_PICTURE.value))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What a run tells while it trains: TensorBoard events and the progress bar."""
 
 import contextlib
+import logging as python_logging
 import pathlib
 import threading
 import time
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from absl import logging
+from tensorboardX import SummaryWriter  # without TensorFlow, which takes seconds to import
 from tqdm import tqdm
 
 from flowvid import distributed, steps
@@ -21,8 +23,8 @@ class Reporter:
     """Writes what happens to TensorBoard and to the progress bar; only the first host does."""
 
     def __init__(self, config: Config, workdir: pathlib.Path, run: RunState) -> None:
-        from flax.metrics.tensorboard import SummaryWriter  # here, since it imports TensorFlow
-
+        # Numbers that are not finite are told by `incidents`, once.
+        python_logging.getLogger("tensorboardX").setLevel(python_logging.ERROR)
         self.writer = SummaryWriter(str(workdir)) if distributed.is_first() else None
         self.config = config
         self.metric = config.metric
@@ -87,7 +89,7 @@ class Reporter:
             for name, value in values.items():
                 if name == "bits_per_dim":
                     name = f"bits_per_dim_{self.metric.name}"
-                self.writer.scalar(f"{prefix}/{name}", value, step)
+                self.writer.add_scalar(f"{prefix}/{name}", value, step)
 
     def steps_logged(self, step: int, metrics: dict[str, Any]) -> None:
         """Reports the metrics of a step of head and tail; waits for the devices."""

@@ -29,6 +29,8 @@ install_import_hook(["flowvid", "data_builders"], BEARTYPE)
 
 from flowvid.state import is_constant  # noqa: E402  (after the hook)
 
+gc.set_threshold(100_000, 50, 1000)  # as `flowvid.cli.run` has it
+
 
 @pytest.fixture
 def float64():
@@ -52,7 +54,7 @@ def perturbed():
 
 @pytest.fixture(scope="module", autouse=True)
 def programs_of_one_file_at_a_time():
-    """Thousands of compiled programs exceed the mappings a process may have, and then it crashes."""
+    """A process may have 65,530 mappings; with thousands of compiled programs it crashes there."""
     yield
     jax.clear_caches()
     gc.collect()

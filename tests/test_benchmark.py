@@ -1,15 +1,17 @@
 """The benchmark's measurements, at sizes that say nothing but run every path."""
 
+import json
 import os
 import subprocess
 import sys
 
+import imageio.v3 as imageio
 import jax
 import pytest
 
-from experiments import fresh_process, measurements, step_profile
+from experiments import fresh_process, measurements, presentation, step_profile
 from flowvid import cli, cost, state, steps
-from flowvid.errors import TrainingError
+from flowvid.errors import ConfigError, TrainingError
 
 TINY = {
     "preset": "paper",
@@ -112,3 +114,67 @@ def test_training_asks_for_huge_pages_unless_told_otherwise(given):
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == (given or cli.HUGE_PAGES["GLIBC_TUNABLES"])
+
+
+def run_benchmark(*flags):
+    """In a process of its own: its flags are named like those of training."""
+    command = [sys.executable, "-m", "experiments.benchmark", "--preset=small", *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def test_the_command_measures_prints_and_adds_to_what_was_written(tmp_path):
+    out = tmp_path / "benchmark.json"
+    memory = [
+        {"model": model, "axis": axis, "value": n, "backprop": mode, "temp_mb": 1.0 * n}
+        for model, axis in (("head", "flow steps a level"), ("head", "batch"), ("tail", "frames"))
+        for n in (1, 2)
+        for mode in ("stored", "reversible")
+    ]
+    out.write_text(json.dumps({"memory": memory}))
+    picture = tmp_path / "curves.png"
+    done = run_benchmark("--sections=parts", f"--out={out}", f"--picture={picture}")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(out.read_text())
+    assert report["memory"] == memory
+    assert report["parts"] == measurements.parts({"preset": "small", "variant": "state"})
+    assert presentation.text("parts", report["parts"]) in done.stdout
+    assert imageio.imread(picture).std() > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--sections=parts,tail"], "unknown section 'tail': use some of parts, steps"),
+        (["--sections=parts", "--picture=x.png"], "give both"),
+    ],
+)
+def test_the_command_says_what_it_cannot_do(flags, message):
+    done = run_benchmark(*flags)
+    assert done.returncode == 1
+    assert message in done.stderr
+
+
+def test_there_is_no_picture_without_curves(tmp_path):
+    with pytest.raises(ConfigError, match="--sections=memory,times measures them"):
+        presentation.draw({"machine": "one", "parts": {}}, tmp_path / "picture.png")
+
+
+@pytest.mark.parametrize(
+    ("section", "figures", "told"),
+    [
+        ("loader", {"videos_per_s": 1234.5}, "1,234 videos a second"),
+        (
+            "sampling",
+            {"videos": 2, "frames": 6, "sampling_s": [4.0, 2.0], "forward_s": [2.0, 1.5]},
+            "3 s, 0.667 videos and 2 frames a second; the forward pass over as many frames: "
+            "1.75 s, so that sampling runs at 0.62 of its speed",
+        ),
+        (
+            "times",
+            [{"model": "head", "axis": "batch", "value": 8, "backprop": "stored", "median_s": 4.0}],
+            "| head | batch | 8 | stored | 4 |",
+        ),
+    ],
+)
+def test_figures_are_told(section, figures, told):
+    assert told in presentation.text(section, figures)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers import assert_near
 
 from flowvid import state
 from flowvid.config import preset_config
@@ -79,32 +80,45 @@ def test_exact_density_and_round_trips(name, perturbed, float64):
         np.testing.assert_allclose(log_prob, expected, rtol=1e-8, atol=1e-8)
 
 
-def test_round_trip_at_the_papers_depth():
-    """4 levels x 32 steps in single precision come back within 1e-3 of [-1/2, 1/2]'s range."""
-    flow = glow(levels=4, steps=32, width=16, coupling="affine")
+def test_round_trip_and_rebuilt_gradients_at_the_papers_depth():
+    """4 levels x 32 steps in single precision come back within 1e-3 of [-1/2, 1/2]'s range.
+
+    So do gradients from inputs that are rebuilt, in every leaf, of those from stored ones.
+    """
+    flow, rebuilding = (
+        glow(levels=4, steps=32, width=16, coupling="affine", reversible=reversible)
+        for reversible in (False, True)
+    )
     contexts = (None,) * 4
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.uniform(-0.5, 0.5, (2, 32, 32, 3)), jnp.float32)
 
     optimiser = state.optimizer(preset_config("paper"), 50.0)
 
-    @jax.jit
-    def round_trip_and_train_step(params, opt_state):
+    def gradients_and_latents(params, flow):
         def loss(params):
             latents, density = flow.forward(params, x, contexts)
             return -jnp.mean(density.log_prob) / x[0].size, latents
 
-        gradients, latents = jax.grad(loss, has_aux=True)(params)
+        return jax.grad(loss, has_aux=True)(params)
+
+    @jax.jit
+    def round_trip_and_train_step(params, opt_state):
+        gradients, latents = gradients_and_latents(params, flow)
         updates, opt_state = optimiser.update(gradients, opt_state, params)
         x_again = flow.inverse(params, latents, contexts)
-        return optax.apply_updates(params, updates), opt_state, x_again
+        return optax.apply_updates(params, updates), opt_state, x_again, gradients
+
+    rebuilt = jax.jit(lambda params: gradients_and_latents(params, rebuilding)[0])
 
     params = jax.jit(flow.init)(jax.random.key(0), x, contexts)
     opt_state = optimiser.init(params)
     for _ in range(4):
-        params, opt_state, x_again = round_trip_and_train_step(params, opt_state)
+        ours = rebuilt(params)
+        params, opt_state, x_again, theirs = round_trip_and_train_step(params, opt_state)
         assert x_again.dtype == jnp.float32
         np.testing.assert_allclose(x_again, x, rtol=0, atol=1e-3)
+        assert_near(ours, theirs, 1e-3)
 
 
 def test_latent_shapes_are_the_papers():

@@ -1,10 +1,8 @@
 """What the progress bar tells while a step is compiled."""
 
 import re
-import sys
 import threading
 from types import SimpleNamespace
-from unittest import mock
 
 import pytest
 from helpers import small_state
@@ -14,9 +12,7 @@ from flowvid.config import preset_config
 
 
 @pytest.fixture
-def reporter(tmp_path, monkeypatch):
-    """One that writes no events, whose writer loads TensorFlow."""
-    monkeypatch.setitem(sys.modules, "flax.metrics.tensorboard", mock.Mock())
+def reporter(tmp_path):
     made = reporting.Reporter(preset_config("small", num_frames=1), tmp_path, small_state(0))
     yield made
     made.close()

@@ -1,0 +1,91 @@
+"""What `experiments.benchmark` measured, as text and as a picture."""
+
+import pathlib
+import statistics
+from typing import Any
+
+import numpy as np
+
+from flowvid.errors import ConfigError
+
+_AXES = ("flow steps a level", "batch", "frames")
+_MEASURED = {
+    "memory": ("temp_mb", "temporary memory (MB)"),
+    "times": ("median_s", "a training step (s)"),
+}
+
+
+def _cell(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
+    """Rows in Markdown."""
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    lines += [f"| {' | '.join(_cell(row[name]) for name in columns)} |" for row in rows]
+    return "\n".join(lines)
+
+
+def text(section: str, figures: Any) -> str:
+    """What `experiments.benchmark` prints of a section."""
+    if section == "parts":
+        counts = _table(
+            [{"part": part} | of_part for part, of_part in figures.items()],
+            ("part", "parameters", "gflop"),
+        )
+        tail = {p: c["gflop"] for p, c in figures.items() if p.startswith("tail")}
+        share = tail.get("tail processor", 0) / sum(tail.values())
+        return f"{counts}\n\nThe processor's share of a next frame's arithmetic: {share:.1%}."
+    if section == "steps":
+        columns = ("model", "backprop", "median_s", "of_matmul_peak", "temp_mb", "peak_rss_mb")
+        return _table(figures, (*columns, "compile_s", "warm_compile_s"))
+    if section == "sampling":
+        sampled, forward = (statistics.median(figures[f"{k}_s"]) for k in ("sampling", "forward"))
+        ratio = statistics.median(np.divide(figures["forward_s"], figures["sampling_s"]).tolist())
+        return (
+            f"Sampling {figures['videos']} videos, {figures['frames']} frames: {sampled:.3g} s, "
+            f"{figures['videos'] / sampled:.3g} videos and {figures['frames'] / sampled:.3g} "
+            f"frames a second; the forward pass over as many frames: {forward:.3g} s, so that "
+            f"sampling runs at {ratio:.2f} of its speed."
+        )
+    if section == "loader":
+        return f"The loader gives {figures['videos_per_s']:,.0f} videos a second."
+    what = "temp_mb" if section == "memory" else "median_s"
+    return _table(figures, ("model", "axis", "value", "backprop", what))
+
+
+def draw(report: dict[str, Any], path: pathlib.Path) -> None:
+    """Writes one picture: a row of memory and a row of times, as far as the report has them.
+
+    Raises:
+        ConfigError: when it has neither.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    sections = [name for name in _MEASURED if name in report]
+    if not sections:
+        raise ConfigError("there are no curves to draw: --sections=memory,times measures them.")
+    figure, panels = pyplot.subplots(
+        len(sections), len(_AXES), figsize=(11, 3.2 * len(sections)), squeeze=False
+    )
+    for row, section in zip(panels, sections, strict=True):
+        key, label = _MEASURED[section]
+        for panel, axis in zip(row, _AXES, strict=True):
+            points = [p for p in report[section] if p["axis"] == axis]
+            for mode, colour in (("stored", "tab:orange"), ("reversible", "tab:blue")):
+                of_mode = [p for p in points if p["backprop"] == mode]
+                xs, ys = ([p[name] for p in of_mode] for name in ("value", key))
+                panel.plot(xs, ys, "o-", color=colour, label=mode)
+            panel.set(xlabel=f"{points[0]['model']}: {axis}", ylabel=label, ylim=(0, None))
+            panel.set_xticks([p["value"] for p in points])
+            panel.grid(alpha=0.3)
+    panels[0, 0].legend()
+    figure.suptitle(report["machine"], fontsize=9)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
