@@ -37,6 +37,11 @@ def use_huge_pages() -> None:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
+def collect_less_often() -> None:
+    """Tracing makes millions of objects that live: looking for garbage takes a tenth of a start."""
+    gc.set_threshold(100_000, 50, 1000)
+
+
 def run(main: Callable[[], None]) -> None:
     """Runs an entry point: parses flags, and turns an error that a user can mend into one line.
 
@@ -63,8 +68,7 @@ def run(main: Callable[[], None]) -> None:
             print(f"error: {where}{error.strerror or error}", file=sys.stderr)
             sys.exit(1)
 
-    # Tracing makes millions of objects that live: looking through them takes a tenth of a start.
-    gc.set_threshold(100_000, 50, 1000)
+    collect_less_often()
     logging.use_absl_handler()
     logging.set_verbosity(logging.WARNING)  # Orbax tells much
     app.run(guarded)

@@ -20,7 +20,6 @@ from flowvid.sampling import Samples
 Videos = UInt8[np.ndarray, "batch frames height width channels"]
 
 
-@functools.cache
 def params_template(config: Config) -> dict[str, Params]:
     """Shapes and types of the parameters of `config.models`, without making them."""
     shape = (1, config.num_frames, config.image_size, config.image_size, CHANNELS)

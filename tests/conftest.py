@@ -27,9 +27,10 @@ from jaxtyping import install_import_hook
 BEARTYPE = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 install_import_hook(["flowvid", "data_builders"], BEARTYPE)
 
+from flowvid import cli  # noqa: E402  (after the hook)
 from flowvid.state import is_constant  # noqa: E402  (after the hook)
 
-gc.set_threshold(100_000, 50, 1000)  # as `flowvid.cli.run` has it
+cli.collect_less_often()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # The other faults are tried, each by itself, in test_interruption, test_checkpoints,
 # test_incidents and test_distributed.
-TRIED = ("poison_row",)
+TRIED = ("kill2", "poison_row")
 
 
 def drill(*flags, env=None):
@@ -28,14 +28,14 @@ def drill(*flags, env=None):
 
 def test_every_row_passes(tmp_path):
     out = tmp_path / "drill.json"
-    result = drill(f"--only={','.join(TRIED)}", f"--out={out}")
+    result = drill("--kills=1", f"--only={','.join(TRIED)}", f"--out={out}")
     assert result.returncode == 0, result.stdout + result.stderr
     rows = {row["name"]: row for row in json.loads(out.read_text())["rows"]}
     assert set(rows) == set(TRIED)
     for row in rows.values():
         assert row["result"] == "pass", row
         assert row["fault"].split()[0] in result.stdout
-    assert rows["poison_row"]["observed"].endswith("same bits with a kill")
+    assert "same bits after 1 kill;" in rows["kill2"]["observed"]
 
 
 def test_a_run_that_ends_in_other_bits_fails_the_drill(tmp_path):
