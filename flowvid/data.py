@@ -132,9 +132,11 @@ def train_batches(
 
 
 def eval_batches(
-    dataset: Dataset, *, batch_size: int, num_videos: int | None = None
+    dataset: Dataset, *, batch_size: int, num_videos: int | None = None, start: int = 0
 ) -> Iterator[Batch]:
     """Batches of the first `num_videos` videos in order, each once; None takes them all.
+
+    They begin with number `start`.
 
     Batches are as in `train_batches`, "index" being the position in the split, and have a "mask"
     float32[batch_size]: 0 where the last batch is filled up with copies of the last example.
@@ -151,8 +153,8 @@ def eval_batches(
         )
 
     def batches() -> Iterator[Batch]:
-        for start in range(0, num_videos, batch_size):
-            positions = range(start, min(start + batch_size, num_videos))
+        for first in range(start, num_videos, batch_size):
+            positions = range(first, min(first + batch_size, num_videos))
             examples = [{**dataset[index], "index": index} for index in positions]
             padding = batch_size - len(examples)
             mask = np.repeat(np.array([1, 0], np.float32), [len(examples), padding])

@@ -1,7 +1,8 @@
 """Evaluates a run: `python -m flowvid.evaluate --workdir=runs/prev_frame`.
 
-Prints bits per dimension of head and tail on the validation split, beside trivial answers, and
-writes them to <workdir>/evaluation.json.
+Prints bits per dimension of head and tail on the validation split, beside trivial answers, and what
+labels are worth; writes them to <workdir>/evaluation.json, and one number a video to
+evaluation.npz. Interrupted, the same command goes on.
 """
 
 import functools
@@ -24,8 +25,9 @@ _AVERAGE = flags.DEFINE_bool(
 _DATASET = flags.DEFINE_string("dataset", None, "Data set to evaluate on. [the run's own]")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where prepared data sets are. [the run's own]")
 _NUM_VIDEOS = flags.DEFINE_integer("num_videos", None, "Videos to evaluate on. [all]")
-_METRICS = flags.DEFINE_list(
-    "metrics", None, f"Of {', '.join(METRICS)}. [the run's own bits, and paper]"
+_METRICS = flags.DEFINE_list("metrics", list(METRICS), f"Of {', '.join(METRICS)}.")
+_NOISE_DRAWS = flags.DEFINE_integer(
+    "noise_draws", 4, "Of the importance-weighted bound; 1: none, and faster.", lower_bound=1
 )
 _SEED = flags.DEFINE_integer(
     "seed", 0, "Of the dequantisation noise.", lower_bound=0, upper_bound=2**32 - 1
@@ -40,9 +42,7 @@ def main() -> None:
     workdir = pathlib.Path(_WORKDIR.value)
     model = flowvid.load(workdir, checkpoint=_CHECKPOINT.value, average=_AVERAGE.value)
     run = model.config
-    metrics = _METRICS.value or [f"{run.n_bits}-bit", "paper"]
-    unknown = [name for name in metrics if name not in METRICS]
-    if unknown:
+    if unknown := [name for name in _METRICS.value if name not in METRICS]:
         raise ConfigError(f"unknown metric {unknown[0]!r}: use some of {', '.join(METRICS)}.")
     load = functools.partial(
         data.load,
@@ -60,19 +60,23 @@ def main() -> None:
             f"({len(validation.label_names)} against {len(model.label_names)}): a model with "
             "labels can only be evaluated on a data set with the same ones."
         )
-    report = evaluation.evaluate(
+    keep_in = workdir / "unfinished_evaluation"
+    result = evaluation.evaluate(
         model,
         train,
         validation,
-        metrics=metrics,
+        metrics=_METRICS.value,
         num_videos=len(validation) if _NUM_VIDEOS.value is None else _NUM_VIDEOS.value,
         seed=_SEED.value,
+        noise_draws=_NOISE_DRAWS.value,
+        keep_in=keep_in,
     )
     if not distributed.is_first():
         return
-    evaluation.write_report(report, workdir / "evaluation.json")
-    print(evaluation.format_report(report))
-    print(f"Written to {workdir / 'evaluation.json'}.")
+    path = evaluation.write(result, workdir)
+    evaluation.forget(keep_in)
+    print(evaluation.format_report(result.report))
+    print(f"Written to {path}.")
 
 
 if __name__ == "__main__":

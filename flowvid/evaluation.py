@@ -1,84 +1,39 @@
-"""Held-out bits per dimension of head and tail, and the trivial answers beside them."""
+"""The report of an evaluation: held-out bits per dimension, trivial answers, what labels do."""
 
+import hashlib
 import json
-import math
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import shutil
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, PyTree, UInt8
-from scipy import optimize
-from scipy.special import log_expit
-from tqdm import tqdm
+from jaxtyping import Float
+from scipy.special import logsumexp
 
-from flowvid import data, distributed, steps
-from flowvid.config import Config
+from flowvid import baselines, config, data, labels, scoring, steps
 from flowvid.errors import TrainingError
-from flowvid.likelihood import METRICS, Metric
+from flowvid.likelihood import METRICS
 from flowvid.model import Model
+from flowvid.scoring import Kept, Scores
 
-Videos = UInt8[np.ndarray, "batch frames height width channels"]
-
-
-class Scores(NamedTuple):
-    """Bits per dimension of every video: first frame [N], and each later frame [N, T - 1]."""
-
-    head: Float[np.ndarray, " videos"]
-    tail: Float[np.ndarray, "videos later_frames"]
-
-
-def evaluator(config: Config, metric: Metric, seed: int) -> Any:
-    """The compiled evaluation step under a metric; keep it to compile once a run.
-
-    It takes parameters and this process's share of a batch, and gives each device the bits of the
-    whole batch, with the videos' indices: devices may stand in any order.
-    """
-
-    def body(params: PyTree, batch: steps.Batch) -> Any:
-        bits = steps.eval_step(config, metric, seed, params, batch)
-        return steps.gather((batch.example, bits))
-
-    return steps.on_devices(body)
+Report = dict[str, Any]
+TITLES = {
+    "copy_last_frame_logistic": "copy last frame, logistic",
+    "difference_histogram": "copy last frame, histogram",
+    "independent_pixels": "independent pixels",
+    "png": "PNG",
+    "ffv1": "FFV1",
+    "h264_lossless": "H.264, lossless RGB",
+}
 
 
-def score(
-    step: Any,
-    params: PyTree,
-    dataset: data.Dataset,
-    batch_size: int,
-    num_videos: int,
-    title: str,
-    stopped: Callable[[], bool] = lambda: False,
-) -> Scores | None:
-    """Scores the first `num_videos` videos of a split, each exactly once, in every process.
+class Evaluation(NamedTuple):
+    """What is written: the report, and one number a video (or a video and frame) by its name."""
 
-    Args:
-        step: from `evaluator`.
-        params: of the run's models, by name, replicated over the devices.
-        dataset: the split.
-        batch_size: videos at once, over all devices of all processes; rounded up to a multiple of
-            their number, so that a run can be evaluated on other machines than it was trained on.
-        num_videos: at most the length of the split.
-        title: for the progress bar.
-        stopped: asked before each batch; once it is true there is no result, None.
-    """
-    devices = jax.device_count()
-    batch_size = math.ceil(batch_size / devices) * devices
-    share = batch_size // jax.process_count()
-    own = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
-    head, tail = np.zeros(num_videos), np.zeros((num_videos, dataset.num_frames - 1))
-    silent = not distributed.is_first()
-    with tqdm(total=num_videos, desc=title, unit="video", leave=False, disable=silent) as bar:
-        for batch in data.eval_batches(dataset, batch_size=batch_size, num_videos=num_videos):
-            if stopped():
-                return None
-            arrays = steps.Batch(*(batch[name][own] for name in ("video", "label", "index")))
-            index, bits = steps.unreplicate(step(params, steps.shard(arrays)))
-            head[index], tail[index] = bits  # a copy that fills up a batch says the same again
-            bar.update(int(batch["mask"].sum()))
-    return Scores(head, tail)
+    report: Report
+    per_video: dict[str, np.ndarray]
 
 
 def mean_and_stderr(per_video: Float[np.ndarray, " videos"]) -> dict[str, float | None]:
@@ -95,106 +50,34 @@ def mean_and_stderr(per_video: Float[np.ndarray, " videos"]) -> dict[str, float 
             "--warmup_steps."
         )
     n = len(per_video)
-    stderr = float(np.std(per_video, ddof=1) / math.sqrt(n)) if n > 1 else None
+    stderr = float(np.std(per_video, ddof=1) / np.sqrt(n)) if n > 1 else None
     return {"bits_per_dim": float(np.mean(per_video)), "stderr": stderr}
 
 
-def _quantized(videos: Videos, metric: Metric) -> np.ndarray:
-    return videos >> (8 - metric.n_bits)
+def importance_weighted(
+    bits: Float[np.ndarray, "draws *shape"], num_dims: int
+) -> Float[np.ndarray, "*shape"]:
+    """The bound of several noise draws together, in bits per dimension.
 
-
-def transition_counts(
-    videos: Iterable[Videos], metric: Metric
-) -> Float[np.ndarray, "levels levels"]:
-    """How often a pixel of n-bit value k' is followed by k in the next frame: counts [k', k]."""
-    size = 2**metric.n_bits
-    counts = np.zeros(size * size)
-    for video in videos:
-        q = _quantized(video, metric).astype(np.int64)
-        pairs = q[:, :-1] * size + q[:, 1:]
-        counts += np.bincount(pairs.reshape(-1), minlength=size * size)
-    return counts.reshape(size, size)
-
-
-def logistic_bits(scale: float, size: int) -> Float[np.ndarray, "levels levels"]:
-    """-log2 P(k | k') of a logistic around k', discretised to `size` values, tails at the edges."""
-    k = np.arange(size)
-    low, high = ((k[None] + side - k[:, None]) / scale for side in (-0.5, 0.5))
-    low[:, 0], high[:, -1] = -np.inf, np.inf
-    # log(s(high) - s(low)) = log s(high) + log s(-low) + log(1 - exp(low - high)), exact in tails.
-    log_p = log_expit(high) + log_expit(-low) + np.log1p(-np.exp(low - high))
-    return -log_p / math.log(2)
-
-
-def fit_logistic(
-    counts: Float[np.ndarray, "levels levels"],
-) -> tuple[float, Float[np.ndarray, "levels levels"]]:
-    """The scale (in n-bit levels) under which `counts` cost the fewest bits, and its table."""
-    size = len(counts)
-
-    def cost(log_scale: float) -> float:
-        return float(np.sum(counts * logistic_bits(math.exp(log_scale), size)))
-
-    best = optimize.minimize_scalar(cost, bounds=(math.log(1e-3), math.log(size)), method="bounded")
-    scale = math.exp(best.x)
-    return scale, logistic_bits(scale, size)
-
-
-def difference_bits(
-    counts: Float[np.ndarray, "levels levels"],
-) -> Float[np.ndarray, "levels levels"]:
-    """-log2 P(k | k') by the histogram of differences k - k', one added to each count.
-
-    Normalised over the values that k can take, so that nothing is lost at the edges.
+    -1/D log2 of the mean over draws of 2^(-D bits): it is between the mean of the draws' bounds and
+    the code length of the n-bit frame, nearer the more draws (Burda et al. 2016).
     """
-    size = len(counts)
-    difference = np.arange(size)[None] - np.arange(size)[:, None] + size - 1
-    histogram = np.bincount(difference.reshape(-1), counts.reshape(-1), 2 * size - 1) + 1
-    weights = histogram[difference]
-    return -np.log2(weights / weights.sum(axis=1, keepdims=True))
-
-
-def table_bits(
-    table: Float[np.ndarray, "levels levels"], videos: Videos, metric: Metric
-) -> Float[np.ndarray, " batch"]:
-    """Mean bits per dimension of each video's frames after the first, by a table of [k', k]."""
-    q = _quantized(videos, metric)
-    return table[q[:, :-1], q[:, 1:]].mean(axis=(1, 2, 3, 4))
-
-
-def _videos(dataset: data.Dataset, num_videos: int) -> Iterator[Videos]:
-    for batch in data.eval_batches(dataset, batch_size=16, num_videos=num_videos):
-        yield batch["video"][batch["mask"] > 0]
-
-
-def baselines(
-    train: data.Dataset, split: data.Dataset, metric: Metric, num_videos: int
-) -> dict[str, Any]:
-    """Copy-the-last-frame on the frames that the tail is scored on, fitted on training clips.
-
-    Two ways to hedge the copy: a discretised logistic around it, and the histogram of differences.
-    Neither is a density of unfloored pixels, so there are none under the paper's metric; nor are
-    there any for single images.
-    """
-    if not metric.floor or split.num_frames == 1:
-        return {}
-    fit_on = min(len(train), 256)
-    counts = transition_counts(_videos(train, fit_on), metric)
-    scale, logistic = fit_logistic(counts)
-    tables = {"copy_last_frame_logistic": logistic, "difference_histogram": difference_bits(counts)}
-    bits: dict[str, list[np.ndarray]] = {name: [] for name in tables}
-    for videos in _videos(split, num_videos):
-        for name, table in tables.items():
-            bits[name].append(table_bits(table, videos, metric))
-    report = {name: mean_and_stderr(np.concatenate(parts)) for name, parts in bits.items()}
-    report["copy_last_frame_logistic"]["scale"] = scale
-    return report
+    nats = logsumexp(-bits * num_dims * np.log(2), axis=0) - np.log(len(bits))
+    return -nats / (num_dims * np.log(2))
 
 
 def _later_frames(bits: Float[np.ndarray, "videos later_frames"]) -> dict[str, Any] | None:
     if not bits.shape[1]:
         return None
     return mean_and_stderr(bits.mean(axis=1)) | {"per_frame": bits.mean(axis=0).tolist()}
+
+
+def _digest(model: Model) -> str:
+    """Names the parameters: what was kept of others is not taken for these's."""
+    digest = hashlib.sha256(json.dumps(config.to_dict(model.config, model.label_names)).encode())
+    for leaf in jax.tree.leaves(model.params):
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()
 
 
 def evaluate(
@@ -205,7 +88,9 @@ def evaluate(
     metrics: Sequence[str],
     num_videos: int,
     seed: int,
-) -> dict[str, Any]:
+    noise_draws: int = 1,
+    keep_in: pathlib.Path | None = None,
+) -> Evaluation:
     """The report that `flowvid.evaluate` prints and writes.
 
     Args:
@@ -215,25 +100,63 @@ def evaluate(
         metrics: names of `flowvid.likelihood.METRICS`.
         num_videos: how many.
         seed: of the dequantisation noise.
+        noise_draws: of the importance-weighted bound; with one there is none.
+        keep_in: a folder for what is done while more is to come; the same evaluation goes on from
+            it. Whoever has written the report may remove it: `forget`.
 
     Returns:
-        {"variant", "step", "averaged", "num_videos", "metrics": {name: {"head":
-        {"bits_per_dim", "stderr"}, "tail": {..., "per_frame"}, "baselines": {...}}}, ...}, standard
-        errors over videos; the "tail" of single images is None.
+        The report {"variant", "step", "averaged", "num_videos", "metrics": {name: {"head":
+        {"bits_per_dim", "stderr"}, "tail": {..., "per_frame"}, "baselines": {...},
+        "head_baselines": {...}, "importance_weighted": {"draws", "head", "tail"}}}, "labels", ...},
+        standard errors over videos; the "tail" of single images is None, as is what there is not.
+        Per video, "5-bit/head" [N], "5-bit/tail" [N, T - 1], "labels" [N], ...
     """
     params = steps.replicate(model.params)
-    results = {}
+    identity = {
+        "params": _digest(model),
+        "dataset": [split.name, split.split, len(split), split.num_frames, split.image_size],
+        "num_videos": num_videos,
+        "seed": seed,
+    }
+
+    def kept(**what: Any) -> Kept | None:
+        return None if keep_in is None else Kept(keep_in, identity | what)
+
+    results: dict[str, Any] = {}
+    per_video: dict[str, np.ndarray] = {}
     for name in metrics:
         metric = METRICS[name]
-        compiled = evaluator(model.config, metric, seed)
-        scores = score(compiled, params, split, model.config.batch_size, num_videos, name)
-        assert scores is not None  # nobody stops it
-        results[name] = {
-            "head": mean_and_stderr(scores.head),
-            "tail": _later_frames(scores.tail),
-            "baselines": baselines(train, split, metric, num_videos),
-        }
-    return {
+        compiled = scoring.evaluator(model.config, metric, seed)
+        draws = []
+        for draw in range(noise_draws if metric.floor else 1):
+            scores = scoring.score(
+                compiled,
+                params,
+                split,
+                model.config.batch_size,
+                num_videos,
+                f"{name}, noise draw {draw + 1}",
+                kept=kept(metric=name, draw=draw),
+                draw=draw,
+            )
+            assert scores is not None  # nobody stops it
+            draws.append(scores)
+        answers, scales = baselines.answers(train, split, metric, num_videos)
+        results[name] = _of_metric(draws, answers, split)
+        for answer, scale in scales.items():
+            results[name]["baselines"][answer]["scale"] = scale
+        per_video |= {f"{name}/head": draws[0].head, f"{name}/tail": draws[0].tail}
+        per_video |= {f"{name}/baselines/{n}": bits for n, bits in answers.tail.items()}
+    of_labels = None
+    if model.config.conditioning.labels:
+        log2_p = scoring.label_log2_probs(
+            model.config, params["head"], split, num_videos, seed, kept(labels=True)
+        )
+        own = _labels(split, num_videos)
+        of_labels = labels.report(log2_p, own)
+        of_labels["images"] = labels.distance(model.config, model.params["head"])
+        per_video["labels"] = labels.label_bits(log2_p, own)
+    report = {
         "variant": model.config.variant,
         "step": model.step,
         "averaged": model.averaged,
@@ -242,10 +165,42 @@ def evaluate(
         "num_videos": num_videos,
         "seed": seed,
         "metrics": results,
+        "labels": of_labels,
     }
+    return Evaluation(report, per_video)
 
 
-def format_report(report: dict[str, Any]) -> str:
+def _labels(split: data.Dataset, num_videos: int) -> np.ndarray:
+    batches = data.eval_batches(split, batch_size=16, num_videos=num_videos)
+    return np.concatenate([batch["label"][batch["mask"] > 0] for batch in batches])
+
+
+def _of_metric(
+    draws: Sequence[Scores], answers: baselines.Answers, split: data.Dataset
+) -> dict[str, Any]:
+    tail = _later_frames(draws[0].tail)
+    result = {
+        "head": mean_and_stderr(draws[0].head),
+        "tail": tail,
+        "baselines": {name: mean_and_stderr(bits) for name, bits in answers.tail.items()},
+        "head_baselines": {name: mean_and_stderr(bits) for name, bits in answers.head.items()},
+        "importance_weighted": None,
+    }
+    if len(draws) > 1:
+        dims = 3 * split.image_size**2
+        head, frames = (
+            importance_weighted(np.stack([getattr(scores, part) for scores in draws]), dims)
+            for part in ("head", "tail")
+        )
+        result["importance_weighted"] = {
+            "draws": len(draws),
+            "head": mean_and_stderr(head),
+            "tail": mean_and_stderr(frames.mean(axis=1)) if tail is not None else None,
+        }
+    return result
+
+
+def format_report(report: Report) -> str:
     """The report as a table for the terminal: one row an answer, one column a metric."""
 
     def cell(entry: dict[str, Any] | None) -> str:
@@ -254,30 +209,65 @@ def format_report(report: dict[str, Any]) -> str:
         stderr = entry["stderr"]
         return f"{entry['bits_per_dim']:.4f}" + ("" if stderr is None else f" ± {stderr:.4f}")
 
-    metrics = report["metrics"]
-    rows: dict[str, list[str]] = {
-        "first frame (head)": [cell(m["head"]) for m in metrics.values()],
-        "next frames (tail)": [cell(m["tail"]) for m in metrics.values()],
-    }
-    titles = {
-        "copy_last_frame_logistic": "  copy last frame, logistic",
-        "difference_histogram": "  copy last frame, histogram",
-    }
-    for name, title in titles.items():
-        rows[title] = [cell(m["baselines"].get(name)) for m in metrics.values()]
-    counted = "images" if all(m["tail"] is None for m in metrics.values()) else "videos"
+    metrics = list(report["metrics"].values())
+
+    def rows(title: str, part: str, answers: str) -> dict[str, list[Any]]:
+        table = {title: [m[part] for m in metrics]}
+        bounds = [m["importance_weighted"] or {} for m in metrics]
+        if draws := max(bound.get("draws", 0) for bound in bounds):
+            table[f"  the same, {draws} noise draws"] = [bound.get(part) for bound in bounds]
+        for name in TITLES:
+            entries = [m[answers].get(name) for m in metrics]
+            if any(entries):
+                table["  " + TITLES[name]] = entries
+        return table
+
+    tables = [rows("first frame (head)", "head", "head_baselines")]
+    if any(m["tail"] for m in metrics):
+        tables.append(rows("next frames (tail)", "tail", "baselines"))
     average = " (moving average)" if report["averaged"] else ""
+    counted = "videos" if len(tables) > 1 else "images"
     lines = [
         f"{report['variant']}, step {report['step']}{average}: bits per dimension, mean ± standard "
         f"error over {report['num_videos']} {counted} of {report['dataset']} {report['split']}",
-        f"{'':30}" + "".join(f"{name + ' metric':>20}" for name in metrics),
+        f"{'':30}" + "".join(f"{name + ' metric':>20}" for name in report["metrics"]),
     ]
-    lines += [f"{title:30}" + "".join(f"{c:>20}" for c in cells) for title, cells in rows.items()]
+    for table in tables:
+        for title, entries in table.items():
+            lines.append(f"{title:30}" + "".join(f"{cell(entry):>20}" for entry in entries))
+    if report["labels"] is not None:
+        lines.append(_format_labels(report["labels"]))
     return "\n".join(lines)
 
 
-def write_report(report: dict[str, Any], path: pathlib.Path) -> None:
-    """Writes the report as JSON, in one move."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
+def _format_labels(of_labels: dict[str, Any]) -> str:
+    error = lambda name: "" if of_labels[name] is None else f" ± {of_labels[name]:.3f}"  # noqa: E731
+    images = of_labels["images"]
+    return (
+        f"labels: {of_labels['bits_per_video']:.3f}{error('stderr')} bits a video (at most "
+        f"{of_labels['most_bits']:.2f} with {of_labels['num_labels']} labels); Bayes accuracy "
+        f"{of_labels['accuracy']:.3f}{error('accuracy_stderr')} (chance {of_labels['chance']:.3f})"
+        f"\nlabel images: moved by {images['distance']:.3g} of their norm since initialisation "
+        f"({images['least']:.3g} to {images['most']:.3g} a label)"
+    )
+
+
+def write(evaluation: Evaluation, workdir: pathlib.Path) -> pathlib.Path:
+    """Writes evaluation.json, and one number a video to evaluation.npz beside it.
+
+    Returns:
+        The path of the former.
+    """
+    temporary = workdir / "evaluation.tmp"
+    with temporary.open("wb") as file:
+        np.savez_compressed(file, **evaluation.per_video)  # type: ignore[arg-type]
+    temporary.replace(workdir / "evaluation.npz")
+    temporary.write_text(json.dumps(evaluation.report, indent=2, allow_nan=False) + "\n")
+    path = workdir / "evaluation.json"
     temporary.replace(path)
+    return path
+
+
+def forget(keep_in: pathlib.Path) -> None:
+    """Removes what was kept of an evaluation whose report is written."""
+    shutil.rmtree(keep_in, ignore_errors=True)

@@ -20,16 +20,16 @@ from flowvid.sampling import Samples
 Videos = UInt8[np.ndarray, "batch frames height width channels"]
 
 
+def blank_batch(config: Config) -> steps.Batch:
+    """One black video, for what depends on shapes alone; traced, it takes no memory."""
+    shape = (1, config.num_frames, config.image_size, config.image_size, CHANNELS)
+    zero = jnp.zeros(1, jnp.uint32)
+    return steps.Batch(jnp.zeros(shape, jnp.uint8), zero.astype(jnp.int32), zero)
+
+
 def params_template(config: Config) -> dict[str, Params]:
     """Shapes and types of the parameters of `config.models`, without making them."""
-    shape = (1, config.num_frames, config.image_size, config.image_size, CHANNELS)
-
-    def init() -> dict[str, Params]:
-        zero = jnp.zeros(1, jnp.uint32)
-        batch = steps.Batch(jnp.zeros(shape, jnp.uint8), zero.astype(jnp.int32), zero)
-        return steps.init_params(config, batch)
-
-    return jax.eval_shape(init)
+    return jax.eval_shape(lambda: steps.init_params(config, blank_batch(config)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -234,15 +234,22 @@ class VideoBits(NamedTuple):
 
 
 def eval_step(
-    config: Config, metric: Metric, seed: int, params: dict[str, Params], batch: Batch
+    config: Config,
+    metric: Metric,
+    seed: int,
+    params: dict[str, Params],
+    batch: Batch,
+    draw: Array | int = 0,
 ) -> VideoBits:
-    """Bits per dimension of every frame of every video under `metric`; noise is fixed by `seed`.
+    """Bits per dimension of every frame of every video under `metric`.
+
+    Noise is fixed by `seed` and the number of the `draw`.
 
     `params` is {"head": ..., "tail": ...}; single images [B, 1, H, W, 3] need no tail, and have no
     later frames, [B, 0].
     """
     head_keys, tail_keys = (
-        streams.example_keys(seed, 0, batch.example, stream)
+        streams.example_keys(seed, draw, batch.example, stream)
         for stream in (streams.HEAD, streams.TAIL)
     )
     x = head_frames(head_keys, batch.video, metric)

@@ -14,8 +14,8 @@ from flowvid import (
     checkpoints,
     data,
     distributed,
-    evaluation,
     interruption,
+    scoring,
     state,
     steps,
 )
@@ -212,7 +212,7 @@ class Validation:
     def __init__(self, config: Config, dataset: data.Dataset) -> None:
         self.config, self.dataset = config, dataset
         self.num_videos = min(config.eval_videos, len(dataset))
-        self.step = evaluation.evaluator(config, config.metric, config.seed)
+        self.step = scoring.evaluator(config, config.metric, config.seed)
 
     def __call__(
         self, trainer: Trainer, reporter: Reporter, stopped: Callable[[], bool]
@@ -222,7 +222,7 @@ class Validation:
         Returns:
             Bits per dimension over all frames of a video; None when it was `stopped`.
         """
-        scores = evaluation.score(
+        scores = scoring.score(
             self.step,
             trainer.params(),
             self.dataset,

@@ -14,7 +14,7 @@ from helpers import NUM_CLIPS, TINY
 from data_builders.generated_builder import GeneratedConfig
 from data_builders.moving_shapes import moving_shapes_dataset_builder as moving_shapes
 from flowvid import config as config_lib
-from flowvid import evaluation, trainer, training
+from flowvid import scoring, trainer, training
 from flowvid.config import Config
 
 
@@ -72,7 +72,7 @@ def compiled_once() -> Iterator[None]:
         patch.setattr(trainer, "train_steps", once(trainer.train_steps))
         patch.setattr(training, "initial_state", once(training.initial_state))
         patch.setattr(training, "state_template", once(training.state_template))
-        patch.setattr(evaluation, "evaluator", once(evaluation.evaluator))
+        patch.setattr(scoring, "evaluator", once(scoring.evaluator))
         yield
 
 

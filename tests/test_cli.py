@@ -70,7 +70,7 @@ def test_evaluate_prints_and_writes_the_report(trained):
     report = json.loads((workdir / "evaluation.json").read_text())
     assert report["variant"] == "state_label"
     assert report["num_videos"] == 3
-    assert set(report["metrics"]) == {"5-bit", "paper"}
+    assert set(report["metrics"]) == {"5-bit", "8-bit", "paper"}
     for result in report["metrics"].values():
         assert f"{result['head']['bits_per_dim']:.4f}" in out
         assert f"{result['tail']['bits_per_dim']:.4f}" in out
@@ -154,7 +154,7 @@ def test_images_are_evaluated_without_a_tail(trained_on_images, call):
     code, out, _ = call("evaluate", f"--workdir={workdir}")
     assert code == 0
     report = json.loads((workdir / "evaluation.json").read_text())
-    assert set(report["metrics"]) == {"5-bit", "paper"}
+    assert set(report["metrics"]) == {"5-bit", "8-bit", "paper"}
     for result in report["metrics"].values():
         assert result["head"]["bits_per_dim"] > 0
         assert f"{result['head']['bits_per_dim']:.4f}" in out

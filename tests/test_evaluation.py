@@ -1,22 +1,23 @@
-"""Evaluation: each video counts once, noise is fixed, and the trivial answers are what they say."""
+"""Evaluation: each video counts once, noise is fixed, long work goes on, labels are measured."""
 
 import json
 import math
 import re
 
+import jax
 import numpy as np
 import pytest
-from helpers import assert_same
+from helpers import DIMS, assert_same
 
 import flowvid
-from flowvid import evaluation, steps, training
-from flowvid.data import Dataset
+from flowvid import data, evaluation, labels, scoring, steps, training
 from flowvid.errors import TrainingError
 from flowvid.likelihood import METRICS
 
 pytest_plugins = ["system_fixtures"]
 
 FIVE = METRICS["5-bit"]
+DRAWS = 3
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +33,12 @@ def model(run_of):
 @pytest.fixture(scope="module")
 def score(model, splits):
     """A function that scores the validation split."""
-    compiled = {seed: evaluation.evaluator(model.config, FIVE, seed) for seed in (0, 1)}
+    compiled = {seed: scoring.evaluator(model.config, FIVE, seed) for seed in (0, 1)}
     params = steps.replicate(model.params)
 
-    def run(batch_size=4, num_videos=5, seed=0):
-        return evaluation.score(
-            compiled[seed], params, splits[1], batch_size, num_videos, "scoring"
+    def run(batch_size=4, num_videos=5, seed=0, **options):
+        return scoring.score(
+            compiled[seed], params, splits[1], batch_size, num_videos, "scoring", **options
         )
 
     return run
@@ -58,12 +59,67 @@ def test_each_video_counts_once_whatever_the_batches(score):
         np.testing.assert_array_equal(a[:3], b)
 
 
-def test_noise_is_fixed_by_the_seed(score):
+def test_noise_is_fixed_by_the_seed_and_the_draw(score):
     first = score(seed=0)
-    assert_same(first, score(seed=0))
-    other = score(seed=1)
-    assert not np.any(first.head == other.head)
-    assert not np.any(first.tail == other.tail)
+    assert_same(first, score(seed=0, draw=0))
+    for other in (score(seed=1), score(draw=1)):
+        assert not np.any(first.head == other.head)
+        assert not np.any(first.tail == other.tail)
+
+
+# Long evaluations.
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """What is done is kept after every batch."""
+    monkeypatch.setattr(scoring, "_SAVE_EVERY", 0.0)
+
+
+class Asked:
+    """Stops scoring before a batch, and counts how often it was asked."""
+
+    def __init__(self, stop_at=None):
+        self.stop_at, self.times = stop_at, 0
+
+    def __call__(self):
+        """Whether to stop."""
+        self.times += 1
+        return self.times - 1 == self.stop_at
+
+
+@pytest.mark.usefixtures("at_once")
+def test_what_was_interrupted_goes_on_where_it_was(score, tmp_path):
+    kept = scoring.Kept(tmp_path / "kept", {"of": "this"})
+    assert score(batch_size=2, kept=kept, stopped=Asked(stop_at=2)) is None
+    rest = Asked()
+    again = scoring.Kept(tmp_path / "kept", {"of": "this"})
+    assert_same(score(batch_size=2, kept=again, stopped=rest), score(batch_size=2))
+    assert rest.times == 1  # of three batches
+    finished = Asked()
+    assert_same(score(batch_size=2, kept=again, stopped=finished), score(batch_size=2))
+    assert finished.times == 0
+
+
+@pytest.mark.usefixtures("at_once")
+def test_what_is_kept_of_something_else_is_not_taken(score, tmp_path):
+    kept = scoring.Kept(tmp_path, {"seed": 0})
+    score(batch_size=2, kept=kept)
+    other = scoring.Kept(tmp_path, {"seed": 1})
+    assert other.read() == {}
+    kept.path.rename(other.path)  # as if names could be the same
+    assert other.read() == {}
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_damaged_file_is_done_again(score, tmp_path):
+    kept = scoring.Kept(tmp_path, {})
+    score(batch_size=2, kept=kept, stopped=Asked(stop_at=1))
+    kept.path.write_bytes(kept.path.read_bytes()[:100])
+    assert_same(score(batch_size=2, kept=kept), score(batch_size=2))
+
+
+# Means and bounds.
 
 
 def test_mean_and_standard_error_over_videos():
@@ -74,133 +130,103 @@ def test_mean_and_standard_error_over_videos():
     assert evaluation.mean_and_stderr(bits[:1]) == {"bits_per_dim": 1.0, "stderr": None}
 
 
-# Trivial answers.
-
-
-@pytest.mark.parametrize("scale", [0.05, 1.0, 20.0])
-def test_a_discretised_logistic_is_a_distribution(scale):
-    probabilities = 2 ** -evaluation.logistic_bits(scale, 32)
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
-
-
-def test_a_discretised_logistic_by_hand():
-    sigmoid = lambda z: 1 / (1 + math.exp(-z))  # noqa: E731
-    bits = evaluation.logistic_bits(2.0, 4)
-    assert bits[1, 0] == pytest.approx(-math.log2(sigmoid(-0.25)))  # all below 0.5
-    assert bits[1, 2] == pytest.approx(-math.log2(sigmoid(0.75) - sigmoid(0.25)))
-    assert bits[1, 3] == pytest.approx(-math.log2(1 - sigmoid(0.75)))  # all above 2.5
-
-
-def test_the_fit_recovers_the_scale_of_logistic_differences():
-    rng = np.random.default_rng(0)
-    before = rng.integers(0, 256, 200_000)
-    after = np.clip(np.rint(before + rng.logistic(scale=3.0, size=before.shape)), 0, 255)
-    counts = np.zeros((256, 256))
-    np.add.at(counts, (before, after.astype(int)), 1)
-    scale, bits = evaluation.fit_logistic(counts)
-    assert scale == pytest.approx(3.0, rel=0.02)
-    np.testing.assert_array_equal(bits, evaluation.logistic_bits(scale, 256))
-
-
-def test_a_histogram_of_differences_is_a_distribution_for_every_last_value():
-    counts = np.random.default_rng(0).integers(0, 50, (32, 32)).astype(float)
-    np.testing.assert_allclose((2 ** -evaluation.difference_bits(counts)).sum(axis=1), 1)
-
-
-def test_a_histogram_of_differences_by_hand():
-    # Differences -1, 0, 1 were seen 1, 4 and 2 times; one is added to each.
-    bits = evaluation.difference_bits(np.array([[3.0, 2.0], [1.0, 1.0]]))
-    np.testing.assert_allclose(2**-bits, [[5 / 8, 3 / 8], [2 / 7, 5 / 7]])
-
-
 def test_a_likelihood_that_is_not_finite_is_no_result():
     with pytest.raises(TrainingError, match="1 of 3 videos have no finite likelihood"):
         evaluation.mean_and_stderr(np.array([1.0, np.nan, 2.0]))
 
 
-def test_transitions_are_counted_and_priced_by_hand():
-    # Two pixels of one channel, three frames; in 5 bits 0 -> 1 -> 1 and 31 -> 31 -> 0.
-    video = np.array([[7, 255], [8, 248], [15, 0]], np.uint8).reshape(1, 3, 1, 2, 1)
-    counts = evaluation.transition_counts([video, video], FIVE)
-    seen = {tuple(where): counts[tuple(where)] for where in np.argwhere(counts)}
-    assert seen == {(0, 1): 2, (1, 1): 2, (31, 31): 2, (31, 0): 2}
-    table = np.zeros((32, 32))
-    table[0, 1], table[1, 1], table[31, 31], table[31, 0] = 1, 2, 4, 8
-    assert evaluation.table_bits(table, video, FIVE) == pytest.approx((1 + 2 + 4 + 8) / 4)
+def test_the_importance_weighted_bound_by_hand():
+    # Two draws of a frame of 2 dimensions with p = 1/4 and 1/16: their mean is 5/32.
+    bits = np.array([[1.0], [2.0]])
+    bound = evaluation.importance_weighted(bits, 2)
+    np.testing.assert_allclose(bound, [-math.log2(5 / 32) / 2])
+    np.testing.assert_allclose(evaluation.importance_weighted(bits[:1], 2), [1.0])
 
 
-def slow_logistic_bits(dataset: Dataset, scale: float) -> list[float]:
-    """Each clip's bits under copy-the-last-frame, pixel by pixel."""
-
-    def mass(low: float, high: float) -> float:
-        """Between two edges; in the lower tail, where the difference keeps its digits."""
-        if low > 0:
-            low, high = -high, -low
-        return math.exp(high / scale) / (1 + math.exp(high / scale)) - (
-            math.exp(low / scale) / (1 + math.exp(low / scale))
-        )
-
-    totals = []
-    for index in range(len(dataset)):
-        video = dataset[index]["video"] // 8
-        total = 0.0
-        for before, after in zip(video[:-1].ravel(), video[1:].ravel(), strict=True):
-            difference = float(after) - float(before)
-            low = -64 * scale if after == 0 else difference - 0.5
-            high = 64 * scale if after == 31 else difference + 0.5
-            total -= math.log2(mass(low, high))
-        totals.append(total / video[1:].size)
-    return totals
+def test_the_bound_of_many_draws_is_the_probability_of_the_bin():
+    """With a density known in closed form: x of one dimension, p(x) = 2x on [0, 1), 2-bit bins."""
+    x = 0.25 + np.random.default_rng(0).uniform(0, 0.25, (100_000, 1))
+    bits = -np.log2(2 * x) + 2
+    exact = -math.log2(0.5**2 - 0.25**2)
+    assert evaluation.importance_weighted(bits, 1)[0] == pytest.approx(exact, abs=2e-3)
+    assert bits.mean() > exact + 0.02
 
 
-def test_baselines_equal_a_slow_computation_and_are_fitted_on_training_clips(splits):
-    train, validation = splits
-    report = evaluation.baselines(train, validation, FIVE, 5)
-    logistic = report["copy_last_frame_logistic"]
-    scale = logistic["scale"]
-    slow = slow_logistic_bits(validation, scale)
-    assert logistic["bits_per_dim"] == pytest.approx(np.mean(slow), rel=1e-5)
-    assert logistic["stderr"] == pytest.approx(np.std(slow, ddof=1) / math.sqrt(5), rel=1e-5)
-    on_train = [np.mean(slow_logistic_bits(train, scale * f)) for f in (0.95, 1, 1.05)]
-    assert on_train[1] < min(on_train[0], on_train[2])
-
-    histogram = np.ones(63)
-    for index in range(len(train)):
-        video = train[index]["video"].astype(int) // 8
-        np.add.at(histogram, np.diff(video, axis=0).ravel() + 31, 1)
-    slow = []
-    for index in range(5):
-        video = validation[index]["video"].astype(int) // 8
-        before, after = video[:-1].ravel(), video[1:].ravel()
-        possible = np.array([histogram[31 - k : 63 - k].sum() for k in range(32)])
-        slow.append(-np.log2(histogram[after - before + 31] / possible[before]).mean())
-    assert report["difference_histogram"]["bits_per_dim"] == pytest.approx(np.mean(slow), rel=1e-6)
+# Labels.
 
 
-def test_baselines_are_of_the_videos_asked_for(splits):
-    train, validation = splits
-    few = evaluation.baselines(train, validation, FIVE, 2)["copy_last_frame_logistic"]
-    slow = slow_logistic_bits(validation, few["scale"])[:2]
-    assert few["bits_per_dim"] == pytest.approx(np.mean(slow), rel=1e-5)
+def test_label_bits_by_hand():
+    log2_p = np.array([[-10.0, -12.0, -11.0, -12.0], [-3.0, -3.0, -3.0, -3.0]])
+    bits = labels.label_bits(log2_p, np.array([0, 2]))
+    mean = (2**-10 + 2 * 2**-12 + 2**-11) / 4
+    np.testing.assert_allclose(bits, [-10 - math.log2(mean), 0.0], atol=1e-12)
+    report = labels.report(log2_p, np.array([0, 2]))
+    assert report["bits_per_video"] == pytest.approx(bits.mean())
+    assert report["stderr"] == pytest.approx(abs(bits[0]) / 2)
+    assert (report["num_labels"], report["most_bits"]) == (4, 2.0)
+    assert (report["accuracy"], report["accuracy_stderr"], report["chance"]) == (0.5, 0.5, 0.5)
 
 
-def test_unfloored_pixels_have_no_baselines(splits):
-    assert evaluation.baselines(*splits, METRICS["paper"], 5) == {}
+def test_label_bits_reach_the_entropy_of_the_labels_and_no_more():
+    rng = np.random.default_rng(0)
+    own = rng.integers(0, 8, 500)
+    known = np.where(np.arange(8) == own[:, None], 0.0, -1000.0)
+    assert labels.report(known, own)["bits_per_video"] == pytest.approx(3.0)
+    guessed = rng.normal(scale=2.0, size=(500, 8))  # says nothing of the label
+    assert labels.report(guessed, own)["bits_per_video"] < 0
+
+
+def test_log_probs_of_labels_are_the_heads(model, splits):
+    params = steps.replicate(model.params["head"])
+    log2_p = scoring.label_log2_probs(model.config, params, splits[1], 5, 0)
+    assert log2_p.shape == (5, 8)
+    batch = next(data.eval_batches(splits[1], batch_size=5))
+    for label in (0, 3):
+        expected = model.log_prob(batch["video"], np.full(5, label))[:, 0] / math.log(2)
+        np.testing.assert_allclose(log2_p[:, label], expected, rtol=1e-5)
+    assert len(np.unique(log2_p)) == 40
+
+
+def test_label_images_are_measured_from_where_the_run_began(tiny, splits, tmp_path):
+    config = training.prepare(tiny(variant="state_label", num_steps=0))[0]
+    begun = training.train(config, tmp_path).head.params["labels"]
+    (image,) = jax.tree.leaves(begun)
+    np.testing.assert_array_equal(labels.initial_images(config), image)
+    moved = image.copy()
+    moved[2] *= 1.5
+    distance = labels.distance(config, {"labels": jax.tree.map(lambda _: moved, begun)})
+    assert (distance["least"], distance["most"]) == (0.0, pytest.approx(0.5))
+    whole = 0.5 * np.linalg.norm(image[2]) / np.linalg.norm(image)
+    assert distance["distance"] == pytest.approx(whole)
 
 
 # The report.
 
 
 @pytest.fixture(scope="module")
-def report(model, splits):
-    return evaluation.evaluate(model, *splits, metrics=["5-bit", "paper"], num_videos=5, seed=0)
+def evaluated(model, splits, tmp_path_factory):
+    """What `evaluate` gives, and the folder that it has kept things in."""
+    folder = tmp_path_factory.mktemp("evaluation") / "kept"
+    result = evaluation.evaluate(
+        model,
+        *splits,
+        metrics=["5-bit", "paper"],
+        num_videos=5,
+        seed=0,
+        noise_draws=DRAWS,
+        keep_in=folder,
+    )
+    return result, folder
+
+
+@pytest.fixture(scope="module")
+def report(evaluated):
+    return evaluated[0].report
 
 
 def test_the_report_has_what_other_tools_read(report, score):
     assert (report["variant"], report["step"], report["num_videos"]) == ("state_label", 4, 5)
-    assert list(report["metrics"]) == ["5-bit", "paper"]
     for result in report["metrics"].values():
-        assert set(result) == {"head", "tail", "baselines"}
         assert set(result["head"]) == {"bits_per_dim", "stderr"}
         assert set(result["tail"]) == {"bits_per_dim", "stderr", "per_frame"}
         assert len(result["tail"]["per_frame"]) == 4
@@ -213,8 +239,64 @@ def test_the_report_has_what_other_tools_read(report, score):
     np.testing.assert_array_equal(five["tail"]["per_frame"], scores.tail.mean(axis=0))
     by_video = scores.tail.mean(axis=1)
     assert five["tail"]["stderr"] == pytest.approx(np.std(by_video, ddof=1) / math.sqrt(5))
-    assert set(five["baselines"]) == {"copy_last_frame_logistic", "difference_histogram"}
-    assert report["metrics"]["paper"]["baselines"] == {}
+    assert set(five["baselines"]) == set(evaluation.TITLES)
+    assert five["baselines"]["copy_last_frame_logistic"]["scale"] > 0
+    assert set(five["head_baselines"]) == {"independent_pixels", "png", "ffv1", "h264_lossless"}
+    paper = report["metrics"]["paper"]
+    assert (paper["baselines"], paper["head_baselines"]) == ({}, {})
+    assert paper["importance_weighted"] is None
+
+
+def test_the_report_has_the_bound_of_all_draws(report, score):
+    scores = [score(draw=draw) for draw in range(DRAWS)]
+    bound = report["metrics"]["5-bit"]["importance_weighted"]
+    assert bound["draws"] == DRAWS
+    for part in ("head", "tail"):
+        bits = np.stack([getattr(s, part) for s in scores])
+        expected = evaluation.importance_weighted(bits, DIMS)
+        assert bound[part]["bits_per_dim"] == pytest.approx(expected.mean())
+        assert bits.min(axis=0).mean() < bound[part]["bits_per_dim"] < bits.mean()
+
+
+def test_the_report_has_what_labels_are_worth(report, model, splits, evaluated):
+    params = steps.replicate(model.params["head"])
+    log2_p = scoring.label_log2_probs(model.config, params, splits[1], 5, 0)
+    own = next(data.eval_batches(splits[1], batch_size=5))["label"]
+    images = labels.distance(model.config, model.params["head"])
+    assert report["labels"] == labels.report(log2_p, own) | {"images": images}
+    np.testing.assert_array_equal(evaluated[0].per_video["labels"], labels.label_bits(log2_p, own))
+
+
+def test_there_is_one_number_a_video_for_paired_errors(evaluated, score):
+    per_video = evaluated[0].per_video
+    np.testing.assert_array_equal(per_video["5-bit/tail"], score().tail)
+    np.testing.assert_array_equal(per_video["5-bit/head"], score().head)
+    copies = per_video["5-bit/baselines/copy_last_frame_logistic"]
+    told = evaluated[0].report["metrics"]["5-bit"]["baselines"]["copy_last_frame_logistic"]
+    assert copies.mean() == told["bits_per_dim"]
+
+
+def test_the_same_evaluation_goes_on_and_another_does_not(evaluated, model, splits, monkeypatch):
+    result, folder = evaluated
+    asked = []
+    original = scoring.over_videos
+
+    def over_videos(result_of, *args, **kwargs):
+        def counted(batch):
+            asked.append(1)
+            return result_of(batch)
+
+        return original(counted, *args, **kwargs)
+
+    monkeypatch.setattr(scoring, "over_videos", over_videos)
+    options = {"metrics": ["5-bit"], "num_videos": 5, "noise_draws": DRAWS, "keep_in": folder}
+    again = evaluation.evaluate(model, *splits, seed=0, **options)
+    assert not asked
+    assert again.report["metrics"]["5-bit"] == result.report["metrics"]["5-bit"]
+    evaluation.evaluate(model, *splits, seed=1, **options)
+    assert asked
+    evaluation.forget(folder)
+    assert not folder.exists()
 
 
 def test_the_table_names_the_metric_of_each_number(report):
@@ -222,22 +304,44 @@ def test_the_table_names_the_metric_of_each_number(report):
     assert "state_label, step 4: " in title
     assert "5 videos of moving_shapes validation" in title
     assert re.split(r"\s{2,}", header.strip()) == ["5-bit metric", "paper metric"]
-    split = [re.split(r"\s{2,}", row.strip()) for row in rows]
-    cells = {name: values for name, *values in split}
-    for name, model in (("first frame (head)", "head"), ("next frames (tail)", "tail")):
-        answers = [report["metrics"][metric][model] for metric in ("5-bit", "paper")]
-        assert cells[name] == [f"{a['bits_per_dim']:.4f} ± {a['stderr']:.4f}" for a in answers]
-    assert cells["copy last frame, logistic"][1] == cells["copy last frame, histogram"][1] == "-"
+    table = [re.split(r"\s{2,}", row.strip()) for row in rows[:-2]]
+    five = report["metrics"]["5-bit"]
+    expected = []
+    for title, part, baselines in (
+        ("first frame (head)", "head", "head_baselines"),
+        ("next frames (tail)", "tail", "baselines"),
+    ):
+        answers = [report["metrics"][metric][part] for metric in ("5-bit", "paper")]
+        expected.append([title, *map(shown, answers)])
+        expected.append(["the same, 3 noise draws", shown(five["importance_weighted"][part]), "-"])
+        expected += [
+            [name, shown(five[baselines][key]), "-"]
+            for key, name in evaluation.TITLES.items()
+            if key in five[baselines]
+        ]
+    assert table == expected
+    assert len(table) == 14
+    assert re.match(r"labels: -?[\d.]+ ± [\d.]+ bits a video \(at most 3.00 with 8", rows[-2])
+    assert rows[-1].startswith("label images: moved by ")
+
+
+def shown(answer):
+    return f"{answer['bits_per_dim']:.4f} ± {answer['stderr']:.4f}"
 
 
 def test_a_single_video_has_no_error_to_show(report):
     one = {"bits_per_dim": 1.25, "stderr": None}
-    metrics = {"5-bit": {"head": one, "tail": one, "baselines": {}}}
-    _, *table = evaluation.format_report({**report, "metrics": metrics}).splitlines()
-    assert [row.split()[-1] for row in table] == ["metric", "1.2500", "1.2500", "-", "-"]
+    nothing = {"baselines": {}, "head_baselines": {}, "importance_weighted": None}
+    metrics = {"5-bit": {"head": one, "tail": one, **nothing}}
+    changed = {**report, "metrics": metrics, "labels": None}
+    _, *table = evaluation.format_report(changed).splitlines()
+    assert [row.split()[-1] for row in table] == ["metric", "1.2500", "1.2500"]
 
 
-def test_the_report_is_written_as_json(report, tmp_path):
-    evaluation.write_report(report, tmp_path / "evaluation.json")
-    assert json.loads((tmp_path / "evaluation.json").read_text()) == report
-    assert [path.name for path in tmp_path.iterdir()] == ["evaluation.json"]
+def test_report_and_numbers_of_videos_are_written(evaluated, tmp_path):
+    result, _ = evaluated
+    path = evaluation.write(result, tmp_path)
+    assert json.loads(path.read_text()) == result.report
+    with np.load(tmp_path / "evaluation.npz") as file:
+        assert_same(dict(file), result.per_video)
+    assert {p.name for p in tmp_path.iterdir()} == {"evaluation.json", "evaluation.npz"}

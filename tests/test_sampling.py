@@ -10,7 +10,7 @@ import pytest
 from helpers import DIMS
 
 import flowvid
-from flowvid import evaluation, likelihood, sampling, steps, streams, tail, training
+from flowvid import likelihood, sampling, scoring, steps, streams, tail, training
 from flowvid.errors import ConfigError, DataError
 
 pytest_plugins = ["system_fixtures"]
@@ -158,8 +158,8 @@ def test_log_prob_is_the_evaluation_in_nats(model, clips, tiny):
     videos, labels = clips
     log_prob = model.log_prob(videos[:4], labels[:4])
     assert log_prob.shape == (4, 5)
-    scores = evaluation.score(
-        evaluation.evaluator(model.config, model.config.metric, 0),
+    scores = scoring.score(
+        scoring.evaluator(model.config, model.config.metric, 0),
         steps.replicate(model.params),
         training.prepare(tiny())[2],
         4,

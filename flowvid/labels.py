@@ -1,0 +1,81 @@
+"""What labels tell the model: bits a video, Bayes accuracy, how far the label images have moved.
+
+At the optimum a label saves at most its own entropy, log2 of the number of labels, in bits a
+*video*: nothing that bits per dimension could show.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.special import logsumexp
+
+from flowvid import model, steps
+from flowvid.bijectors.base import Params
+from flowvid.config import Config
+
+
+def label_bits(
+    log2_p: Float[np.ndarray, "videos labels"], labels: Int[np.ndarray, " videos"]
+) -> Float[np.ndarray, " videos"]:
+    """log2 p(x | y) - log2 mean over y' of p(x | y') of each video with its own label y.
+
+    Positive on average where labels help; its mean is at most log2 of the number of labels.
+    """
+    own = log2_p[np.arange(len(labels)), labels]
+    total = logsumexp(log2_p * np.log(2), axis=1) / np.log(2)
+    return own - (total - np.log2(log2_p.shape[1]))
+
+
+def report(
+    log2_p: Float[np.ndarray, "videos labels"], labels: Int[np.ndarray, " videos"]
+) -> dict[str, Any]:
+    """Label bits a video and Bayes accuracy, argmax over y of p(x | y), with standard errors.
+
+    "chance" is the share of the commonest label: what always naming that one would reach.
+    """
+    bits = label_bits(log2_p, labels)
+    right = (np.argmax(log2_p, axis=1) == labels).astype(float)
+    stderr = lambda values: (  # noqa: E731
+        float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+    )
+    return {
+        "num_labels": log2_p.shape[1],
+        "bits_per_video": float(bits.mean()),
+        "stderr": stderr(bits),
+        "most_bits": float(np.log2(log2_p.shape[1])),
+        "accuracy": float(right.mean()),
+        "accuracy_stderr": stderr(right),
+        "chance": float(np.bincount(labels).max() / len(labels)),
+    }
+
+
+def initial_images(config: Config) -> Float[np.ndarray, "labels height width channels"]:
+    """The label images that a run of this configuration starts from: its seed's."""
+
+    def images() -> Any:
+        return steps.init_params(config, model.blank_batch(config))["head"]["labels"]
+
+    (leaf,) = jax.tree.leaves(jax.jit(images)())  # the rest is not worked out
+    return np.asarray(leaf)
+
+
+def distance(config: Config, head_params: Params) -> dict[str, float]:
+    """How far the label images are from where they started, relative to the norms there.
+
+    {"distance": of all together, "least" and "most": of single labels}.
+    """
+    start = initial_images(config)
+    (now,) = jax.tree.leaves(head_params["labels"])
+    norms = [
+        np.linalg.norm(np.asarray(x, np.float64).reshape(len(start), -1), axis=1)
+        for x in (jnp.asarray(now) - start, start)
+    ]
+    of_labels = norms[0] / norms[1]
+    return {
+        "distance": float(np.linalg.norm(norms[0]) / np.linalg.norm(norms[1])),
+        "least": float(of_labels.min()),
+        "most": float(of_labels.max()),
+    }
