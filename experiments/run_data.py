@@ -1,0 +1,51 @@
+"""What a finished run has left behind: its curves, clips that it has seen or has not."""
+
+import pathlib
+
+import numpy as np
+from jaxtyping import UInt8
+from tensorboard.backend.event_processing import event_file_loader
+from tensorboard.util import tensor_util
+
+from flowvid import data
+from flowvid.config import Config
+from flowvid.errors import ConfigError
+
+Curve = tuple[list[int], list[float]]
+Videos = UInt8[np.ndarray, "videos frames height width channels"]
+
+
+def scalars(workdir: pathlib.Path) -> dict[str, Curve]:
+    """TensorBoard's scalars by name: steps and values; of a step written twice, the later.
+
+    Raises:
+        ConfigError: when the folder holds no events.
+    """
+    found: dict[str, dict[int, float]] = {}
+    for path in sorted(workdir.glob("events.out.tfevents.*")):
+        for event in event_file_loader.EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                number = float(tensor_util.make_ndarray(value.tensor))
+                found.setdefault(value.tag, {})[event.step] = number
+    if not found:
+        raise ConfigError(f"{workdir} holds no TensorBoard events: give the folder of a run.")
+    ordered = {tag: sorted(curve.items()) for tag, curve in found.items()}
+    return {tag: ([s for s, _ in c], [v for _, v in c]) for tag, c in ordered.items()}
+
+
+def split_of(config: Config, split: str) -> data.Dataset:
+    """A split of the data that a run was trained on."""
+    return data.load(
+        config.dataset,
+        split,
+        data_dir=config.data_dir,
+        num_frames=config.num_frames,
+        image_size=config.image_size,
+        max_skipped=config.max_skipped,
+    )
+
+
+def clips(config: Config, split: str, count: int) -> Videos:
+    """The first `count` clips of a split, as many as there are."""
+    dataset = split_of(config, split)
+    return np.stack([dataset[index]["video"] for index in range(min(count, len(dataset)))])

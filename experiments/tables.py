@@ -1,0 +1,98 @@
+"""Table I as Markdown, LaTeX and CSV, the paper's numbers beside ours."""
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Any
+
+from experiments import ablation
+from experiments.paper import TABLE_1
+from flowvid.evaluation import TITLES
+
+_PARTS = {"head": "first frame", "tail": "later frames"}
+
+
+def _entry(answer: dict[str, Any] | None) -> str:
+    if answer is None:
+        return ""
+    error = "" if answer["stderr"] is None else f" ± {answer['stderr']:.3f}"
+    return f"{answer['bits_per_dim']:.3f}{error}"
+
+
+def _columns(results: dict[str, Any]) -> list[tuple[str, str]]:
+    metrics, parts = results["baselines"], results["rows"]["init"][results["own_metric"]]
+    return [(metric, part) for metric in metrics for part in parts]
+
+
+def _cells(results: dict[str, Any]) -> Iterator[list[str]]:
+    """The rows: what the paper has, then a column a metric and part."""
+    columns = _columns(results)
+    for row, entries in results["rows"].items():
+        paper = [f"{TABLE_1[row][part]:.4f}" for part in _PARTS]
+        yield [row, *paper, *(ablation.number(entries[m][p]) for m, p in columns)]
+    for name, title in TITLES.items():
+        answers = [_entry(results["baselines"][m][p].get(name)) for m, p in columns]
+        if any(answers):
+            yield [title, "", "", *answers]
+
+
+def _caption(results: dict[str, Any]) -> str:
+    seeds = len(results["seeds"])
+    spread = f" (standard deviation over {seeds} seeds)" if seeds > 1 else ""
+    return (
+        f"Bits per dimension on {results['num_videos']} videos of {results['dataset']} "
+        f"{results['split']}, {results['preset']} preset, {results['num_steps']} steps: mean ± "
+        f"standard error over videos{spread}. The paper's: Moments in Time, 64x64, its own metric."
+    )
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The table, and below it which of the paper's claims hold."""
+    titles = [f"paper: {title}" for title in _PARTS.values()]
+    titles += [f"{metric}: {_PARTS[part]}" for metric, part in _columns(results)]
+    lines = [f"| | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|"]
+    lines += [f"| {' | '.join(cells)} |" for cells in _cells(results)]
+    claims = [f"- {line}" for line in ablation.claims(results)]
+    return "\n".join([_caption(results), "", *lines, "", *claims]) + "\n"
+
+
+def latex(results: dict[str, Any]) -> str:
+    """A table for a document with booktabs."""
+
+    def escaped(text: str) -> str:
+        return text.replace("_", r"\_").replace(" ± ", r" $\pm$ ")
+
+    columns = _columns(results)
+    above = " & ".join(["", r"\multicolumn{2}{c}{paper}", *(m for m, _ in columns)])
+    below = " & ".join(["", *_PARTS.values(), *(_PARTS[part] for _, part in columns)])
+    body = [" & ".join(map(escaped, cells)) + r" \\" for cells in _cells(results)]
+    body.insert(len(results["rows"]), r"\midrule")
+    return "\n".join(
+        [
+            r"\begin{table}",
+            rf"\caption{{{escaped(_caption(results))}}}",
+            rf"\begin{{tabular}}{{l{'r' * (2 + len(columns))}}}",
+            r"\toprule",
+            above + r" \\",
+            below + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def comma_separated(results: dict[str, Any]) -> str:
+    """One line a variant, metric, part and seed."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["variant", "metric", "part", "seed", "bits_per_dim"])
+    for row, metrics in results["rows"].items():
+        for metric, parts in metrics.items():
+            for part, entry in parts.items():
+                for seed, bits in zip(results["seeds"], entry["per_seed"], strict=True):
+                    writer.writerow([row, metric, part, seed, bits])
+    return text.getvalue()
