@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
 
-.PHONY: env demo test lint format clean
+.PHONY: env demo test lint format browser clean
 
 env: $(VENV)/installed
 
@@ -29,7 +29,14 @@ lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint  ## Lint and tests, as CI runs them.
+browser:  ## Chromium, to test the report's page with: installed where there is none and root asks.
+	@for name in chromium chromium-browser google-chrome google-chrome-stable; do \
+		command -v $$name > /dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		apt-get update -qq && apt-get install -qq -y chromium > /dev/null; \
+	else echo "No Chromium: the test of the report's page in a browser will be skipped."; fi
+
+test: lint browser  ## Lint and tests, as CI runs them.
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 format: env

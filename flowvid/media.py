@@ -26,10 +26,10 @@ def write_video(
     fps: int = 10,
     scale: int | None = None,
 ) -> None:
-    """Writes a looping GIF or an H.264 MP4, by the path's suffix; makes missing folders.
+    """Writes a GIF, H.264 MP4 or VP9 WebM, by the path's suffix; makes missing folders.
 
     Args:
-      path: ends in `.gif` or `.mp4`.
+      path: ends in `.gif`, `.mp4` or `.webm`.
       video: the frames.
       fps: frames a second.
       scale: each pixel becomes scale x scale pixels; None enlarges to about 256 pixels.
@@ -38,7 +38,7 @@ def write_video(
       ClipError: the suffix is another one.
     """
     path = Path(path)
-    writers = {".gif": _write_gif, ".mp4": _write_mp4}
+    writers = {".gif": _write_gif, ".mp4": _write_mp4, ".webm": _write_webm}
     if path.suffix not in writers:
         raise ClipError(f"{path}: cannot write {path.suffix!r}; use one of {', '.join(writers)}.")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,3 +130,8 @@ def _write_mp4(path: Path, video: np.ndarray, fps: int) -> None:
     _, height, width, _ = video.shape
     video = np.pad(video, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     iio.imwrite(path, video, plugin="pyav", codec="libx264", fps=fps, out_pixel_format="yuv420p")
+
+
+def _write_webm(path: Path, video: np.ndarray, fps: int) -> None:
+    # Colour at full resolution, since single pixels of small videos are seen.
+    iio.imwrite(path, video, plugin="pyav", codec="libvpx-vp9", fps=fps, out_pixel_format="yuv444p")

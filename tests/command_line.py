@@ -67,7 +67,7 @@ def call(monkeypatch, capsys):
     def run(name, *args):
         monkeypatch.setattr(sys, "argv", [name, *map(str, args)])
         try:
-            runpy.run_module(f"flowvid.{name}", run_name="__main__")
+            runpy.run_module(name if "." in name else f"flowvid.{name}", run_name="__main__")
         except SystemExit as stop:
             code = stop.code or 0
         finally:
