@@ -92,13 +92,14 @@ def test_a_browser_shows_it_and_asks_for_nothing_else(page):
     complaints, requests = [], []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=QUIET)
-        tab = browser.new_page()
+        # High enough for all of them: what is out of sight does not play.
+        tab = browser.new_page(viewport={"width": 1200, "height": 4000})
         tab.on("console", lambda message: complaints.append(message.text))
         tab.on("pageerror", lambda error: complaints.append(str(error)))
         tab.on("request", lambda request: requests.append(request.url))
         tab.goto(page.as_uri())
         tab.wait_for_function(
-            "[...document.querySelectorAll('video')].every(v => v.currentTime > 0 && !v.paused)"
+            "[...document.querySelectorAll('video')].every(v => v.played.length && !v.paused)"
         )
         sizes = tab.evaluate("[...document.querySelectorAll('video')].map(v => v.videoWidth)")
         widths = tab.evaluate("document.documentElement.scrollWidth - window.innerWidth")
