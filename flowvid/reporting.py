@@ -66,12 +66,14 @@ class Reporter:
         self.show(**{name: "compiling"})
         thread = threading.Thread(target=count, daemon=True)
         thread.start()
+        outcome = "not compiled"
         try:
             yield
+            outcome = f"compiled in {time.monotonic() - start:.0f} s"
         finally:
             done.set()
             thread.join()
-            self.show(**{name: f"compiled in {time.monotonic() - start:.0f} s"})
+            self.show(**{name: outcome})
 
     def log(self, step: int, prefix: str, values: dict[str, Any]) -> None:
         """Writes scalars as TensorBoard events.

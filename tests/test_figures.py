@@ -183,10 +183,10 @@ def test_a_clip_of_ones_own_is_overfitted_as_a_whole(request_of, tmp_path):
 
 
 def test_runs_with_and_without_clipping_are_compared(request_of, train_here, tmp_path):
-    request = request_of(seeds=2)
+    request = request_of()
     arrays = figure_data.instability(request)
     names = {key.rpartition("/")[0] for key in arrays if "/" in key}
-    expected = {f"{c}, seed {s}" for c in ("clipped", "not clipped") for s in (0, 1)}
+    expected = {"clipped, seed 0", "not clipped, seed 0"}
     assert names == {f"{model}/{run}" for model in ("head", "tail") for run in expected}
     for run in expected:
         folder = request.folder / run.replace(", ", "-").replace("seed ", "seed").replace(" ", "_")
@@ -198,7 +198,7 @@ def test_runs_with_and_without_clipping_are_compared(request_of, train_here, tmp
         assert clip == (1e9 if run.startswith("not") else 5.0)
     figure, _ = drawn("6", arrays, tmp_path)
     assert len(figure.axes) == 6
-    assert len(figure.axes[0].get_lines()) == 4
+    assert len(figure.axes[0].get_lines()) == 2
 
 
 def test_steps_that_are_not_finite_are_marked(tmp_path):
