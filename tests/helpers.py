@@ -1,6 +1,5 @@
 """What the tests of the system share: a tiny configuration, saved states, same trees, scalars."""
 
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from tensorboard.backend.event_processing import event_file_loader
-from tensorboard.util import tensor_util
 
+from experiments import run_data
 from flowvid import checkpoints, trainer
 from flowvid.state import ModelState, is_constant
 
@@ -85,12 +83,8 @@ def saved(workdir: Path, step: int) -> checkpoints.RunState:
 
 def events(workdir: Path) -> dict[str, dict[int, float]]:
     """TensorBoard's scalars: {tag: {step: value}}."""
-    scalars: dict[str, dict[int, float]] = defaultdict(dict)
-    for path in workdir.glob("events.out.tfevents.*"):
-        for event in event_file_loader.EventFileLoader(str(path)).Load():
-            for value in event.summary.value:
-                scalars[value.tag][event.step] = float(tensor_util.make_ndarray(value.tensor))
-    return scalars
+    curves = run_data.scalars(workdir)
+    return {tag: dict(zip(*curve, strict=True)) for tag, curve in curves.items()}
 
 
 def small_state(
