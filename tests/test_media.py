@@ -22,7 +22,7 @@ def ramp() -> np.ndarray:
     )
 
 
-@pytest.mark.parametrize("suffix", [".gif", ".mp4"])
+@pytest.mark.parametrize("suffix", [".gif", ".mp4", ".webm"])
 def test_what_is_written_is_read_back(tmp_path, ramp, suffix):
     path = tmp_path / "new" / f"clip{suffix}"
     media.write_video(path, ramp)
@@ -48,7 +48,7 @@ def test_mp4_is_what_browsers_play_also_at_odd_sizes(tmp_path, noise):
 
 
 def test_write_video_refuses_another_suffix(tmp_path, ramp):
-    with pytest.raises(ClipError, match=r"cannot write '\.avi'; use one of \.gif, \.mp4"):
+    with pytest.raises(ClipError, match=r"cannot write '\.avi'; use one of \.gif, \.mp4, \.webm"):
         media.write_video(tmp_path / "clip.avi", ramp)
 
 
