@@ -56,18 +56,15 @@ def logistic_bits(scale: float, size: int) -> Float[np.ndarray, "levels levels"]
     return -log_p / math.log(2)
 
 
-def fit_logistic(
-    counts: Float[np.ndarray, "levels levels"],
-) -> tuple[float, Float[np.ndarray, "levels levels"]]:
-    """The scale (in n-bit levels) under which `counts` cost the fewest bits, and its table."""
+def fit_logistic(counts: Float[np.ndarray, "levels levels"]) -> float:
+    """The scale (in n-bit levels) under which `counts` cost the fewest bits."""
     size = len(counts)
 
     def cost(log_scale: float) -> float:
         return float(np.sum(counts * logistic_bits(math.exp(log_scale), size)))
 
     best = optimize.minimize_scalar(cost, bounds=(math.log(1e-3), math.log(size)), method="bounded")
-    scale = math.exp(best.x)
-    return scale, logistic_bits(scale, size)
+    return math.exp(best.x)
 
 
 def difference_bits(
@@ -114,7 +111,6 @@ class _Fitted(NamedTuple):
 
     first: Float[np.ndarray, "channels levels"]  # counts of values in first frames
     later: Float[np.ndarray, "channels levels"]  # and in later ones
-    scale: float
     logistic: Float[np.ndarray, "levels levels"]
     histogram: Float[np.ndarray, "levels levels"]
 
@@ -131,8 +127,8 @@ def _fit(clips: Iterable[Videos], metric: Metric) -> _Fitted:
     first, later, transitions = (
         np.sum(of_batches, axis=0) for of_batches in zip(*counts, strict=True)
     )
-    scale, logistic = fit_logistic(transitions)
-    return _Fitted(first, later, scale, logistic, difference_bits(transitions))
+    logistic = logistic_bits(fit_logistic(transitions), len(transitions))
+    return _Fitted(first, later, logistic, difference_bits(transitions))
 
 
 def _answer(fitted: _Fitted, videos: Videos, metric: Metric) -> Answers:
@@ -152,13 +148,10 @@ def _answer(fitted: _Fitted, videos: Videos, metric: Metric) -> Answers:
     return Answers(head, tail)
 
 
-def answers(
-    train: data.Dataset, split: data.Dataset, metric: Metric, num_videos: int
-) -> tuple[Answers, dict[str, float]]:
-    """Every trivial answer on the first `num_videos` videos of a split, and what was fitted.
+def answers(train: data.Dataset, split: data.Dataset, metric: Metric, num_videos: int) -> Answers:
+    """Every trivial answer on the first `num_videos` videos of a split.
 
-    - "copy_last_frame_logistic": a discretised logistic around the last frame's pixel; its scale,
-      in n-bit levels, is returned;
+    - "copy_last_frame_logistic": a discretised logistic around the last frame's pixel;
     - "difference_histogram": the histogram of differences to the last frame's pixel;
     - "independent_pixels": the histogram of each channel's values, first and later frames apart;
     - those of `codecs.CODECS`: lossless compression of the n-bit values.
@@ -168,7 +161,7 @@ def answers(
     densities, and none of these is one.
     """
     if not metric.floor:
-        return Answers({}, {}), {}
+        return Answers({}, {})
     fitted = _fit(_videos(train, min(len(train), _FIT_ON), "fitting"), metric)
     parts = [
         _answer(fitted, videos, metric)
@@ -178,5 +171,4 @@ def answers(
         {name: np.concatenate([part[i][name] for part in parts]) for name in parts[0][i]}
         for i in range(2)
     )
-    scale = {"copy_last_frame_logistic": fitted.scale} if tail else {}
-    return Answers(head, tail), scale
+    return Answers(head, tail)
