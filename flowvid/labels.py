@@ -7,7 +7,6 @@ At the optimum a label saves at most its own entropy, log2 of the number of labe
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import logsumexp
@@ -63,19 +62,17 @@ def initial_images(config: Config) -> Float[np.ndarray, "labels height width cha
 
 
 def distance(config: Config, head_params: Params) -> dict[str, float]:
-    """How far the label images are from where they started, relative to the norms there.
+    """How far the label images are from where they started: root mean squares over pixels.
 
-    {"distance": of all together, "least" and "most": of single labels}.
+    {"start": of the images as they were, "moved": of what has changed since, "least" and "most":
+    the same of single labels}.
     """
-    start = initial_images(config)
+    start = initial_images(config).astype(np.float64)
     (now,) = jax.tree.leaves(head_params["labels"])
-    norms = [
-        np.linalg.norm(np.asarray(x, np.float64).reshape(len(start), -1), axis=1)
-        for x in (jnp.asarray(now) - start, start)
-    ]
-    of_labels = norms[0] / norms[1]
+    of_labels = np.sqrt(np.mean((np.asarray(now, np.float64) - start) ** 2, axis=(1, 2, 3)))
     return {
-        "distance": float(np.linalg.norm(norms[0]) / np.linalg.norm(norms[1])),
+        "start": float(np.sqrt(np.mean(start**2))),
+        "moved": float(np.sqrt(np.mean(of_labels**2))),
         "least": float(of_labels.min()),
         "most": float(of_labels.max()),
     }

@@ -195,9 +195,10 @@ def test_label_images_are_measured_from_where_the_run_began(tiny, splits, tmp_pa
     moved = image.copy()
     moved[2] *= 1.5
     distance = labels.distance(config, {"labels": jax.tree.map(lambda _: moved, begun)})
-    assert (distance["least"], distance["most"]) == (0.0, pytest.approx(0.5))
-    whole = 0.5 * np.linalg.norm(image[2]) / np.linalg.norm(image)
-    assert distance["distance"] == pytest.approx(whole)
+    rms = lambda x: np.sqrt(np.mean(x.astype(float) ** 2))  # noqa: E731
+    assert (distance["least"], distance["most"]) == (0.0, pytest.approx(0.5 * rms(image[2])))
+    assert distance["moved"] == pytest.approx(0.5 * rms(image[2]) / np.sqrt(8))
+    assert distance["start"] == pytest.approx(rms(image))
 
 
 # The report.
@@ -322,7 +323,7 @@ def test_the_table_names_the_metric_of_each_number(report):
     assert table == expected
     assert len(table) == 14
     assert re.match(r"labels: -?[\d.]+ ± [\d.]+ bits a video \(at most 3.00 with 8", rows[-2])
-    assert rows[-1].startswith("label images: moved by ")
+    assert rows[-1].startswith("label images: a pixel has moved by ")
 
 
 def shown(answer):
