@@ -153,7 +153,7 @@ def evaluate(
             model.config, params["head"], split, num_videos, seed, kept(labels=True)
         )
         own = _labels(split, num_videos)
-        of_labels = labels.report(log2_p, own)
+        of_labels = labels.report(log2_p, own, model.label_names)
         of_labels["images"] = labels.distance(model.config, model.params["head"])
         per_video["labels"] = labels.label_bits(log2_p, own)
     report = {

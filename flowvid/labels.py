@@ -4,6 +4,7 @@ At the optimum a label saves at most its own entropy, log2 of the number of labe
 *video*: nothing that bits per dimension could show.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -28,26 +29,36 @@ def label_bits(
     return own - (total - np.log2(log2_p.shape[1]))
 
 
+def _stderr(values: Float[np.ndarray, " videos"]) -> float | None:
+    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+
+
 def report(
-    log2_p: Float[np.ndarray, "videos labels"], labels: Int[np.ndarray, " videos"]
+    log2_p: Float[np.ndarray, "videos labels"],
+    labels: Int[np.ndarray, " videos"],
+    names: Sequence[str],
 ) -> dict[str, Any]:
     """Label bits a video and Bayes accuracy, argmax over y of p(x | y), with standard errors.
 
-    "chance" is the share of the commonest label: what always naming that one would reach.
+    "chance" is the share of the commonest label: what always naming that one would reach;
+    "per_label" has the bits of the labels that there are videos of.
     """
     bits = label_bits(log2_p, labels)
     right = (np.argmax(log2_p, axis=1) == labels).astype(float)
-    stderr = lambda values: (  # noqa: E731
-        float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
-    )
+    per_label = {
+        name: {"bits_per_video": float(own.mean()), "stderr": _stderr(own), "videos": len(own)}
+        for label, name in enumerate(names)
+        if len(own := bits[labels == label])
+    }
     return {
         "num_labels": log2_p.shape[1],
         "bits_per_video": float(bits.mean()),
-        "stderr": stderr(bits),
+        "stderr": _stderr(bits),
         "most_bits": float(np.log2(log2_p.shape[1])),
         "accuracy": float(right.mean()),
-        "accuracy_stderr": stderr(right),
+        "accuracy_stderr": _stderr(right),
         "chance": float(np.bincount(labels).max() / len(labels)),
+        "per_label": per_label,
     }
 
 

@@ -125,9 +125,7 @@ def test_coarse_label_images_are_enlarged_pixel_by_pixel():
     shown = module.apply(params, labels)
     assert shown.shape == (2, 4, 6, 3)
     for row, column in ((0, 0), (3, 5), (1, 2)):
-        np.testing.assert_array_equal(
-            shown[:, row, column], images[labels, row // 2, column // 2]
-        )
+        np.testing.assert_array_equal(shown[:, row, column], images[labels, row // 2, column // 2])
 
 
 # What the paper's appendix counts, in millions.
