@@ -71,7 +71,7 @@ def test_the_paper_preset_is_the_paper():
         ({"batch_size": 0}, "--batch_size=0 must be at least 1"),
         ({"num_frames": 0}, "--num_frames=0 must be at least 1"),
         ({"num_frames": 1, "tail_frames": 1}, "--tail_frames=1 .* the 0 that follow"),
-        ({"label_size": 5}, "--image_size=64 .* --label_size=5, because label images are enlarged"),
+        ({"label_size": 5}, "--image_size=32 .* --label_size=5, because label images are enlarged"),
         ({"tail_frames": 0}, "--tail_frames=0 must be at least 1"),
         ({"num_steps": -1}, "--num_steps=-1 must be at least 0"),
         ({"learning_rate": -0.1}, "--learning_rate=-0.1 must be at least 0"),
