@@ -58,6 +58,14 @@ class Config:
     width: int = _field("Model", "channels inside the coupling networks.")
     state_size: int = _field("Model", "channels of the state that the context processor carries.")
     coupling: str = _field("Model", "kind of coupling.", choices=("additive", "affine"))
+    label_size: int | None = _field(
+        "Model",
+        "height and width at which label images are learned, before they are enlarged; as large as "
+        "a frame by default, as in the paper; smaller where there are few clips a label.",
+    )
+    label_scale: float = _field(
+        "Model", "standard deviation of the label images at their start; 1 in the paper.", low=0
+    )
 
     dataset: str = _field(
         "Data",
@@ -167,6 +175,11 @@ class Config:
                 f"because each of the {self.levels} levels halves it: use a multiple of "
                 f"{2**self.levels}, or fewer --levels."
             )
+        if self.image_size % (self.label_size or 1):
+            raise ConfigError(
+                f"--image_size={self.image_size} must be divisible by "
+                f"--label_size={self.label_size}, because label images are enlarged to it."
+            )
         if self.n_bits not in (5, 8) or (self.dequantization == "paper" and self.n_bits != 5):
             raise ConfigError(
                 f"--n_bits={self.n_bits} with --dequantization={self.dequantization} is not "
@@ -198,6 +211,8 @@ _SHARED = {
     "variant": "prev_frame",
     "state_size": 16,
     "coupling": "additive",
+    "label_size": None,
+    "label_scale": 1.0,
     "dataset": "moving_shapes",
     "data_dir": None,
     "max_skipped": 0.5,

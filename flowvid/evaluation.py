@@ -151,7 +151,7 @@ def evaluate(
             model.config, params["head"], split, num_videos, seed, kept(labels=True)
         )
         own = _labels(split, num_videos)
-        of_labels = labels.report(log2_p, own)
+        of_labels = labels.report(log2_p, own, model.label_names)
         of_labels["images"] = labels.distance(model.config, model.params["head"])
         per_video["labels"] = labels.label_bits(log2_p, own)
     report = {
@@ -268,8 +268,9 @@ def _format_labels(of_labels: dict[str, Any]) -> str:
         f"labels: {of_labels['bits_per_video']:.3f}{error('stderr')} bits a video (at most "
         f"{of_labels['most_bits']:.2f} with {of_labels['num_labels']} labels); Bayes accuracy "
         f"{of_labels['accuracy']:.3f}{error('accuracy_stderr')} (chance {of_labels['chance']:.3f})"
-        f"\nlabel images: moved by {images['distance']:.3g} of their norm since initialisation "
-        f"({images['least']:.3g} to {images['most']:.3g} a label)"
+        f"\nlabel images: a pixel has moved by {images['moved']:.3g} (root mean square; "
+        f"{images['least']:.3g} to {images['most']:.3g} a label) from a start of "
+        f"{images['start']:.3g}"
     )
 
 

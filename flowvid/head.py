@@ -19,7 +19,9 @@ def _flow(config: Config) -> Glow:
 
 
 def _label_images(config: Config) -> LabelImages:
-    return LabelImages(config.num_labels, config.image_size, config.image_size, CHANNELS)
+    size = config.image_size
+    enlarged = size // (config.label_size or size)
+    return LabelImages(config.num_labels, size, size, CHANNELS, config.label_scale, enlarged)
 
 
 def _contexts(config: Config, params: Params, labels: Labels) -> Contexts:

@@ -4,10 +4,10 @@ At the optimum a label saves at most its own entropy, log2 of the number of labe
 *video*: nothing that bits per dimension could show.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import logsumexp
@@ -29,26 +29,36 @@ def label_bits(
     return own - (total - np.log2(log2_p.shape[1]))
 
 
+def _stderr(values: Float[np.ndarray, " videos"]) -> float | None:
+    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+
+
 def report(
-    log2_p: Float[np.ndarray, "videos labels"], labels: Int[np.ndarray, " videos"]
+    log2_p: Float[np.ndarray, "videos labels"],
+    labels: Int[np.ndarray, " videos"],
+    names: Sequence[str],
 ) -> dict[str, Any]:
     """Label bits a video and Bayes accuracy, argmax over y of p(x | y), with standard errors.
 
-    "chance" is the share of the commonest label: what always naming that one would reach.
+    "chance" is the share of the commonest label: what always naming that one would reach;
+    "per_label" has the bits of the labels that there are videos of.
     """
     bits = label_bits(log2_p, labels)
     right = (np.argmax(log2_p, axis=1) == labels).astype(float)
-    stderr = lambda values: (  # noqa: E731
-        float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
-    )
+    per_label = {
+        name: {"bits_per_video": float(own.mean()), "stderr": _stderr(own), "videos": len(own)}
+        for label, name in enumerate(names)
+        if len(own := bits[labels == label])
+    }
     return {
         "num_labels": log2_p.shape[1],
         "bits_per_video": float(bits.mean()),
-        "stderr": stderr(bits),
+        "stderr": _stderr(bits),
         "most_bits": float(np.log2(log2_p.shape[1])),
         "accuracy": float(right.mean()),
-        "accuracy_stderr": stderr(right),
+        "accuracy_stderr": _stderr(right),
         "chance": float(np.bincount(labels).max() / len(labels)),
+        "per_label": per_label,
     }
 
 
@@ -63,19 +73,17 @@ def initial_images(config: Config) -> Float[np.ndarray, "labels height width cha
 
 
 def distance(config: Config, head_params: Params) -> dict[str, float]:
-    """How far the label images are from where they started, relative to the norms there.
+    """How far the label images are from where they started: root mean squares over pixels.
 
-    {"distance": of all together, "least" and "most": of single labels}.
+    {"start": of the images as they were, "moved": of what has changed since, "least" and "most":
+    the same of single labels}.
     """
-    start = initial_images(config)
+    start = initial_images(config).astype(np.float64)
     (now,) = jax.tree.leaves(head_params["labels"])
-    norms = [
-        np.linalg.norm(np.asarray(x, np.float64).reshape(len(start), -1), axis=1)
-        for x in (jnp.asarray(now) - start, start)
-    ]
-    of_labels = norms[0] / norms[1]
+    of_labels = np.sqrt(np.mean((np.asarray(now, np.float64) - start) ** 2, axis=(1, 2, 3)))
     return {
-        "distance": float(np.linalg.norm(norms[0]) / np.linalg.norm(norms[1])),
+        "start": float(np.sqrt(np.mean(start**2))),
+        "moved": float(np.sqrt(np.mean(of_labels**2))),
         "least": float(of_labels.min()),
         "most": float(of_labels.max()),
     }

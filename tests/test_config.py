@@ -47,7 +47,7 @@ def test_the_paper_preset_is_the_paper():
         "levels": 4, "head_steps": 32, "tail_steps": 1, "width": 512, "coupling": "additive",
         "image_size": 64, "num_frames": 30, "n_bits": 5, "batch_size": 8, "learning_rate": 1e-4,
         "warmup_steps": 0, "head_clip": 50.0, "tail_clip": 5.0, "num_steps": None,
-        "tail_frames": None, "state_size": 16,
+        "tail_frames": None, "state_size": 16, "label_size": None, "label_scale": 1.0,
     }  # fmt: skip
     config = dataclasses.asdict(preset_config("paper"))
     assert {name: config[name] for name in wanted} == wanted
@@ -71,6 +71,7 @@ def test_the_paper_preset_is_the_paper():
         ({"batch_size": 0}, "--batch_size=0 must be at least 1"),
         ({"num_frames": 0}, "--num_frames=0 must be at least 1"),
         ({"num_frames": 1, "tail_frames": 1}, "--tail_frames=1 .* the 0 that follow"),
+        ({"label_size": 5}, "--image_size=32 .* --label_size=5, because label images are enlarged"),
         ({"tail_frames": 0}, "--tail_frames=0 must be at least 1"),
         ({"num_steps": -1}, "--num_steps=-1 must be at least 0"),
         ({"learning_rate": -0.1}, "--learning_rate=-0.1 must be at least 0"),

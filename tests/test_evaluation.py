@@ -160,20 +160,22 @@ def test_label_bits_by_hand():
     bits = labels.label_bits(log2_p, np.array([0, 2]))
     mean = (2**-10 + 2 * 2**-12 + 2**-11) / 4
     np.testing.assert_allclose(bits, [-10 - math.log2(mean), 0.0], atol=1e-12)
-    report = labels.report(log2_p, np.array([0, 2]))
+    report = labels.report(log2_p, np.array([0, 2]), "abcd")
     assert report["bits_per_video"] == pytest.approx(bits.mean())
     assert report["stderr"] == pytest.approx(abs(bits[0]) / 2)
     assert (report["num_labels"], report["most_bits"]) == (4, 2.0)
     assert (report["accuracy"], report["accuracy_stderr"], report["chance"]) == (0.5, 0.5, 0.5)
+    one = {"bits_per_video": pytest.approx(bits[0]), "stderr": None, "videos": 1}
+    assert report["per_label"] == {"a": one, "c": one | {"bits_per_video": 0.0}}
 
 
 def test_label_bits_reach_the_entropy_of_the_labels_and_no_more():
     rng = np.random.default_rng(0)
     own = rng.integers(0, 8, 500)
     known = np.where(np.arange(8) == own[:, None], 0.0, -1000.0)
-    assert labels.report(known, own)["bits_per_video"] == pytest.approx(3.0)
+    assert labels.report(known, own, "abcdefgh")["bits_per_video"] == pytest.approx(3.0)
     guessed = rng.normal(scale=2.0, size=(500, 8))  # says nothing of the label
-    assert labels.report(guessed, own)["bits_per_video"] < 0
+    assert labels.report(guessed, own, "abcdefgh")["bits_per_video"] < 0
 
 
 def test_log_probs_of_labels_are_the_heads(model, splits):
@@ -195,9 +197,10 @@ def test_label_images_are_measured_from_where_the_run_began(tiny, splits, tmp_pa
     moved = image.copy()
     moved[2] *= 1.5
     distance = labels.distance(config, {"labels": jax.tree.map(lambda _: moved, begun)})
-    assert (distance["least"], distance["most"]) == (0.0, pytest.approx(0.5))
-    whole = 0.5 * np.linalg.norm(image[2]) / np.linalg.norm(image)
-    assert distance["distance"] == pytest.approx(whole)
+    rms = lambda x: np.sqrt(np.mean(x.astype(float) ** 2))  # noqa: E731
+    assert (distance["least"], distance["most"]) == (0.0, pytest.approx(0.5 * rms(image[2])))
+    assert distance["moved"] == pytest.approx(0.5 * rms(image[2]) / np.sqrt(8))
+    assert distance["start"] == pytest.approx(rms(image))
 
 
 # The report.
@@ -262,7 +265,7 @@ def test_the_report_has_what_labels_are_worth(report, model, splits, evaluated):
     log2_p = scoring.label_log2_probs(model.config, params, splits[1], 5, 0)
     own = next(data.eval_batches(splits[1], batch_size=5))["label"]
     images = labels.distance(model.config, model.params["head"])
-    assert report["labels"] == labels.report(log2_p, own) | {"images": images}
+    assert report["labels"] == labels.report(log2_p, own, model.label_names) | {"images": images}
     np.testing.assert_array_equal(evaluated[0].per_video["labels"], labels.label_bits(log2_p, own))
 
 
@@ -322,7 +325,7 @@ def test_the_table_names_the_metric_of_each_number(report):
     assert table == expected
     assert len(table) == 14
     assert re.match(r"labels: -?[\d.]+ ± [\d.]+ bits a video \(at most 3.00 with 8", rows[-2])
-    assert rows[-1].startswith("label images: moved by ")
+    assert rows[-1].startswith("label images: a pixel has moved by ")
 
 
 def shown(answer):

@@ -157,6 +157,26 @@ def test_samples_map_back_to_the_noise_they_were_made_of(model, params_of, batch
     np.testing.assert_allclose(log_prob, density.log_prob, rtol=1e-4)
 
 
+def test_a_head_with_coarse_label_images_sees_squares_of_equal_pixels(params_of, batch):
+    coarse = jnp.asarray(np.random.default_rng(0).normal(size=(LABELS, 2, 2, 3)), jnp.float32)
+    fine = jnp.repeat(jnp.repeat(coarse, SIZE // 2, axis=1), SIZE // 2, axis=2)
+    x = likelihood.to_grid(batch.video[:, 0], tiny("state").metric)
+
+    def log_prob(config, images):
+        params = params_of("state_label")["head"] | {"labels": {"params": {"images": images}}}
+        return head.log_prob(config, params, x, batch.label).log_prob
+
+    small = log_prob(tiny("state_label", label_size=2), coarse)
+    np.testing.assert_array_equal(small, log_prob(tiny("state_label"), fine))
+    assert (small != log_prob(tiny("state_label"), 0 * fine)).all()
+
+
+def test_label_images_start_at_their_size_and_scale(batch):
+    config = tiny("state_label", label_size=2, label_scale=0.0)
+    (image,) = jax.tree.leaves(steps.init_params(config, batch)["head"]["labels"])
+    np.testing.assert_array_equal(image, np.zeros((LABELS, 2, 2, 3)))
+
+
 # Keys and frames.
 
 

@@ -103,16 +103,29 @@ def test_processor_normalises_what_it_is_initialised_on(processor):
     np.testing.assert_array_equal(params["log_scale"][3:], 0)
 
 
-def test_label_images_are_looked_up_and_learn_only_when_seen():
+@pytest.mark.parametrize("scale", [0.0, 0.1, 1.0])
+def test_label_images_are_looked_up_and_learn_only_when_seen(scale):
     labels = jnp.array([2, 0, 2])
-    module = LabelImages(num_labels=4, height=4, width=6, channels=3)
+    module = LabelImages(num_labels=4, height=4, width=6, channels=3, scale=scale)
     params = module.init(jax.random.key(0), labels)
     images = params["params"]["images"]
     assert images.shape == (4, 4, 6, 3)
-    assert abs(float(jnp.std(images)) - 1) < 0.15  # 288 draws of N(0, 1)
+    assert abs(float(jnp.std(images)) - scale) <= 0.15 * scale  # 288 draws
     np.testing.assert_array_equal(module.apply(params, labels), images[labels])
     gradient = jax.grad(lambda p: jnp.sum(module.apply(p, labels)))(params)["params"]["images"]
     np.testing.assert_array_equal(gradient[:, 0, 0, 0], [1, 0, 2, 0])
+
+
+def test_coarse_label_images_are_enlarged_pixel_by_pixel():
+    labels = jnp.array([1, 0])
+    module = LabelImages(num_labels=2, height=4, width=6, channels=3, enlarged=2)
+    params = module.init(jax.random.key(0), labels)
+    images = params["params"]["images"]
+    assert images.shape == (2, 2, 3, 3)
+    shown = module.apply(params, labels)
+    assert shown.shape == (2, 4, 6, 3)
+    for row, column in ((0, 0), (3, 5), (1, 2)):
+        np.testing.assert_array_equal(shown[:, row, column], images[labels, row // 2, column // 2])
 
 
 # What the paper's appendix counts, in millions.
