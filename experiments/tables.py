@@ -42,14 +42,15 @@ def _caption(results: dict[str, Any]) -> str:
     return (
         f"Bits per dimension on {results['num_videos']} videos of {results['dataset']} "
         f"{results['split']}, {results['preset']} preset, {results['num_steps']} steps: mean ± "
-        f"standard error over videos{spread}. The paper's: Moments in Time, 64x64, its own metric."
+        f"standard error over videos{spread}. Table I: the paper's, on Moments in Time at 64x64, in "
+        "the paper metric."
     )
 
 
 def markdown(results: dict[str, Any]) -> str:
     """The table, and below it which of the paper's claims hold."""
-    titles = [f"paper: {title}" for title in _PARTS.values()]
-    titles += [f"{metric}: {_PARTS[part]}" for metric, part in _columns(results)]
+    titles = [f"Table I: {title}" for title in _PARTS.values()]
+    titles += [f"{metric} metric: {_PARTS[part]}" for metric, part in _columns(results)]
     lines = [f"| | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|"]
     lines += [f"| {' | '.join(cells)} |" for cells in _cells(results)]
     claims = [f"- {line}" for line in ablation.claims(results)]
@@ -63,7 +64,7 @@ def latex(results: dict[str, Any]) -> str:
         return text.replace("_", r"\_").replace(" ± ", r" $\pm$ ")
 
     columns = _columns(results)
-    above = " & ".join(["", r"\multicolumn{2}{c}{paper}", *(m for m, _ in columns)])
+    above = " & ".join(["", r"\multicolumn{2}{c}{Table I}", *(f"{m} metric" for m, _ in columns)])
     below = " & ".join(["", *_PARTS.values(), *(_PARTS[part] for _, part in columns)])
     body = [" & ".join(map(escaped, cells)) + r" \\" for cells in _cells(results)]
     body.insert(len(results["rows"]), r"\midrule")

@@ -285,6 +285,10 @@ RESUMABLE = (
 )
 
 
+# What a run is that was begun before these fields were there.
+_BEFORE: dict[str, Any] = {"label_size": None, "label_scale": 1.0}
+
+
 def preset_config(preset: str = "paper", **changes: Any) -> Config:
     """The preset's configuration with some fields changed.
 
@@ -367,21 +371,21 @@ def to_dict(config: Config, label_names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def from_dict(fields: Any) -> tuple[Config, tuple[str, ...]]:
-    """The configuration and the labels' names that `to_dict` made `fields` of.
+    """The configuration and the labels' names that `to_dict` made `fields` of, or once did.
 
     Raises:
         ConfigError: when fields are missing, unknown or unusable.
     """
     try:
-        return Config(**{k: v for k, v in fields.items() if k != "label_names"}), tuple(
-            fields["label_names"]
-        )
+        known = {name: value for name, value in fields.items() if name != "label_names"}
+        return Config(**_BEFORE | known), tuple(fields["label_names"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"no configuration of this version of flowvid: {error}") from error
 
 
 def differences(fields: dict[str, Any], others: dict[str, Any]) -> list[str]:
     """The fields of two `to_dict`s that differ and that no run can change on its way."""
+    fields, others = _BEFORE | fields, _BEFORE | others
     names = [name for name in fields | others if name not in RESUMABLE]
     return [name for name in names if fields.get(name) != others.get(name)]
 

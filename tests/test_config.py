@@ -198,6 +198,18 @@ def test_what_is_written_is_read(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
+def test_a_run_from_before_a_field_was_there_has_what_was_then(tmp_path):
+    config = preset_config("small", variant="state_label", num_labels=2)
+    config_lib.write(config, ("bounce", "roll"), tmp_path)
+    fields = json.loads((tmp_path / "config.json").read_text())
+    old = {k: v for k, v in fields.items() if not k.startswith("label_s")}
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    assert config_lib.read(tmp_path) == (config, ("bounce", "roll"))
+    assert config_lib.differences(old, fields) == []
+    other = config_lib.to_dict(preset_config("small", label_size=4), ())
+    assert "label_size" in config_lib.differences(old, other)
+
+
 def without(name: str) -> str:
     return json.dumps({k: v for k, v in json.loads(written()).items() if k != name})
 
