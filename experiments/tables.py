@@ -42,8 +42,8 @@ def _caption(results: dict[str, Any]) -> str:
     return (
         f"Bits per dimension on {results['num_videos']} videos of {results['dataset']} "
         f"{results['split']}, {results['preset']} preset, {results['num_steps']} steps: mean ± "
-        f"standard error over videos{spread}. Table I: the paper's, on Moments in Time at 64x64, in "
-        "the paper metric."
+        f"standard error over videos{spread}. Table I: the paper's, on Moments in Time at 64x64, "
+        "in the paper metric."
     )
 
 
