@@ -104,7 +104,9 @@ def label_gradient(arrays: Arrays) -> Any:
     """Figure 3: gradient norms over steps."""
     figure, panel = _pyplot().subplots(figsize=(6, 3.5))
     for name, title in (("labels", "label images"), ("tail", "the whole tail")):
-        panel.plot(arrays[f"{name}/steps"], arrays[f"{name}/norm"], label=title)
+        norm = arrays[f"{name}/norm"]
+        # The first one is zero, behind convolutions that start at zero: not on a logarithmic axis.
+        panel.plot(arrays[f"{name}/steps"], np.where(norm > 0, norm, np.nan), label=title)
     panel.set(xlabel="step", ylabel="gradient norm", yscale="log")
     panel.grid(alpha=0.3)
     panel.legend()
