@@ -119,7 +119,7 @@ def _overfit(request: Request, num_frames: int | None, **preset: Any) -> Arrays:
     A fourth level leaves 2x2 positions to the last one: its Gaussian is the same at all of them, so
     that at temperature 0 what tells one from the other is lost, and contrast with it.
     """
-    given = {"preset": "small", "variant": "state", "levels": 4, "batch_size": 8}
+    given: dict[str, Any] = {"preset": "small", "variant": "state", "levels": 4, "batch_size": 8}
     given |= {"learning_rate": 2e-3, "warmup_steps": 100, "log_every": 10}
     given |= preset | request.given
     if num_frames is not None:
