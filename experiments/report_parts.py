@@ -111,7 +111,7 @@ def per_frame(report: dict[str, Any]) -> str:
 def curves(workdir: pathlib.Path, config: Config) -> str:
     """Bits per dimension and gradient norms over steps, as SVG; "" for a run without steps."""
     bits = f"bits_per_dim_{config.metric.name}"
-    of_run = run_data.scalars(workdir) if list(workdir.glob("events.out.tfevents.*")) else {}
+    of_run = run_data.scalars(workdir)
     if f"head/{bits}" not in of_run:
         return ""
     figure, (left, right) = _panels(2)

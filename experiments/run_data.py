@@ -9,26 +9,19 @@ from tensorboard.util import tensor_util
 
 from flowvid import data
 from flowvid.config import Config
-from flowvid.errors import ConfigError
 
 Curve = tuple[list[int], list[float]]
 Videos = UInt8[np.ndarray, "videos frames height width channels"]
 
 
 def scalars(workdir: pathlib.Path) -> dict[str, Curve]:
-    """TensorBoard's scalars by name: steps and values; of a step written twice, the later.
-
-    Raises:
-        ConfigError: when the folder holds no events.
-    """
+    """TensorBoard's scalars by name: steps and values; of a step written twice, the later."""
     found: dict[str, dict[int, float]] = {}
     for path in sorted(workdir.glob("events.out.tfevents.*")):
         for event in event_file_loader.EventFileLoader(str(path)).Load():
             for value in event.summary.value:
                 number = float(tensor_util.make_ndarray(value.tensor))
                 found.setdefault(value.tag, {})[event.step] = number
-    if not found:
-        raise ConfigError(f"{workdir} holds no TensorBoard events: give the folder of a run.")
     ordered = {tag: sorted(curve.items()) for tag, curve in found.items()}
     return {tag: ([s for s, _ in c], [v for _, v in c]) for tag, c in ordered.items()}
 
