@@ -32,9 +32,9 @@ lint: env
 browser:  ## Chromium, to test the report's page with: installed where there is none and root asks.
 	@for name in chromium chromium-browser google-chrome google-chrome-stable; do \
 		command -v $$name > /dev/null && exit 0; done; \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
-		apt-get update -qq && apt-get install -qq -y chromium > /dev/null; \
-	else echo "No Chromium: the test of the report's page in a browser will be skipped."; fi
+	{ [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && apt-get update -qq && \
+		apt-get install -qq -y chromium > /dev/null; } || \
+	echo "No Chromium: the test of the report's page in a browser will be skipped."
 
 test: lint browser  ## Lint and tests, as CI runs them.
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
