@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from experiments import machine
 from flowvid import config
+from flowvid.scoring import standard_error
 
 # Which run a row's head and tail are from. Nothing of a model depends on what the other model sees:
 # the heads of prev_frame and state are one and the same, and so are the tails of state and
@@ -37,12 +38,11 @@ def workdir_of(folder: pathlib.Path, variant: str, seed: str) -> pathlib.Path:
 def spread(values: Float[np.ndarray, "seeds videos"]) -> dict[str, Any]:
     """{"mean", "stderr" over videos, "per_seed", "spread" over seeds}; None where there is one."""
     per_seed, per_video = values.mean(axis=1), values.mean(axis=0)
-    seeds, videos = values.shape
     return {
         "mean": float(values.mean()),
-        "stderr": float(per_video.std(ddof=1) / np.sqrt(videos)) if videos > 1 else None,
+        "stderr": standard_error(per_video),
         "per_seed": per_seed.tolist(),
-        "spread": float(per_seed.std(ddof=1)) if seeds > 1 else None,
+        "spread": float(per_seed.std(ddof=1)) if len(per_seed) > 1 else None,
     }
 
 

@@ -6,18 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from experiments.plotting import pyplot
 from flowvid import config, glow, media
 
 Arrays = dict[str, Any]
-
-
-def _pyplot() -> Any:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
 
 
 def _box(panel: Any, x: float, y: float, text: str, colour: str) -> None:
@@ -38,7 +30,7 @@ def model_diagram(arrays: Arrays) -> Any:
     """Figure 1: head and tail, level by level, with the shapes of what goes in and out."""
     settings, _ = config.from_dict(json.loads(str(arrays["config"])))
     seen = settings.conditioning
-    figure, panels = _pyplot().subplots(
+    figure, panels = pyplot().subplots(
         1, len(settings.models), figsize=(8.4 * len(settings.models), 1.5 + 1.3 * settings.levels)
     )
     context = {
@@ -93,7 +85,7 @@ def _pictures(panel: Any, images: np.ndarray, title: str) -> None:
 
 def faces(arrays: Arrays) -> Any:
     """Figure 2: generated images."""
-    figure, panel = _pyplot().subplots(figsize=(6, 6.3))
+    figure, panel = pyplot().subplots(figsize=(6, 6.3))
     title = f"generated at temperature {arrays['temperature']}, after {arrays['step']} steps"
     _pictures(panel, media.image_grid(arrays["generated"]), title)
     figure.tight_layout()
@@ -102,7 +94,7 @@ def faces(arrays: Arrays) -> Any:
 
 def label_gradient(arrays: Arrays) -> Any:
     """Figure 3: gradient norms over steps."""
-    figure, panel = _pyplot().subplots(figsize=(6, 3.5))
+    figure, panel = pyplot().subplots(figsize=(6, 3.5))
     for name, title in (("labels", "label images"), ("tail", "the whole tail")):
         norm = arrays[f"{name}/norm"]
         # The first one is zero, behind convolutions that start at zero: not on a logarithmic axis.
@@ -116,7 +108,7 @@ def label_gradient(arrays: Arrays) -> Any:
 
 def first_frames(arrays: Arrays) -> Any:
     """Figure 4: generated first frames over real ones."""
-    figure, (above, below) = _pyplot().subplots(2, 1, figsize=(8, 5))
+    figure, (above, below) = pyplot().subplots(2, 1, figsize=(8, 5))
     for panel, name, title in (
         (above, "generated", f"generated at temperature {arrays['temperature']}"),
         (below, "real", "real, held out"),
@@ -131,7 +123,7 @@ def first_frames(arrays: Arrays) -> Any:
 
 def _overfit(arrays: Arrays) -> Any:
     """Real over generated frames, and what head and tail have learned over steps."""
-    figure, (pictures, panel) = _pyplot().subplots(2, 1, figsize=(8, 5.5), height_ratios=(1, 1.1))
+    figure, (pictures, panel) = pyplot().subplots(2, 1, figsize=(8, 5.5), height_ratios=(1, 1.1))
     both = np.stack([arrays["real"], arrays["generated"]])
     sheet = media.contact_sheet(both, columns=10, captions=("real", "generated"))
     psnr = arrays["psnr"]
@@ -159,7 +151,7 @@ def instability(arrays: Arrays) -> Any:
         "log_prior_per_dim": "log-prob of latents (nats per dimension)",
         "bits_per_dim": f"cross entropy ({arrays['metric']} bits per dimension)",
     }
-    figure, panels = _pyplot().subplots(
+    figure, panels = pyplot().subplots(
         len(models), 3, figsize=(13, 3.4 * len(models)), squeeze=False
     )
     for row, model in zip(panels, models, strict=True):

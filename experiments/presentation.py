@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.plotting import pyplot
 from flowvid.errors import ConfigError
 
 _AXES = ("flow steps a level", "batch", "frames")
@@ -62,15 +63,10 @@ def draw(report: dict[str, Any], path: pathlib.Path) -> None:
     Raises:
         ConfigError: when it has neither.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     sections = [name for name in _MEASURED if name in report]
     if not sections:
         raise ConfigError("there are no curves to draw: --sections=memory,times measures them.")
-    figure, panels = pyplot.subplots(
+    figure, panels = pyplot().subplots(
         len(sections), len(_AXES), figsize=(11, 3.2 * len(sections)), squeeze=False
     )
     for row, section in zip(panels, sections, strict=True):
@@ -88,4 +84,4 @@ def draw(report: dict[str, Any], path: pathlib.Path) -> None:
     figure.suptitle(report["machine"], fontsize=9)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    pyplot().close(figure)

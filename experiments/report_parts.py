@@ -11,6 +11,7 @@ from jaxtyping import Float, Int, UInt8
 from tqdm import tqdm
 
 from experiments import run_data
+from experiments.plotting import pyplot
 from flowvid import data, media
 from flowvid.config import Config
 
@@ -74,22 +75,15 @@ def nearest(videos: Videos, dataset: data.Dataset, title: str) -> Nearest:
 
 
 def _svg(figure: Any) -> str:
-    from matplotlib import pyplot
-
     text = io.StringIO()
     figure.tight_layout()
     figure.savefig(text, format="svg")
-    pyplot.close(figure)
+    pyplot().close(figure)
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 
 def _panels(count: int) -> Any:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, panels = pyplot.subplots(1, count, figsize=(5.2 * count, 3.4), squeeze=False)
+    figure, panels = pyplot().subplots(1, count, figsize=(5.2 * count, 3.4), squeeze=False)
     for panel in panels[0]:
         panel.grid(alpha=0.3)
     return figure, panels[0]

@@ -156,9 +156,9 @@ def answers(train: data.Dataset, split: data.Dataset, metric: Metric, num_videos
     - "independent_pixels": the histogram of each channel's values, first and later frames apart;
     - those of `codecs.CODECS`: lossless compression of the n-bit values.
 
-    All are fitted on training clips, 256 of them at most. There are none for the later frames of
-    single images, and none at all under the paper's metric: pixels that are not floored have
-    densities, and none of these is one.
+    All but the codecs are fitted on training clips, 256 of them at most. There are none for the
+    later frames of single images, and none at all under the paper's metric: pixels that are not
+    floored have densities, and none of these is one.
     """
     if not metric.floor:
         return Answers({}, {})

@@ -49,8 +49,7 @@ def mean_and_stderr(per_video: Float[np.ndarray, " videos"]) -> dict[str, float 
             "so there is no number to report; train again with a lower --learning_rate or more "
             "--warmup_steps."
         )
-    n = len(per_video)
-    stderr = float(np.std(per_video, ddof=1) / np.sqrt(n)) if n > 1 else None
+    stderr = scoring.standard_error(per_video)
     return {"bits_per_dim": float(np.mean(per_video)), "stderr": stderr}
 
 

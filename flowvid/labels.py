@@ -15,6 +15,7 @@ from scipy.special import logsumexp
 from flowvid import model, steps
 from flowvid.bijectors.base import Params
 from flowvid.config import Config
+from flowvid.scoring import standard_error
 
 
 def label_bits(
@@ -27,10 +28,6 @@ def label_bits(
     own = log2_p[np.arange(len(labels)), labels]
     total = logsumexp(log2_p * np.log(2), axis=1) / np.log(2)
     return own - (total - np.log2(log2_p.shape[1]))
-
-
-def _stderr(values: Float[np.ndarray, " videos"]) -> float | None:
-    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
 
 
 def report(
@@ -46,17 +43,21 @@ def report(
     bits = label_bits(log2_p, labels)
     right = (np.argmax(log2_p, axis=1) == labels).astype(float)
     per_label = {
-        name: {"bits_per_video": float(own.mean()), "stderr": _stderr(own), "videos": len(own)}
+        name: {
+            "bits_per_video": float(own.mean()),
+            "stderr": standard_error(own),
+            "videos": len(own),
+        }
         for label, name in enumerate(names)
         if len(own := bits[labels == label])
     }
     return {
         "num_labels": log2_p.shape[1],
         "bits_per_video": float(bits.mean()),
-        "stderr": _stderr(bits),
+        "stderr": standard_error(bits),
         "most_bits": float(np.log2(log2_p.shape[1])),
         "accuracy": float(right.mean()),
-        "accuracy_stderr": _stderr(right),
+        "accuracy_stderr": standard_error(right),
         "chance": float(np.bincount(labels).max() / len(labels)),
         "per_label": per_label,
     }

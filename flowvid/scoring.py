@@ -130,6 +130,12 @@ def _longer(values: np.ndarray, length: int) -> np.ndarray:
     return np.concatenate([values.astype(np.float64), rest])
 
 
+def standard_error(per_video: Float[np.ndarray, " videos"]) -> float | None:
+    """Of the mean over videos; None for a single one."""
+    n = len(per_video)
+    return float(np.std(per_video, ddof=1) / math.sqrt(n)) if n > 1 else None
+
+
 def evaluator(config: Config, metric: Metric, seed: int) -> Any:
     """The compiled evaluation step under a metric; keep it to compile once a run.
 

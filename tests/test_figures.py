@@ -125,7 +125,7 @@ def test_a_run_without_labels_has_no_such_gradient(request_of, run_of):
 
 def test_a_figure_of_a_run_needs_one(request_of):
     with pytest.raises(ConfigError, match="give its folder with --run"):
-        figure_data.faces(request_of())
+        figure_data.first_frames(request_of())
 
 
 # Overfitting one clip.

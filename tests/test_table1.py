@@ -189,7 +189,7 @@ def test_what_is_done_is_not_done_again(folder, call, data_dir):
             run = runs.Run(ablation.workdir_of(folder, variant, seed), train, evaluate)
             assert not run.is_done()
             (run.workdir / "done.json").write_text(json.dumps(run.commands()))
-    flags = ["--preset=small", f"--data_dir={data_dir}", "--num_videos=5", "--noise_draws=1"]
+    flags = ["--preset=small", f"--data_dir={data_dir}", "--num_videos=5"]
     code, out, _ = call("experiments.table1", f"--workdir={folder}", "--seeds=0,3", *flags)
     assert code == 0
     assert "| state | 1.1217 | 1.6587 |" in out
