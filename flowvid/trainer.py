@@ -71,11 +71,8 @@ def to_batch(batch: dict[str, Any]) -> steps.Batch:
 
 
 def to_devices(batches: Iterator[data.Batch]) -> Iterator[steps.Batch]:
-    """What `Trainer.take` takes; of a single process, the next two are on their way to devices."""
-    shards = (steps.shard(to_batch(batch)) for batch in batches)
-    if jax.process_count() > 1:
-        return shards
-    return jax_utils.prefetch_to_device(shards, 2)
+    """What `Trainer.take` takes; the next two are on their way to this process's devices."""
+    return jax_utils.prefetch_to_device((steps.shard(to_batch(b)) for b in batches), 2)
 
 
 def _batch_template(config: Config) -> steps.Batch:
