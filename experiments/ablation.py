@@ -26,7 +26,7 @@ ROWS = {
 }
 TRAINED = ("init", "prev_frame", "state_label")
 DIFFERENCES = {"tail": ("state", "prev_frame"), "head": ("state_label", "state")}
-_COPY = "copy_last_frame_logistic"
+_COPIES = {"logistic": "copy_last_frame_logistic", "histogram": "difference_histogram"}
 _CERTAIN = 2  # standard errors
 
 
@@ -62,7 +62,8 @@ def collect(folder: pathlib.Path, seeds: list[str]) -> dict[str, Any]:
 
     metrics, parts = list(report["metrics"]), settings.models
     own = settings.metric.name
-    copies = numbers["prev_frame"][0].get(f"{own}/baselines/{_COPY}")
+    trivial = numbers["prev_frame"][0]
+    copies = {name: trivial.get(f"{own}/baselines/{key}") for name, key in _COPIES.items()}
     return {
         "machine": machine.describe(),
         "dataset": report["dataset"],
@@ -81,9 +82,11 @@ def collect(folder: pathlib.Path, seeds: list[str]) -> dict[str, Any]:
             for part, (better, other) in DIFFERENCES.items()
             if part in parts
         },
-        "against_copying": {}
-        if copies is None
-        else {row: spread(bits(row, "tail", own) - copies) for row in ROWS},
+        "against_copying": {
+            name: {row: spread(bits(row, "tail", own) - of_copy) for row in ROWS}
+            for name, of_copy in copies.items()
+            if of_copy is not None
+        },
         "labels": {
             "bits_per_video": spread(np.stack([run["labels"] for run in numbers["state_label"]])),
             "runs": [r["labels"] for r in reports["state_label"]],
@@ -148,7 +151,12 @@ def claims(results: dict[str, Any]) -> list[str]:
         f"accuracy {', '.join(f'{a:.3f}' for a in known)} (± {one['accuracy_stderr'] or 0:.3f}; "
         f"chance {one['chance']:.3f}).",
     ]
-    worse = [r for r, e in results["against_copying"].items() if r != "init" and e["mean"] > 0]
+    worse = [
+        f"{row} ({name})"
+        for name, of_rows in results["against_copying"].items()
+        for row, entry in of_rows.items()
+        if row != "init" and entry["mean"] > 0
+    ]
     if results["against_copying"]:
         lines.append(
             f"Worse on later frames than copying the last one: {', '.join(worse) or 'none'}."

@@ -6,7 +6,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
@@ -58,6 +58,26 @@ class _LastAndBest:
         return [i >= oldest or c.step in self.pinned for i, c in enumerate(checkpoints)]
 
 
+@runtime_checkable
+class Saved(Protocol):
+    """What a checkpoint holds, a tree of arrays."""
+
+    @property
+    def step(self) -> Any:
+        """Steps done."""
+
+    @property
+    def best_step(self) -> Any:
+        """The step of another checkpoint to keep; -1: none."""
+
+    @property
+    def restore_step(self) -> Any:
+        """The step of one more; -1: none."""
+
+
+S = TypeVar("S", bound=Saved)
+
+
 class Checkpoints:
     """The checkpoints of a run, in `workdir`/checkpoints; every process calls every method.
 
@@ -66,7 +86,7 @@ class Checkpoints:
     a run that is killed while it saves leaves no half of one.
     """
 
-    def __init__(self, workdir: pathlib.Path, config: Config, label_names: tuple[str, ...]) -> None:
+    def __init__(self, workdir: pathlib.Path, config: Any, label_names: tuple[str, ...]) -> None:
         self.directory = (workdir / "checkpoints").absolute()
         self._description = config_lib.to_dict(config, label_names)
         self._policy = _LastAndBest()
@@ -87,7 +107,7 @@ class Checkpoints:
         with contextlib.suppress(Exception):  # what is raised already says more
             self._manager.close()
 
-    def save(self, run: RunState) -> None:
+    def save(self, run: Saved) -> None:
         """Saves a state that lies on the host, unless its step is saved; returns before it is.
 
         Raises:
@@ -120,9 +140,7 @@ class Checkpoints:
         """The steps that are saved, in order."""
         return sorted(self._manager.all_steps())
 
-    def restore(
-        self, template: RunState, usable: Callable[[RunState], bool] = lambda _: True
-    ) -> RunState | None:
+    def restore(self, template: S, usable: Callable[[S], bool] = lambda _: True) -> S | None:
         """The newest readable and `usable` checkpoint as host arrays, or None when there is none.
 
         Newer ones are reported, and moved to the folder `damaged` of the run, so that training can
@@ -139,11 +157,11 @@ class Checkpoints:
         self.wait()
         host = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), template)
 
-        def read(step: int) -> RunState:
+        def read(step: int) -> S:
             saved = _read_config(self._manager, step)
             self._refuse_another(saved)
             items = ocp.args.Composite(state=ocp.args.StandardRestore(host))
-            run: RunState = self._manager.restore(step, args=items)["state"]
+            run: S = self._manager.restore(step, args=items)["state"]
             if not usable(run):
                 raise ValueError("training does not go back to it")
             return run
@@ -173,7 +191,7 @@ class Checkpoints:
                 "another --workdir, or give that run its own configuration."
             )
 
-    def _check_space(self, run: RunState) -> None:
+    def _check_space(self, run: Saved) -> None:
         """Raises an OSError where the disk cannot hold `run`, before Orbax fills it and fails."""
         needed = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(run))
         if distributed.is_first() and shutil.disk_usage(self.directory).free < needed:

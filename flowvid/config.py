@@ -6,13 +6,13 @@ nowhere else.
 
 import dataclasses
 import json
-import math
 import pathlib
 from dataclasses import dataclass
 from typing import Any
 
 from absl import flags
 
+from flowvid import fields
 from flowvid.errors import ConfigError
 from flowvid.likelihood import METRICS, Metric
 
@@ -35,117 +35,117 @@ VARIANTS = {
 }
 
 
-def _field(group: str, help_text: str, *, choices: tuple[str, ...] = (), low: int = 1) -> Any:
-    return dataclasses.field(
-        metadata={"help": f"{group}: {help_text}", "choices": choices, "low": low}
-    )
-
-
 @dataclass(frozen=True)
 class Config:
     """One run. Built by `preset_config`, by `from_flags`, or read from a workdir's config.json."""
 
-    variant: str = _field("Model", "which row of the ablation to train.", choices=tuple(VARIANTS))
-    preset: str = _field(
+    variant: str = fields.field(
+        "Model", "which row of the ablation to train.", choices=tuple(VARIANTS)
+    )
+    preset: str = fields.field(
         "Model",
         "where the other flags' defaults come from: the paper's appendix, or a model that trains "
         "in minutes on two CPU cores.",
         choices=("paper", "small"),
     )
-    levels: int = _field("Model", "levels of each Glow; each halves the resolution.")
-    head_steps: int = _field("Model", "steps of flow a level in the head.")
-    tail_steps: int = _field("Model", "steps of flow a level in the tail.")
-    width: int = _field("Model", "channels inside the coupling networks.")
-    state_size: int = _field("Model", "channels of the state that the context processor carries.")
-    coupling: str = _field("Model", "kind of coupling.", choices=("additive", "affine"))
-    label_size: int | None = _field(
+    levels: int = fields.field("Model", "levels of each Glow; each halves the resolution.")
+    head_steps: int = fields.field("Model", "steps of flow a level in the head.")
+    tail_steps: int = fields.field("Model", "steps of flow a level in the tail.")
+    width: int = fields.field("Model", "channels inside the coupling networks.")
+    state_size: int = fields.field(
+        "Model", "channels of the state that the context processor carries."
+    )
+    coupling: str = fields.field("Model", "kind of coupling.", choices=("additive", "affine"))
+    label_size: int | None = fields.field(
         "Model",
         "height and width at which label images are learned, before they are enlarged; as large as "
         "a frame by default, as in the paper; smaller where there are few clips a label.",
     )
-    label_scale: float = _field(
+    label_scale: float = fields.field(
         "Model", "standard deviation of the label images at their start; 1 in the paper.", low=0
     )
 
-    dataset: str = _field(
+    dataset: str = fields.field(
         "Data",
         "moving_shapes, moving_digits, moments_in_time[/config], celeb_a, what else TFDS has "
         "prepared, or a path: a folder or zip file of clips or images, or a folder of records.",
     )
-    data_dir: str | None = _field("Data", "where prepared data sets are (TFDS's own by default).")
-    max_skipped: float = _field(
+    data_dir: str | None = fields.field(
+        "Data", "where prepared data sets are (TFDS's own by default)."
+    )
+    max_skipped: float = fields.field(
         "Data", "share of a folder's files that may be left out when it is prepared.", low=0
     )
-    num_frames: int = _field(
+    num_frames: int = fields.field(
         "Data",
         "frames of a clip, the first one included; 1, the default where the data set holds single "
         "images: the head alone is trained, on images or first frames.",
     )
-    image_size: int = _field("Data", "height and width of a frame; divisible by 2^levels.")
-    n_bits: int = _field("Data", "bits a pixel and channel that the model sees: 5 or 8.")
-    dequantization: str = _field(
+    image_size: int = fields.field("Data", "height and width of a frame; divisible by 2^levels.")
+    n_bits: int = fields.field("Data", "bits a pixel and channel that the model sees: 5 or 8.")
+    dequantization: str = fields.field(
         "Data",
         "floor: pixels floored to n_bits, so that bits per dimension bound those of the image; "
         "paper: not floored, as in the paper's code.",
         choices=("floor", "paper"),
     )
 
-    num_steps: int | None = _field(
+    num_steps: int | None = fields.field(
         "Training", "steps in all; one pass over the data by default.", low=0
     )
-    batch_size: int = _field("Training", "videos a step, over all devices.")
-    tail_frames: int | None = _field(
+    batch_size: int = fields.field("Training", "videos a step, over all devices.")
+    tail_frames: int | None = fields.field(
         "Training", "frames drawn from each clip for the tail's step; all of them by default."
     )
-    learning_rate: float = _field("Training", "Adam's.", low=0)
-    warmup_steps: int = _field("Training", "steps in which the learning rate rises.", low=0)
-    schedule: str = _field(
+    learning_rate: float = fields.field("Training", "Adam's.", low=0)
+    warmup_steps: int = fields.field("Training", "steps in which the learning rate rises.", low=0)
+    schedule: str = fields.field(
         "Training",
         "learning rate after the warm-up: constant, or a cosine to zero at num_steps (a run that "
         "goes on with a larger num_steps starts on the longer cosine, higher up).",
         choices=("constant", "cosine"),
     )
-    backprop: str = _field(
+    backprop: str = fields.field(
         "Training",
         "where the backward pass has the flow's activations from: stored in the forward pass, or "
         "rebuilt from the output (reversible), so that memory does not grow with the steps.",
         choices=("stored", "reversible"),
     )
-    tail_chunk: int | None = _field(
+    tail_chunk: int | None = fields.field(
         "Training",
         "frames that pass through the tail at once on a device; fewer take less memory; as many as "
         "fit half a gigabyte by default.",
     )
-    compute_dtype: str = _field(
+    compute_dtype: str = fields.field(
         "Training",
         "of the coupling networks; parameters, log-determinants and sums are float32 in any case.",
         choices=("float32", "bfloat16"),
     )
-    head_clip: float = _field("Training", "largest gradient norm of the head.", low=0)
-    tail_clip: float = _field("Training", "largest gradient norm of the tail.", low=0)
-    ema_decay: float = _field(
+    head_clip: float = fields.field("Training", "largest gradient norm of the head.", low=0)
+    tail_clip: float = fields.field("Training", "largest gradient norm of the tail.", low=0)
+    ema_decay: float = fields.field(
         "Training",
         "of an exponential moving average of the parameters, such as 0.999, which is then what "
         "evaluate and sample use; 0: none.",
         low=0,
     )
-    max_skips: int = _field(
+    max_skips: int = fields.field(
         "Training",
         "steps in a row without a finite loss or gradient until the last checkpoint is restored.",
     )
-    max_restores: int = _field(
+    max_restores: int = fields.field(
         "Training",
         "such restores since the last checkpoint was saved until the run is given up.",
         low=0,
     )
-    seed: int = _field("Training", "of parameters, data order and noise; below 2^32.", low=0)
+    seed: int = fields.field("Training", "of parameters, data order and noise; below 2^32.", low=0)
 
-    eval_every: int = _field("Reporting", "steps between validations.")
-    eval_videos: int = _field("Reporting", "videos in a validation during training, at most.")
-    checkpoint_every: int = _field(
+    eval_every: int = fields.field("Reporting", "steps between validations.")
+    eval_videos: int = fields.field("Reporting", "videos in a validation during training, at most.")
+    checkpoint_every: int = fields.field(
         "Reporting", "steps between checkpoints; every validation saves one, too."
     )
-    log_every: int = _field("Reporting", "steps between TensorBoard events.")
+    log_every: int = fields.field("Reporting", "steps between TensorBoard events.")
 
     num_labels: int = 0  # of the data set; known once it is loaded
 
@@ -155,16 +155,7 @@ class Config:
         Raises:
             ConfigError: naming the field and what it may be.
         """
-        for field in dataclasses.fields(self):
-            value, limits = getattr(self, field.name), field.metadata
-            if limits.get("choices") and value not in limits["choices"]:
-                raise ConfigError(
-                    f"--{field.name}={value} is unknown: use one of {', '.join(limits['choices'])}."
-                )
-            if isinstance(value, int | float) and value < limits.get("low", value):
-                raise ConfigError(f"--{field.name}={value} must be at least {limits['low']}.")
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ConfigError(f"--{field.name}={value} must be a finite number.")
+        fields.check(self)
         if self.ema_decay >= 1:
             raise ConfigError(f"--ema_decay={self.ema_decay} must be below 1.")
         if self.seed >= 2**32:
@@ -299,39 +290,21 @@ def preset_config(preset: str = "paper", **changes: Any) -> Config:
     """
     if preset not in PRESETS:
         raise ConfigError(f"--preset={preset} is unknown: use one of {', '.join(PRESETS)}.")
-    fields = PRESETS[preset] | {"preset": preset}
+    values = PRESETS[preset] | {"preset": preset}
     if changes.get("num_frames") == 1:
-        fields["tail_frames"] = None
-    return Config(**fields | changes)
+        values["tail_frames"] = None
+    return Config(**values | changes)
 
 
 def define_flags() -> None:
     """Defines a flag for every field of `Config`; call it where an entry point is imported."""
     flags.disclaim_key_flags()
-    for field in dataclasses.fields(Config):
-        if "help" not in field.metadata:
-            continue
-        help_text = field.metadata["help"]
-        if field.name != "preset":
-            values = [PRESETS[p].get(field.name) for p in PRESETS]
-            shown = values[:1] if values[0] == values[1] else values
-            help_text += f" [{' | small: '.join('-' if v is None else str(v) for v in shown)}]"
-        if field.name == "preset":
-            flags.DEFINE_enum("preset", None, field.metadata["choices"], help_text + " [paper]")
-        elif field.metadata["choices"]:
-            flags.DEFINE_enum(field.name, None, field.metadata["choices"], help_text)
-        elif "int" in str(field.type):
-            flags.DEFINE_integer(field.name, None, help_text)
-        elif field.type is float:
-            flags.DEFINE_float(field.name, None, help_text)
-        else:
-            flags.DEFINE_string(field.name, None, help_text)
+    fields.define_flags(Config, PRESETS)
 
 
 def flags_given() -> dict[str, Any]:
     """The fields of `Config` that the command line sets."""
-    values = {f.name: flags.FLAGS[f.name].value for f in dataclasses.fields(Config) if f.metadata}
-    return {name: value for name, value in values.items() if value is not None}
+    return fields.given(Config)
 
 
 def from_flags(saved: Config | None, given: dict[str, Any]) -> Config:
@@ -351,46 +324,36 @@ def from_flags(saved: Config | None, given: dict[str, Any]) -> Config:
         )
     if saved is None:
         return preset_config(**({"preset": "paper"} | given))
-    differing = [
-        f"--{name}={value} (the run has {getattr(saved, name)})"
-        for name, value in given.items()
-        if name not in RESUMABLE and value != getattr(saved, name)
-    ]
-    if differing:
-        raise ConfigError(
-            "the workdir holds a run of another configuration: "
-            + ", ".join(differing)
-            + "; use another --workdir, or leave these flags out to go on with that run."
-        )
+    fields.refuse_changes(saved, given, RESUMABLE)
     return dataclasses.replace(saved, **given)
 
 
-def to_dict(config: Config, label_names: tuple[str, ...]) -> dict[str, Any]:
+def to_dict(config: Any, label_names: tuple[str, ...]) -> dict[str, Any]:
     """What config.json and every checkpoint say of a run: its fields and its labels, in order."""
     return dataclasses.asdict(config) | {"label_names": list(label_names)}
 
 
-def from_dict(fields: Any) -> tuple[Config, tuple[str, ...]]:
-    """The configuration and the labels' names that `to_dict` made `fields` of, or once did.
+def from_dict(saved: Any) -> tuple[Config, tuple[str, ...]]:
+    """The configuration and the labels' names that `to_dict` made `saved` of, or once did.
 
     Raises:
         ConfigError: when fields are missing, unknown or unusable.
     """
     try:
-        known = {name: value for name, value in fields.items() if name != "label_names"}
-        return Config(**_BEFORE | known), tuple(fields["label_names"])
+        known = {name: value for name, value in saved.items() if name != "label_names"}
+        return Config(**_BEFORE | known), tuple(saved["label_names"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"no configuration of this version of flowvid: {error}") from error
 
 
-def differences(fields: dict[str, Any], others: dict[str, Any]) -> list[str]:
+def differences(some: dict[str, Any], others: dict[str, Any]) -> list[str]:
     """The fields of two `to_dict`s that differ and that no run can change on its way."""
-    fields, others = _BEFORE | fields, _BEFORE | others
-    names = [name for name in fields | others if name not in RESUMABLE]
-    return [name for name in names if fields.get(name) != others.get(name)]
+    some, others = _BEFORE | some, _BEFORE | others
+    names = [name for name in some | others if name not in RESUMABLE]
+    return [name for name in names if some.get(name) != others.get(name)]
 
 
-def write(config: Config, label_names: tuple[str, ...], workdir: pathlib.Path) -> None:
+def write(config: Any, label_names: tuple[str, ...], workdir: pathlib.Path) -> None:
     """Writes `workdir`/config.json, in one move."""
     text = json.dumps(to_dict(config, label_names), indent=2)
     temporary = workdir / "config.json.tmp"

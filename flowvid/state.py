@@ -66,16 +66,19 @@ def create(config: Config, params: Params, optimiser: optax.GradientTransformati
 
 
 def next_average(config: Config, average: Params | None, params: Params, step: Array) -> Params:
-    """The exponential moving average of the parameters after one more step; None where not kept.
+    """The moving average of the parameters after one more step; None where not kept."""
+    return average if average is None else moving_average(config.ema_decay, average, params, step)
 
-    The decay rises as (1 + step) / (10 + step) to config.ema_decay, so that the first steps do not
+
+def moving_average(largest_decay: float, average: Params, params: Params, step: Array) -> Params:
+    """An exponential moving average of parameters after one more step.
+
+    The decay rises as (1 + step) / (10 + step) to the largest, so that the first steps do not
     weigh for as long as the decay's own memory. An average of LU forms is an LU form: the averaged
     flow is as invertible, and its log-determinant as exact, as any. Constants stay as they are, in
     every bit.
     """
-    if average is None:
-        return None
-    decay = jnp.minimum(config.ema_decay, (1 + step) / (10 + step))
+    decay = jnp.minimum(largest_decay, (1 + step) / (10 + step))
     moved = optax.incremental_update(params, average, 1 - decay)
     return jax.tree_util.tree_map_with_path(
         lambda path, kept, new: kept if is_constant(path) else new, average, moved

@@ -11,7 +11,7 @@ from jax import Array
 from jaxtyping import Int, Key, PRNGKeyArray, UInt32
 
 # What a seed's randomness is for; folded in first, so that no two uses share a key.
-HEAD, TAIL, PARAMS, SAMPLES = range(4)
+HEAD, TAIL, PARAMS, SAMPLES, GAN_GENERATOR, GAN_DISCRIMINATOR = range(6)
 
 
 def stream_key(seed: int, stream: int) -> PRNGKeyArray:

@@ -12,9 +12,10 @@ import pytest
 from absl import flags, logging
 
 from flowvid.config import Config
+from flowvid.gan.config import GanConfig
 
 ROOT = Path(__file__).parents[1]
-CONFIG_FLAGS = {field.name for field in dataclasses.fields(Config)}
+CONFIG_FLAGS = {f.name for config in (Config, GanConfig) for f in dataclasses.fields(config)}
 CONFIG_FLAGS |= {"distributed", "coordinator", "num_processes", "process_id"}
 
 
@@ -67,7 +68,9 @@ def call(monkeypatch, capsys):
     def run(name, *args):
         monkeypatch.setattr(sys, "argv", [name, *map(str, args)])
         try:
-            runpy.run_module(name if "." in name else f"flowvid.{name}", run_name="__main__")
+            runpy.run_module(
+                name if name.startswith("experiments.") else f"flowvid.{name}", run_name="__main__"
+            )
         except SystemExit as stop:
             code = stop.code or 0
         finally:

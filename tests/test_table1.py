@@ -130,7 +130,10 @@ def made_up(tail=0.0, head=0.0, labels=0.0, copying=0.0):
         "rows": {r: {"5-bit": {"head": entry(b), "tail": entry(b)}} for r, b in bits.items()},
         "differences": {"tail": {"5-bit": entry(tail)}, "head": {"5-bit": entry(head)}},
         "labels": {"bits_per_video": entry(labels), "runs": [label]},
-        "against_copying": {row: entry(copying) for row in bits},
+        "against_copying": {
+            "logistic": {row: entry(copying) for row in bits},
+            "histogram": {row: entry(-1.0) for row in bits},
+        },
     }
 
 
@@ -145,7 +148,7 @@ def test_claims_hold_only_beyond_two_standard_errors():
     assert ": yes; " in state
     assert ": yes; " in head
     assert ": no; " in labels
-    assert copying.endswith(": prev_frame, state, state_label.")
+    assert copying.endswith(": prev_frame (logistic), state (logistic), state_label (logistic).")
     _, state, head, *_ = ablation.claims(made_up(2.1, -2.1))
     assert ": no; " in state
     assert ": no; " in head

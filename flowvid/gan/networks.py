@@ -18,6 +18,9 @@ Videos = Float[Array, "batch frames height width channels"]
 Pyramid = tuple[Array, ...]
 
 WINDOW = (3, 3)
+# Of the usual variance, that of what the generator's View-Nets add at their start: 29 changes of
+# the usual size would saturate tanh before the first step.
+CHANGE = 0.01
 
 
 def _down(maps: Array, channels: int) -> Array:
@@ -36,16 +39,17 @@ def _up(maps: Array, channels: int) -> Array:
     return nn.relu(Conv(channels, WINDOW)(larger))
 
 
-def _mirrored(read: Sequence[Array], channels: Sequence[int]) -> Pyramid:
+def _mirrored(read: Sequence[Array], channels: Sequence[int], variance: float = 1.0) -> Pyramid:
     """The way up: each map is made of the one below, enlarged, and of what was read at its level.
 
     The last convolution of a level has no ReLU: maps of a pyramid are added to from frame to frame,
-    and have to be able to fall.
+    and have to be able to fall. It starts at `variance` times the usual.
     """
-    made = [Conv(channels[-1], WINDOW)(read[-1])]
+    start = nn.initializers.variance_scaling(variance, "fan_in", "truncated_normal")
+    made = [Conv(channels[-1], WINDOW, kernel_init=start)(read[-1])]
     for level in reversed(range(len(channels) - 1)):
-        both = [_up(made[0], channels[level + 1]), read[level]]
-        made.insert(0, Conv(channels[level], WINDOW)(jnp.concatenate(both, axis=-1)))
+        both = jnp.concatenate([_up(made[0], channels[level + 1]), read[level]], axis=-1)
+        made.insert(0, Conv(channels[level], WINDOW, kernel_init=start)(both))
     return tuple(made)
 
 
@@ -66,11 +70,12 @@ class UNet(nn.Module):
 class ViewNet(nn.Module):
     """A frame and the pyramid before it to the next pyramid.
 
-    A U-Net that reads each map of the old pyramid at its level, on its way down, and whose output is
-    added to the old pyramid.
+    A U-Net that reads each map of the old pyramid at its level, on its way down, and whose output
+    is added to the old pyramid.
     """
 
     channels: tuple[int, ...]
+    variance: float = 1.0  # of what is added at the start, as a multiple of the usual
 
     @nn.compact
     def __call__(self, x: Images, pyramid: Pyramid) -> Pyramid:
@@ -79,13 +84,18 @@ class ViewNet(nn.Module):
         for level in range(1, len(self.channels)):
             maps = _down(read[-1], self.channels[level])
             read.append(jnp.concatenate([maps, pyramid[level]], axis=-1))
-        change = _mirrored(read, self.channels)
+        change = _mirrored(read, self.channels, self.variance)
         return tuple(old + new for old, new in zip(pyramid, change, strict=True))
 
 
 def frame_of(pyramid: Pyramid) -> Images:
     """The frame that a generator's pyramid stands for, [B, H, W, 3], in (-1, 1)."""
     return jnp.tanh(pyramid[0])
+
+
+def _advance(view: ViewNet, pyramid: Pyramid, _: None) -> tuple[Pyramid, Images]:
+    pyramid = view(frame_of(pyramid), pyramid)
+    return pyramid, frame_of(pyramid)
 
 
 class Generator(nn.Module):
@@ -96,33 +106,38 @@ class Generator(nn.Module):
     num_frames: int
 
     @nn.compact
-    def __call__(self, noise: Images) -> Videos:
+    def __call__(self, noise: Float[Array, "batch height width seen"]) -> Videos:
         """A Gaussian tensor [B, H, W, C] (with the label's image, where there is one) -> videos.
 
         Returns:
             [B, T, H, W, 3] in (-1, 1).
         """
         pyramid = UNet(self.channels, name="first")(noise)
-        for number in range(self.first_views):
-            view = ViewNet(self.channels, name=f"first_view_{number}")
-            pyramid = view(frame_of(pyramid), pyramid)
-        first = frame_of(pyramid)
-
-        def advance(view: ViewNet, pyramid: Pyramid, _: None) -> tuple[Pyramid, Images]:
-            pyramid = view(frame_of(pyramid), pyramid)
-            return pyramid, frame_of(pyramid)
-
+        if self.first_views:
+            series = nn.scan(
+                _advance,
+                variable_axes={"params": 0},
+                split_rngs={"params": True},
+                length=self.first_views,
+            )
+            pyramid, _ = series(ViewNet(self.channels, CHANGE, name="first_views"), pyramid, None)
+        first = frame_of(pyramid)[:, None]
+        if self.num_frames == 1:
+            return first
         shared = nn.scan(
-            advance,
+            _advance,
             variable_broadcast="params",
             split_rngs={"params": False},
             length=self.num_frames - 1,
             out_axes=1,
         )
-        if self.num_frames == 1:
-            return first[:, None]
-        _, later = shared(ViewNet(self.channels, name="tail"), pyramid, None)
-        return jnp.concatenate([first[:, None], later], axis=1)
+        _, later = shared(ViewNet(self.channels, CHANGE, name="tail"), pyramid, None)
+        return jnp.concatenate([first, later], axis=1)
+
+
+def _read(view: ViewNet, pyramid: Pyramid, frame: Images) -> tuple[Pyramid, Array]:
+    pyramid = view(frame, pyramid)
+    return pyramid, jnp.mean(pyramid[0], axis=(1, 2, 3))
 
 
 class Discriminator(nn.Module):
@@ -135,7 +150,9 @@ class Discriminator(nn.Module):
     channels: tuple[int, ...]  # of the pyramid; 1 first
 
     @nn.compact
-    def __call__(self, videos: Videos, given: Images | None = None) -> Float[Array, " batch"]:
+    def __call__(
+        self, videos: Videos, given: Float[Array, "batch height width seen"] | None = None
+    ) -> Float[Array, " batch"]:
         """Videos [B, T, H, W, 3] in [-1, 1], and the label's image where there is one -> scores."""
         first = videos[:, 0]
         if given is not None:
@@ -145,12 +162,8 @@ class Discriminator(nn.Module):
         if videos.shape[1] == 1:
             return total
 
-        def read(view: ViewNet, pyramid: Pyramid, frame: Images) -> tuple[Pyramid, Array]:
-            pyramid = view(frame, pyramid)
-            return pyramid, jnp.mean(pyramid[0], axis=(1, 2, 3))
-
         shared = nn.scan(
-            read,
+            _read,
             variable_broadcast="params",
             split_rngs={"params": False},
             in_axes=1,

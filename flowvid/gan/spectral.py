@@ -1,0 +1,61 @@
+"""Spectral normalisation (Miyato et al. 2018) as a pure function of parameters.
+
+Flax's module would run its power iteration at each use, at each frame of the shared View-Net; here
+it runs once a step, and its vectors are a part of the train state.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from flowvid.bijectors.base import Params
+
+Vectors = dict[str, Array]  # by the kernel's path: a guess of its first left singular vector
+
+
+def _is_kernel(path: jax.tree_util.KeyPath) -> bool:
+    return getattr(path[-1], "key", None) == "kernel"
+
+
+def init(params: Params) -> Vectors:
+    """The vectors before the first step, one a kernel, [c_out]."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {
+        jax.tree_util.keystr(path): jnp.full(leaf.shape[-1], leaf.shape[-1] ** -0.5)
+        for path, leaf in leaves
+        if _is_kernel(path)
+    }
+
+
+def iterate(params: Params, vectors: Vectors) -> Vectors:
+    """One power iteration of each kernel, as a matrix [rows * cols * c_in, c_out]."""
+
+    def next_vector(path: jax.tree_util.KeyPath, kernel: Array) -> None:
+        name = jax.tree_util.keystr(path)
+        if name in vectors:
+            matrix = kernel.reshape(-1, kernel.shape[-1])
+            moved[name] = _unit(matrix.T @ _unit(matrix @ vectors[name]))
+
+    moved: Vectors = {}
+    jax.tree_util.tree_map_with_path(next_vector, params)
+    return lax.stop_gradient(moved)
+
+
+def normalise(params: Params, vectors: Vectors) -> Params:
+    """Parameters whose kernels have a largest singular value of about one."""
+
+    def divided(path: jax.tree_util.KeyPath, leaf: Array) -> Any:
+        name = jax.tree_util.keystr(path)
+        if name not in vectors:
+            return leaf
+        matrix = leaf.reshape(-1, leaf.shape[-1])
+        left = lax.stop_gradient(_unit(matrix @ vectors[name]))
+        return leaf / (left @ matrix @ vectors[name])
+
+    return jax.tree_util.tree_map_with_path(divided, params)
+
+
+def _unit(vector: Array) -> Array:
+    return vector / (jnp.linalg.norm(vector) + 1e-12)

@@ -1,0 +1,160 @@
+"""The GAN's training loop: data in, steps, previews, TensorBoard and checkpoints."""
+
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import UInt8
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from flowvid import config as flow_config
+from flowvid import data, interruption, media, state, steps, streams
+from flowvid.bijectors.base import Params
+from flowvid.checkpoints import Checkpoints
+from flowvid.errors import ConfigError, Stopped
+from flowvid.gan import model
+from flowvid.gan import steps as gan_steps
+from flowvid.gan.config import GanConfig
+from flowvid.gan.steps import NAMES, GanState
+from flowvid.trainer import to_devices
+
+PREVIEWED = 8  # videos
+
+
+def prepare(config: GanConfig) -> tuple[GanConfig, data.Dataset]:
+    """The training clips, and the configuration with what only they can tell."""
+    dataset = data.load(
+        config.dataset,
+        "train",
+        data_dir=config.data_dir,
+        num_frames=config.num_frames,
+        image_size=config.image_size,
+        max_skipped=config.max_skipped,
+    )
+    return dataclasses.replace(config, num_labels=len(dataset.label_names)), dataset
+
+
+def state_template(config: GanConfig) -> GanState:
+    """Shapes and types of a run's state, without making one."""
+    return jax.eval_shape(functools.partial(gan_steps.create, config))
+
+
+def sample(
+    config: GanConfig, params: Params, labels: Any, seed: int = 0
+) -> UInt8[np.ndarray, "videos frames height width 3"]:
+    """Videos of the generator, one a label; video i depends on (seed, i) alone."""
+    keys = streams.video_keys(seed, len(labels))
+    return np.asarray(_sample(config, params, keys, np.asarray(labels, np.int32)))
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _sample(config: GanConfig, params: Params, keys: Any, labels: Any) -> Any:
+    return model.to_pixels(model.generate(config, params, keys, labels))
+
+
+def train(config: GanConfig, workdir: pathlib.Path) -> GanState:
+    """Trains a GAN to its last step, or goes on with the one that `workdir` holds.
+
+    Returns:
+        The state at the end, on the host.
+
+    Raises:
+        DataError: when the data set is missing or does not fit.
+        ConfigError: when `workdir` holds a run of another configuration, or the batch does not
+            divide over the devices.
+        TrainingError: when another process trains in `workdir`, or the disk is full.
+        Stopped: after SIGTERM or SIGINT, once the state is saved.
+    """
+    config, dataset = prepare(config)
+    if config.batch_size % jax.device_count():
+        raise ConfigError(
+            f"--batch_size={config.batch_size} does not divide over {jax.device_count()} devices: "
+            f"make it a multiple of {jax.device_count()}."
+        )
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (
+        interruption.only_one(workdir),
+        interruption.StopRequest() as stop,
+        Checkpoints(workdir, config, dataset.label_names) as saved,
+    ):
+        run = saved.restore(state_template(config))
+        flow_config.write(config, dataset.label_names, workdir)
+        if run is None:
+            run = jax.tree.map(np.asarray, jax.jit(gan_steps.create, static_argnums=0)(config))
+            saved.save(run)
+        else:
+            print(f"Going on from step {int(run.step)} of {workdir}.", flush=True)
+        for name in NAMES:
+            count = state.num_parameters(getattr(run, name).params)
+            print(f"{name}: {count:,} parameters", flush=True)
+        run = _loop(config, workdir, saved, run, dataset, stop)
+    if stop.received:
+        raise Stopped(
+            f"{stop.received.name}: stopped and saved at step {int(run.step)} of {workdir}. The "
+            "same command goes on from there.",
+            stop.received,
+        )
+    return run
+
+
+def _loop(
+    config: GanConfig,
+    workdir: pathlib.Path,
+    saved: Checkpoints,
+    run: GanState,
+    dataset: data.Dataset,
+    stop: interruption.StopRequest,
+) -> GanState:
+    step, first = int(run.step), int(run.step)
+    take = steps.on_devices(functools.partial(gan_steps.train_step, config), donate=(0,))
+    batches = to_devices(
+        data.train_batches(
+            dataset,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            start=step * config.batch_size,
+        )
+    )
+    current = steps.replicate(run)
+    bar = tqdm(total=config.num_steps, initial=step, desc="training", unit="step")
+    if step < config.num_steps:
+        bar.set_postfix_str("compiling")
+    with SummaryWriter(str(workdir)) as writer, bar:
+
+        def due(every: int) -> bool:
+            return step % every == 0 or step == config.num_steps
+
+        while step < config.num_steps and not stop.agreed():
+            current, metrics = take(current, next(batches))
+            step += 1
+            bar.update()
+            if due(config.log_every) or step == first + 1:
+                host = steps.unreplicate(metrics)
+                for name in NAMES:
+                    for key, value in host[name].items():
+                        writer.add_scalar(f"{name}/{key}", float(value), step)
+                shown = {name: f"{float(host[name]['loss']):.3f}" for name in NAMES}
+                bar.set_postfix(shown | {"std": f"{float(host['generator']['frame_std']):.3f}"})
+                saved.check()
+            if due(config.checkpoint_every):
+                saved.save(steps.unreplicate(current))
+            if due(config.eval_every):
+                _preview(config, workdir, steps.unreplicate(current), dataset.label_names)
+    last: GanState = steps.unreplicate(current)
+    saved.save(last)
+    return last
+
+
+def _preview(
+    config: GanConfig, workdir: pathlib.Path, run: GanState, label_names: tuple[str, ...]
+) -> None:
+    """Draws videos of always the same noise, one a row."""
+    labels = np.arange(PREVIEWED) % config.num_labels
+    videos = sample(config, gan_steps.best_params(run), labels)
+    captions = [label_names[i] for i in labels] if config.labels else []
+    sheet = media.contact_sheet(videos, captions=captions)
+    media.write_image(workdir / "previews" / f"step{int(run.step):06d}.png", sheet)
