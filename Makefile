@@ -37,7 +37,7 @@ browser:  ## Chromium, to test the report's page with: installed where there is 
 	echo "No Chromium: the test of the report's page in a browser will be skipped."
 
 test: lint browser  ## Lint and tests, as CI runs them.
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 format: env
 	$(BIN)/ruff check --fix .
