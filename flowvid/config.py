@@ -35,6 +35,29 @@ VARIANTS = {
 }
 
 
+def check_sizes_and_seed(run: Any) -> None:
+    """Checks what runs of the flow and of the GAN have in common.
+
+    Raises:
+        ConfigError: naming the field and what it may be.
+    """
+    if run.ema_decay >= 1:
+        raise ConfigError(f"--ema_decay={run.ema_decay} must be below 1.")
+    if run.seed >= 2**32:
+        raise ConfigError(f"--seed={run.seed} must be below 2^32 = {2**32}.")
+    if run.image_size % 2**run.levels:
+        raise ConfigError(
+            f"--image_size={run.image_size} must be divisible by 2^levels = {2**run.levels}, "
+            f"because each of the {run.levels} levels halves it: use a multiple of "
+            f"{2**run.levels}, or fewer --levels."
+        )
+    if run.image_size % (run.label_size or 1):
+        raise ConfigError(
+            f"--image_size={run.image_size} must be divisible by "
+            f"--label_size={run.label_size}, because label images are enlarged to it."
+        )
+
+
 @dataclass(frozen=True)
 class Config:
     """One run. Built by `preset_config`, by `from_flags`, or read from a workdir's config.json."""
@@ -156,21 +179,7 @@ class Config:
             ConfigError: naming the field and what it may be.
         """
         fields.check(self)
-        if self.ema_decay >= 1:
-            raise ConfigError(f"--ema_decay={self.ema_decay} must be below 1.")
-        if self.seed >= 2**32:
-            raise ConfigError(f"--seed={self.seed} must be below 2^32 = {2**32}.")
-        if self.image_size % 2**self.levels:
-            raise ConfigError(
-                f"--image_size={self.image_size} must be divisible by 2^levels = {2**self.levels}, "
-                f"because each of the {self.levels} levels halves it: use a multiple of "
-                f"{2**self.levels}, or fewer --levels."
-            )
-        if self.image_size % (self.label_size or 1):
-            raise ConfigError(
-                f"--image_size={self.image_size} must be divisible by "
-                f"--label_size={self.label_size}, because label images are enlarged to it."
-            )
+        check_sizes_and_seed(self)
         if self.n_bits not in (5, 8) or (self.dequantization == "paper" and self.n_bits != 5):
             raise ConfigError(
                 f"--n_bits={self.n_bits} with --dequantization={self.dequantization} is not "

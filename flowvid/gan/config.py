@@ -71,21 +71,9 @@ class GanConfig:
             ConfigError: naming the field and what it may be.
         """
         fields.check(self)
-        for name in ("beta1", "ema_decay"):
-            if getattr(self, name) >= 1:
-                raise ConfigError(f"--{name}={getattr(self, name)} must be below 1.")
-        if self.seed >= 2**32:
-            raise ConfigError(f"--seed={self.seed} must be below 2^32 = {2**32}.")
-        if self.image_size % 2**self.levels:
-            raise ConfigError(
-                f"--image_size={self.image_size} must be divisible by 2^levels = {2**self.levels}: "
-                f"use a multiple of it, or fewer --levels."
-            )
-        if self.image_size % (self.label_size or 1):
-            raise ConfigError(
-                f"--image_size={self.image_size} must be divisible by "
-                f"--label_size={self.label_size}, because label images are enlarged to it."
-            )
+        flow_config.check_sizes_and_seed(self)
+        if self.beta1 >= 1:
+            raise ConfigError(f"--beta1={self.beta1} must be below 1.")
 
 
 _SHARED = {
@@ -171,6 +159,3 @@ def read(workdir: pathlib.Path) -> tuple[GanConfig, tuple[str, ...]]:
             f"{workdir} holds no run of the GAN: train one with `python -m flowvid.gan.train "
             f"--workdir={workdir}`."
         ) from error
-
-
-write = flow_config.write

@@ -31,15 +31,11 @@ def init(params: Params) -> Vectors:
 
 def iterate(params: Params, vectors: Vectors) -> Vectors:
     """One power iteration of each kernel, as a matrix [rows * cols * c_in, c_out]."""
-
-    def next_vector(path: jax.tree_util.KeyPath, kernel: Array) -> None:
-        name = jax.tree_util.keystr(path)
-        if name in vectors:
-            matrix = kernel.reshape(-1, kernel.shape[-1])
-            moved[name] = _unit(matrix.T @ _unit(matrix @ vectors[name]))
-
     moved: Vectors = {}
-    jax.tree_util.tree_map_with_path(next_vector, params)
+    for path, kernel in jax.tree_util.tree_leaves_with_path(params):
+        if _is_kernel(path):
+            name, matrix = jax.tree_util.keystr(path), kernel.reshape(-1, kernel.shape[-1])
+            moved[name] = _unit(matrix.T @ _unit(matrix @ vectors[name]))
     return lax.stop_gradient(moved)
 
 
