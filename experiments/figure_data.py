@@ -1,5 +1,6 @@
 """The data of each figure of the paper, as arrays by name: read off runs, or trained for it."""
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Callable
@@ -13,6 +14,19 @@ import flowvid
 from experiments import run_data, runs
 from flowvid import config, decoding
 from flowvid.errors import ConfigError
+from flowvid.gan import config as gan_config
+from flowvid.gan.config import GanConfig
+
+OBJECTIVES = ("paper", "r1")
+GAN_TAGS = (
+    "generator/frame_mean",
+    "generator/frame_std",
+    "generator/between_std",
+    "generator/saturated",
+    "generator/loss",
+    "discriminator/loss",
+)
+REAL_CLIPS = 64  # whose statistics are drawn beside the generated ones
 
 Arrays = dict[str, np.ndarray]
 
@@ -179,7 +193,43 @@ def instability(request: Request) -> Arrays:
     return arrays
 
 
-# By the number in the paper; 7 is the GAN's.
+def gan(request: Request) -> Arrays:
+    """Figure 7: what the GAN generates, its losses and the saturation of tanh, by objective.
+
+    Of the flags, those that `flowvid.gan.train` has, too, change its runs.
+    """
+    known = {field.name for field in dataclasses.fields(GanConfig)}
+    given = {name: value for name, value in request.given.items() if name in known}
+    planned = {
+        f"{objective}, seed {seed}": runs.Run(
+            request.folder / f"{objective}-seed{seed}",
+            {"preset": "small"} | given | {"objective": objective, "seed": seed},
+            evaluate=None,
+            module="flowvid.gan.train",
+        )
+        for objective in OBJECTIVES
+        for seed in range(request.seeds)
+    }
+    runs.carry_out(planned.values(), request.jobs)
+    arrays: Arrays = {}
+    for name, run in planned.items():
+        curves = run_data.scalars(run.workdir)
+        for tag in GAN_TAGS:
+            steps, values = curves[tag]
+            arrays[f"{name}/{tag}"] = np.array(values)
+            arrays[f"{name}/steps"] = np.array(steps)
+    settings, _ = gan_config.read(run.workdir)
+    real = run_data.clips(settings, "validation", REAL_CLIPS).astype(np.float32) / 127.5 - 1
+    batches = real[: len(real) // settings.batch_size * settings.batch_size]
+    batches = batches.reshape(-1, settings.batch_size, *real.shape[1:])
+    return arrays | {
+        "real/generator/frame_mean": real.mean(),
+        "real/generator/frame_std": real.std(axis=(2, 3, 4)).mean(),
+        "real/generator/between_std": batches.std(axis=1).mean(),
+    }
+
+
+# By the number in the paper.
 COLLECT: dict[str, Callable[[Request], Arrays]] = {
     "1": model_diagram,
     "2": first_frames,
@@ -187,5 +237,6 @@ COLLECT: dict[str, Callable[[Request], Arrays]] = {
     "4": first_frames,
     "5": overfit_clip,
     "6": instability,
+    "7": gan,
     "8": overfit_video,
 }

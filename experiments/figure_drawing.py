@@ -180,6 +180,32 @@ def _run(panel: Any, arrays: Arrays, name: str, key: str) -> None:
         panel.plot(steps[failed], values[last][failed], "x", color="red", markersize=5)
 
 
+def gan(arrays: Arrays) -> Any:
+    """Figure 7: a line a run of the GAN, coloured by objective; dashed, the real clips."""
+    titles = {
+        "generator/frame_mean": "mean of generated pixels, -1 to 1",
+        "generator/frame_std": "standard deviation in a frame",
+        "generator/between_std": "standard deviation between videos",
+        "generator/saturated": "share of saturated tanh",
+        "generator/loss": "generator's loss",
+        "discriminator/loss": "discriminator's loss",
+    }
+    runs = sorted(key.removesuffix("/steps") for key in arrays if key.endswith("/steps"))
+    figure, panels = pyplot().subplots(2, 3, figsize=(13, 6.5))
+    for panel, (tag, title) in zip(panels.flat, titles.items(), strict=True):
+        for name in runs:
+            colour = "tab:orange" if name.startswith("paper") else "tab:blue"
+            style = {"color": colour, "alpha": 0.7, "linewidth": 0.9, "label": name}
+            panel.plot(arrays[f"{name}/steps"], arrays[f"{name}/{tag}"], **style)
+        if f"real/{tag}" in arrays:
+            panel.axhline(float(arrays[f"real/{tag}"]), color="0.3", ls="--", label="real clips")
+        panel.set(xlabel="step", ylabel=title)
+        panel.grid(alpha=0.3)
+    panels[0, 0].legend(fontsize=7)
+    figure.tight_layout()
+    return figure
+
+
 DRAW: dict[str, Callable[[Arrays], Any]] = {
     "1": model_diagram,
     "2": faces,
@@ -187,5 +213,6 @@ DRAW: dict[str, Callable[[Arrays], Any]] = {
     "4": first_frames,
     "5": _overfit,
     "6": instability,
+    "7": gan,
     "8": _overfit,
 }

@@ -2,9 +2,8 @@
 
 Each is saved as data (figureN.npz), as PNG and as PDF in --workdir; --redraw draws from the data
 alone. Of the figures 2 (faces), 3 (gradient of the label images) and 4 (first frames), --run says
-which run they are of; 5 and 8 (overfitting one video) and 6 (runs with and without clipping) train
-their own, and flags of `flowvid.train` change them; 1 is the model as configured. Figure 7 is the
-GAN's.
+which run they are of; 5 and 8 (overfitting one video), 6 (runs with and without clipping) and 7
+(the GAN) train their own, and flags of `flowvid.train` change them; 1 is the model as configured.
 """
 
 import pathlib
@@ -24,7 +23,7 @@ _RUN = flags.DEFINE_string("run", None, "Run: folder of the run that figures 1 t
 _CLIP = flags.DEFINE_string("clip", None, "Run: to overfit on. [the first one held out]")
 _IMAGES = flags.DEFINE_integer("images", 16, "Run: to generate in figures 2 and 4.", 1)
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.7, "Run: of figures 2 and 4.", 0.0)
-_SEEDS = flags.DEFINE_integer("seeds", 3, "Run: of the runs in figure 6, each twice.", 1)
+_SEEDS = flags.DEFINE_integer("seeds", 3, "Run: of the runs in figures 6 and 7, each twice.", 1)
 _JOBS = flags.DEFINE_integer("jobs", 1, "Run: trainings at a time, sharing the cores.", 1)
 _REDRAW = flags.DEFINE_bool("redraw", False, "Run: draw what is saved; collect nothing.")
 

@@ -22,7 +22,7 @@ def _cell(value: Any) -> str:
     return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
-def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
+def table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
     """Rows in Markdown."""
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     lines += [f"| {' | '.join(_cell(row[name]) for name in columns)} |" for row in rows]
@@ -32,7 +32,7 @@ def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
 def text(section: str, figures: Any) -> str:
     """What `experiments.benchmark` prints of a section."""
     if section == "parts":
-        counts = _table(
+        counts = table(
             [{"part": part} | of_part for part, of_part in figures.items()],
             ("part", "parameters", "gflop"),
         )
@@ -41,7 +41,7 @@ def text(section: str, figures: Any) -> str:
         return f"{counts}\n\nThe processor's share of a next frame's arithmetic: {share:.1%}."
     if section == "steps":
         columns = ("model", "backprop", "median_s", "of_matmul_peak", "temp_mb", "peak_rss_mb")
-        return _table(figures, (*columns, "compile_s", "warm_compile_s"))
+        return table(figures, (*columns, "compile_s", "warm_compile_s"))
     if section == "sampling":
         sampled, forward = (statistics.median(figures[f"{k}_s"]) for k in ("sampling", "forward"))
         ratio = statistics.median(np.divide(figures["forward_s"], figures["sampling_s"]).tolist())
@@ -54,7 +54,7 @@ def text(section: str, figures: Any) -> str:
     if section == "loader":
         return f"The loader gives {figures['videos_per_s']:,.0f} videos a second."
     what = "temp_mb" if section == "memory" else "median_s"
-    return _table(figures, ("model", "axis", "value", "backprop", what))
+    return table(figures, ("model", "axis", "value", "backprop", what))
 
 
 def draw(report: dict[str, Any], path: pathlib.Path) -> None:

@@ -17,7 +17,7 @@ from absl import flags
 from markupsafe import Markup
 
 import flowvid
-from experiments import report_parts, run_data
+from experiments import comparison, report_parts, run_data
 from experiments.report_parts import Section, clip
 from flowvid import cli, data, evaluation
 from flowvid.errors import TrainingError
@@ -30,6 +30,9 @@ _CONTINUED = flags.DEFINE_integer("continued", 8, "Held-out clips to continue.",
 _NUM_GIVEN = flags.DEFINE_integer("num_given", 4, "Frames of these that are given.", 1)
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.7, "Of samples and continuations.", 0.0)
 _SWEEP = flags.DEFINE_list("sweep", ["0", "0.5", "0.7", "0.85", "1"], "Temperatures to compare.")
+_COMPARISON = flags.DEFINE_string(
+    "comparison", None, "Folder of experiments.compare, to be shown, too. [none]"
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the samples.", 0, 2**32 - 1)
 
 _SIDE = 128  # pixels of a clip in the page
@@ -131,6 +134,18 @@ def sweep(model: Model) -> Section:
     return Section("Temperature", text, rows)
 
 
+def compared(folder: pathlib.Path) -> Section:
+    """Clips of other models and of this one, and what they were measured by."""
+    table, clips = comparison.read(folder)
+    rows = [[clip(video, kind) for video in videos] for kind, videos in clips.items()]
+    text = (
+        "Distance and diversity are of the features of small classifiers, trained on the labels of "
+        "the training clips; of the squared distance, what training clips have is due to the "
+        "number of clips alone. The nearest training clip is the median."
+    )
+    return Section("Beside other models", text, rows, table)
+
+
 def page(workdir: pathlib.Path) -> str:
     """The whole page."""
     model = flowvid.load(workdir)
@@ -140,6 +155,8 @@ def page(workdir: pathlib.Path) -> str:
     if "tail" in model.config.models and _CONTINUED.value:
         sections.append(continued(model, held_out))
     sections.append(sweep(model))
+    if _COMPARISON.value:
+        sections.append(compared(pathlib.Path(_COMPARISON.value)))
     template = pathlib.Path(__file__).with_name("report_template.html").read_text()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(template).render(

@@ -28,11 +28,12 @@ class Clip(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A part of the page: rows of clips under a title and a sentence."""
+    """A part of the page: rows of clips under a title, a sentence and perhaps a table."""
 
     title: str
     text: str
     rows: list[list[Clip]]
+    table: str = ""
 
 
 def clip(video: Video, caption: str, fps: int = 10) -> Clip:

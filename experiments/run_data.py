@@ -9,6 +9,7 @@ from tensorboard.util import tensor_util
 
 from flowvid import data
 from flowvid.config import Config
+from flowvid.gan.config import GanConfig
 
 Curve = tuple[list[int], list[float]]
 Videos = UInt8[np.ndarray, "videos frames height width channels"]
@@ -26,7 +27,7 @@ def scalars(workdir: pathlib.Path) -> dict[str, Curve]:
     return {tag: ([s for s, _ in c], [v for _, v in c]) for tag, c in ordered.items()}
 
 
-def split_of(config: Config, split: str) -> data.Dataset:
+def split_of(config: Config | GanConfig, split: str) -> data.Dataset:
     """A split of the data that a run was trained on."""
     return data.load(
         config.dataset,
@@ -38,7 +39,7 @@ def split_of(config: Config, split: str) -> data.Dataset:
     )
 
 
-def clips(config: Config, split: str, count: int) -> Videos:
+def clips(config: Config | GanConfig, split: str, count: int) -> Videos:
     """The first `count` clips of a split, as many as there are."""
     dataset = split_of(config, split)
     return np.stack([dataset[index]["video"] for index in range(min(count, len(dataset)))])

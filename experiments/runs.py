@@ -27,11 +27,12 @@ class Run:
     workdir: pathlib.Path
     train: dict[str, Any]
     evaluate: dict[str, Any] | None
+    module: str = "flowvid.train"  # that trains it
 
     def commands(self) -> list[list[str]]:
         """The arguments of Python, one list a process, in order."""
         workdir = {"workdir": self.workdir}
-        commands = [["-m", "flowvid.train", *_flags(workdir | self.train)]]
+        commands = [["-m", self.module, *_flags(workdir | self.train)]]
         if self.evaluate is not None:
             commands.append(["-m", "flowvid.evaluate", *_flags(workdir | self.evaluate)])
         return commands

@@ -11,9 +11,9 @@ import pytest
 from command_line import assert_one_line
 from helpers import NUM_CLIPS, assert_same, events, relative_distance
 
-from flowvid import checkpoints, steps
+from flowvid import steps
 from flowvid.errors import ConfigError
-from flowvid.gan import config, model, networks, spectral, training
+from flowvid.gan import config, model, networks, spectral, trained
 from flowvid.gan import steps as gan_steps
 
 pytest_plugins = ["command_line", "system_fixtures"]
@@ -305,9 +305,8 @@ def flags_of(data_dir, **changes):
 
 
 def final(workdir):
-    settings, _ = config.read(workdir)
-    template = {"generator": training.state_template(settings).generator.params}
-    return checkpoints.restore_params(workdir, template)
+    gan = trained.load(workdir)
+    return gan.params, gan.step
 
 
 def test_a_run_goes_on_to_the_same_bits_and_is_sampled(call, data_dir, tmp_path):

@@ -5,13 +5,10 @@ Writes one file a video and a contact sheet, samples.png.
 
 import pathlib
 
-import jax
-import numpy as np
 from absl import flags
 
-from flowvid import checkpoints, cli, data, media
-from flowvid.errors import ConfigError
-from flowvid.gan import config, training
+from flowvid import cli, media
+from flowvid.gan import trained
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "last, or a step's number.")
@@ -28,23 +25,14 @@ _SEED = flags.DEFINE_integer(
 def main() -> None:
     """Loads the newest checkpoint, samples, writes the videos and the contact sheet."""
     workdir = pathlib.Path(_WORKDIR.value)
-    settings, names = config.read(workdir)
-    if _LABEL.value is not None and not settings.labels:
-        raise ConfigError("this GAN is not conditioned on labels: leave out --label.")
-    average = settings.ema_decay > 0
-    template = {"generator": training.state_template(settings).generator.params}
-    params, _ = checkpoints.restore_params(
-        workdir, template, checkpoint=_CHECKPOINT.value, average=average
-    )
-    labels = np.arange(_NUM_VIDEOS.value) % len(names)
-    if _LABEL.value is not None:
-        labels = np.full(_NUM_VIDEOS.value, data.label_index(names, _LABEL.value))
-    params = jax.tree.map(np.asarray, params["generator"])
-    videos = training.sample(settings, params, labels, _SEED.value)
+    gan = trained.load(workdir, checkpoint=_CHECKPOINT.value)
+    videos = gan.sample(_NUM_VIDEOS.value, _LABEL.value, seed=_SEED.value)
     out = pathlib.Path(_OUT.value or workdir / "samples")
     for i, video in enumerate(videos):
         media.write_video(out / f"{i:03d}.{_FORMAT.value}", video, fps=_FPS.value)
-    captions = [names[i] for i in labels] if settings.labels else []
+    captions: list[str] = []
+    if gan.config.labels:
+        captions = gan.turns(len(videos)) if _LABEL.value is None else [_LABEL.value] * len(videos)
     media.write_image(out / "samples.png", media.contact_sheet(videos, captions=captions))
     print(f"{len(videos)} videos and the contact sheet samples.png are in {out}.")
 

@@ -15,8 +15,13 @@ from flowvid.bijectors.base import Params
 Vectors = dict[str, Array]  # by the kernel's path: a guess of its first left singular vector
 
 
-def _is_kernel(path: jax.tree_util.KeyPath) -> bool:
-    return getattr(path[-1], "key", None) == "kernel"
+def _is_normalised(path: jax.tree_util.KeyPath, leaf: Array) -> bool:
+    """Kernels, but for those that end in the score: how sure it may be, R1 keeps within bounds.
+
+    With them normalised, too, the mean of a score over all pixels moves by so little that the
+    penalty, its squared gradient, is next to nothing, and the logits stay near zero.
+    """
+    return getattr(path[-1], "key", None) == "kernel" and leaf.shape[-1] > 1
 
 
 def init(params: Params) -> Vectors:
@@ -25,7 +30,7 @@ def init(params: Params) -> Vectors:
     return {
         jax.tree_util.keystr(path): jnp.full(leaf.shape[-1], leaf.shape[-1] ** -0.5)
         for path, leaf in leaves
-        if _is_kernel(path)
+        if _is_normalised(path, leaf)
     }
 
 
@@ -33,7 +38,7 @@ def iterate(params: Params, vectors: Vectors) -> Vectors:
     """One power iteration of each kernel, as a matrix [rows * cols * c_in, c_out]."""
     moved: Vectors = {}
     for path, kernel in jax.tree_util.tree_leaves_with_path(params):
-        if _is_kernel(path):
+        if _is_normalised(path, kernel):
             name, matrix = jax.tree_util.keystr(path), kernel.reshape(-1, kernel.shape[-1])
             moved[name] = _unit(matrix.T @ _unit(matrix @ vectors[name]))
     return lax.stop_gradient(moved)

@@ -65,6 +65,11 @@ def create(config: GanConfig) -> GanState:
     return GanState(generator, discriminator, vectors, step, skipped)
 
 
+def template(config: GanConfig) -> GanState:
+    """Shapes and types of a run's state, without making one."""
+    return jax.eval_shape(lambda: create(config))
+
+
 def best_params(state: GanState) -> Params:
     """What is sampled from: the generator's average where there is one, else its parameters."""
     generator = state.generator

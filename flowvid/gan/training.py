@@ -3,21 +3,18 @@
 import dataclasses
 import functools
 import pathlib
-from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import UInt8
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from flowvid import config as flow_config
-from flowvid import data, interruption, media, state, steps, streams
-from flowvid.bijectors.base import Params
+from flowvid import data, interruption, media, state, steps
 from flowvid.checkpoints import Checkpoints
 from flowvid.errors import ConfigError, Stopped
-from flowvid.gan import model
 from flowvid.gan import steps as gan_steps
+from flowvid.gan import trained
 from flowvid.gan.config import GanConfig
 from flowvid.gan.steps import NAMES, GanState
 from flowvid.trainer import to_devices
@@ -36,24 +33,6 @@ def prepare(config: GanConfig) -> tuple[GanConfig, data.Dataset]:
         max_skipped=config.max_skipped,
     )
     return dataclasses.replace(config, num_labels=len(dataset.label_names)), dataset
-
-
-def state_template(config: GanConfig) -> GanState:
-    """Shapes and types of a run's state, without making one."""
-    return jax.eval_shape(functools.partial(gan_steps.create, config))
-
-
-def sample(
-    config: GanConfig, params: Params, labels: Any, seed: int = 0
-) -> UInt8[np.ndarray, "videos frames height width 3"]:
-    """Videos of the generator, one a label; video i depends on (seed, i) alone."""
-    keys = streams.video_keys(seed, len(labels))
-    return np.asarray(_sample(config, params, keys, np.asarray(labels, np.int32)))
-
-
-@functools.partial(jax.jit, static_argnames="config")
-def _sample(config: GanConfig, params: Params, keys: Any, labels: Any) -> Any:
-    return model.to_pixels(model.generate(config, params, keys, labels))
 
 
 def train(config: GanConfig, workdir: pathlib.Path) -> GanState:
@@ -81,7 +60,7 @@ def train(config: GanConfig, workdir: pathlib.Path) -> GanState:
         interruption.StopRequest() as stop,
         Checkpoints(workdir, config, dataset.label_names) as saved,
     ):
-        run = saved.restore(state_template(config))
+        run = saved.restore(gan_steps.template(config))
         flow_config.write(config, dataset.label_names, workdir)
         if run is None:
             run = jax.tree.map(np.asarray, jax.jit(gan_steps.create, static_argnums=0)(config))
@@ -154,7 +133,7 @@ def _preview(
 ) -> None:
     """Draws videos of always the same noise, one a row."""
     labels = np.arange(PREVIEWED) % config.num_labels
-    videos = sample(config, gan_steps.best_params(run), labels)
+    videos = trained.sample(config, gan_steps.best_params(run), labels)
     captions = [label_names[i] for i in labels] if config.labels else []
     sheet = media.contact_sheet(videos, captions=captions)
     media.write_image(workdir / "previews" / f"step{int(run.step):06d}.png", sheet)
