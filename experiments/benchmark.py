@@ -19,7 +19,7 @@ from experiments.fresh_process import call
 from flowvid import cli, config
 from flowvid.errors import ConfigError
 
-SECTIONS = ("parts", "steps", "sampling", "loader", "memory", "times")
+SECTIONS = ("parts", "steps", "sampling", "loader", "memory", "times", "gan")
 _SECTIONS = flags.DEFINE_list("sections", ["parts", "steps"], f"Of {', '.join(SECTIONS)}; or all.")
 _PROFILE = flags.DEFINE_bool("profile", False, "Where the time of the head's step on CPU goes.")
 _PRESET = flags.DEFINE_enum("preset", "paper", list(config.PRESETS), "Of the models.")
@@ -33,6 +33,7 @@ _PICTURE = flags.DEFINE_string("picture", None, "Picture of the curves in --out.
 
 MODES = ("stored", "reversible")
 DEPTHS, FRAMES, BATCHES = (8, 16, 32, 64), (5, 15, 30, 60), (1, 2, 4, 8, 16)
+GAN_FRAMES = (4, 8, 16, 30)
 
 
 def _base() -> dict[str, Any]:
@@ -88,6 +89,21 @@ def _curves(section: str) -> Iterator[dict[str, Any]]:
                 yield point | {"median_s": statistics.median(figures["seconds"])}
 
 
+def _gan() -> Iterator[dict[str, Any]]:
+    """Memory over frames: the GAN, whose step holds them all (paper, section V), and the tail."""
+    for count in GAN_FRAMES:
+        of_gan = {"preset": _PRESET.value, "num_frames": count}
+        for part, objective in (("generator", "paper"), ("discriminator", "r1")):
+            arguments = {"part": part, "changes": of_gan | {"objective": objective}}
+            point = {"model": f"GAN's {part}, {objective}", "frames": count}
+            yield point | call("measurements.gan_memory", arguments)
+        for mode in MODES:
+            changes = _base() | {"head_steps": 1, "num_frames": count, "backprop": mode}
+            point = {"model": f"flow's tail, {mode}", "frames": count}
+            arguments = {"name": "tail", "changes": changes}
+            yield point | call("measurements.gradient_memory", arguments)
+
+
 def _measure(section: str) -> Any:
     if section == "parts":
         return call("measurements.parts", {"changes": _base()})
@@ -96,7 +112,8 @@ def _measure(section: str) -> Any:
     if section == "sampling":
         arguments = {"changes": _base(), "num_videos": _VIDEOS.value, "repeats": _REPEATS.value}
         return call("measurements.sampling_speed", arguments)
-    rows = _steps() if section == "steps" else _curves(section)
+    of_section = {"steps": _steps, "gan": _gan}
+    rows = of_section[section]() if section in of_section else _curves(section)
     return list(tqdm(rows, desc=section, unit="measurement", leave=False))
 
 

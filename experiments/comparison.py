@@ -143,9 +143,7 @@ def compare(
                     "the same clips."
                 )
     train, held_out = (run_data.split_of(first, split) for split in ("train", "validation"))
-    real, seen = (
-        run_data.clips(first, split, num_videos) for split in ("validation", "train")
-    )
+    real, seen = (run_data.clips(first, split, num_videos) for split in ("validation", "train"))
     noise = np.random.default_rng(seed).integers(0, 256, real.shape, np.uint8)
     groups = [
         Generated(HELD_OUT, real, _labels(held_out, len(real))),
@@ -243,3 +241,19 @@ def read(folder: pathlib.Path) -> tuple[str, dict[str, Videos]]:
             f"{folder} holds no comparison: make one with `python -m experiments.compare "
             f"--out={folder}`."
         ) from error
+
+
+def section(folder: pathlib.Path) -> report_parts.Section:
+    """The part of the report page that shows what `write` wrote.
+
+    Raises:
+        ConfigError: when there is none.
+    """
+    table, clips = read(folder)
+    rows = [[report_parts.clip(clip, kind) for clip in some] for kind, some in clips.items()]
+    text = (
+        "Distance and diversity are of the features of small classifiers, trained on the labels of "
+        "the training clips; of the distance, what training clips have is due to the number of "
+        "clips alone. The nearest training clip is the median."
+    )
+    return report_parts.Section("Beside other models", text, rows, table)

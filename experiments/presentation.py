@@ -22,7 +22,7 @@ def _cell(value: Any) -> str:
     return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
-def table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
+def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
     """Rows in Markdown."""
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     lines += [f"| {' | '.join(_cell(row[name]) for name in columns)} |" for row in rows]
@@ -32,7 +32,7 @@ def table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
 def text(section: str, figures: Any) -> str:
     """What `experiments.benchmark` prints of a section."""
     if section == "parts":
-        counts = table(
+        counts = _table(
             [{"part": part} | of_part for part, of_part in figures.items()],
             ("part", "parameters", "gflop"),
         )
@@ -41,7 +41,7 @@ def text(section: str, figures: Any) -> str:
         return f"{counts}\n\nThe processor's share of a next frame's arithmetic: {share:.1%}."
     if section == "steps":
         columns = ("model", "backprop", "median_s", "of_matmul_peak", "temp_mb", "peak_rss_mb")
-        return table(figures, (*columns, "compile_s", "warm_compile_s"))
+        return _table(figures, (*columns, "compile_s", "warm_compile_s"))
     if section == "sampling":
         sampled, forward = (statistics.median(figures[f"{k}_s"]) for k in ("sampling", "forward"))
         ratio = statistics.median(np.divide(figures["forward_s"], figures["sampling_s"]).tolist())
@@ -53,35 +53,53 @@ def text(section: str, figures: Any) -> str:
         )
     if section == "loader":
         return f"The loader gives {figures['videos_per_s']:,.0f} videos a second."
+    if section == "gan":
+        return _table(figures, ("frames", "model", "temp_mb"))
     what = "temp_mb" if section == "memory" else "median_s"
-    return table(figures, ("model", "axis", "value", "backprop", what))
+    return _table(figures, ("model", "axis", "value", "backprop", what))
 
 
 def draw(report: dict[str, Any], path: pathlib.Path) -> None:
-    """Writes one picture: a row of memory and a row of times, as far as the report has them.
+    """Writes one picture: a row each of memory, times, GAN, as far as the report has them.
 
     Raises:
-        ConfigError: when it has neither.
+        ConfigError: when it has none.
     """
     sections = [name for name in _MEASURED if name in report]
-    if not sections:
-        raise ConfigError("there are no curves to draw: --sections=memory,times measures them.")
-    figure, panels = pyplot().subplots(
-        len(sections), len(_AXES), figsize=(11, 3.2 * len(sections)), squeeze=False
-    )
-    for row, section in zip(panels, sections, strict=True):
+    rows = len(sections) + ("gan" in report)
+    if not rows:
+        raise ConfigError(
+            "there are no curves to draw: --sections=memory,times or --sections=gan measures them."
+        )
+    columns = len(_AXES) if sections else 1
+    size = (11 if sections else 5.5, 3.2 * rows)
+    figure, panels = pyplot().subplots(rows, columns, figsize=size, squeeze=False)
+    for row, section in zip(panels, sections, strict=False):
         key, label = _MEASURED[section]
         for panel, axis in zip(row, _AXES, strict=True):
             points = [p for p in report[section] if p["axis"] == axis]
-            for mode, colour in (("stored", "tab:orange"), ("reversible", "tab:blue")):
-                of_mode = [p for p in points if p["backprop"] == mode]
-                xs, ys = ([p[name] for p in of_mode] for name in ("value", key))
-                panel.plot(xs, ys, "o-", color=colour, label=mode)
+            _lines(panel, points, "backprop", "value", key)
             panel.set(xlabel=f"{points[0]['model']}: {axis}", ylabel=label, ylim=(0, None))
-            panel.set_xticks([p["value"] for p in points])
-            panel.grid(alpha=0.3)
-    panels[0, 0].legend()
+    if sections:
+        panels[0, 0].legend()
+    if "gan" in report:
+        panel, *others = panels[-1]
+        _lines(panel, report["gan"], "model", "frames", "temp_mb")
+        panel.set(xlabel="frames of a video", ylabel="temporary memory (MB)", yscale="log")
+        panel.legend(fontsize=7)
+        for other in others:
+            other.axis("off")
     figure.suptitle(report["machine"], fontsize=9)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot().close(figure)
+
+
+def _lines(panel: Any, points: list[dict[str, Any]], name: str, x: str, y: str) -> None:
+    """A line for each value of `name`."""
+    for value in dict.fromkeys(point[name] for point in points):
+        of_value = [point for point in points if point[name] == value]
+        xs, ys = ([point[key] for point in of_value] for key in (x, y))
+        panel.plot(xs, ys, "o-", markersize=4, label=value)
+    panel.set_xticks(list(dict.fromkeys(point[x] for point in points)))
+    panel.grid(alpha=0.3)

@@ -134,18 +134,6 @@ def sweep(model: Model) -> Section:
     return Section("Temperature", text, rows)
 
 
-def compared(folder: pathlib.Path) -> Section:
-    """Clips of other models and of this one, and what they were measured by."""
-    table, clips = comparison.read(folder)
-    rows = [[clip(video, kind) for video in videos] for kind, videos in clips.items()]
-    text = (
-        "Distance and diversity are of the features of small classifiers, trained on the labels of "
-        "the training clips; of the squared distance, what training clips have is due to the "
-        "number of clips alone. The nearest training clip is the median."
-    )
-    return Section("Beside other models", text, rows, table)
-
-
 def page(workdir: pathlib.Path) -> str:
     """The whole page."""
     model = flowvid.load(workdir)
@@ -156,7 +144,7 @@ def page(workdir: pathlib.Path) -> str:
         sections.append(continued(model, held_out))
     sections.append(sweep(model))
     if _COMPARISON.value:
-        sections.append(compared(pathlib.Path(_COMPARISON.value)))
+        sections.append(comparison.section(pathlib.Path(_COMPARISON.value)))
     template = pathlib.Path(__file__).with_name("report_template.html").read_text()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(template).render(

@@ -378,12 +378,18 @@ def read(workdir: pathlib.Path) -> tuple[Config, tuple[str, ...]]:
     """
     path = workdir / "config.json"
     try:
-        return from_dict(json.loads(path.read_text()))
+        saved = json.loads(path.read_text())
+        if "objective" not in saved:
+            return from_dict(saved)
     except ValueError as error:  # ConfigErrors among them
         raise ConfigError(
             f"{path} cannot be read as a run's configuration: {error}. If the run has checkpoints, "
             "delete this file: they hold it, too."
         ) from error
+    raise ConfigError(
+        f"{workdir} holds a run of the GAN: `python -m flowvid.gan.sample` samples from it and "
+        "`python -m experiments.compare` compares it."
+    )
 
 
 def define_distributed_flags() -> None:

@@ -72,6 +72,27 @@ def test_gradient_memory_shows_what_is_stored():
     assert stored > 2 * reversible
 
 
+@pytest.mark.parametrize("part", ["generator", "discriminator"])
+def test_the_gan_holds_all_frames(part):
+    small = {"preset": "small", "levels": 2, "width": 8, "batch_size": 2, "objective": "r1"}
+    few, many = (
+        measurements.gan_memory(part, small | {"num_frames": count})["temp_mb"] for count in (4, 16)
+    )
+    assert many > 2.5 * few
+
+
+def test_the_gan_is_drawn_beside_the_flow(tmp_path):
+    points = [
+        {"model": model, "frames": count, "temp_mb": 2.0 * count}
+        for model in ("GAN's generator, paper", "flow's tail, stored")
+        for count in (4, 8)
+    ]
+    told = presentation.text("gan", points)
+    assert told.splitlines()[2] == "| 4 | GAN's generator, paper | 8 |"
+    presentation.draw({"machine": "a machine", "gan": points}, tmp_path / "memory.png")
+    assert imageio.imread(tmp_path / "memory.png").ndim == 3
+
+
 def test_sampling_is_timed_beside_the_forward_pass():
     figures = measurements.sampling_speed(TINY, num_videos=2, repeats=2)
     assert (figures["videos"], figures["frames"]) == (2, 6)
@@ -155,7 +176,7 @@ def test_the_command_says_what_it_cannot_do(flags, message):
 
 
 def test_there_is_no_picture_without_curves(tmp_path):
-    with pytest.raises(ConfigError, match="--sections=memory,times measures them"):
+    with pytest.raises(ConfigError, match="--sections=memory,times or"):
         presentation.draw({"machine": "one", "parts": {}}, tmp_path / "picture.png")
 
 

@@ -13,6 +13,8 @@ from experiments import figure_data, figure_drawing, run_data, runs
 from flowvid import config as config_lib
 from flowvid import decoding, training
 from flowvid.errors import ConfigError
+from flowvid.gan import config as gan_config
+from flowvid.gan import training as gan_training
 
 pytest_plugins = ["system_fixtures", "command_line"]
 
@@ -25,7 +27,10 @@ def train_here():
 
     def carry_out(planned, jobs):
         for run in planned:
-            training.train(config_lib.preset_config(**run.train), run.workdir)
+            if run.module == "flowvid.gan.train":
+                gan_training.train(gan_config.preset_config(**run.train), run.workdir)
+            else:
+                training.train(config_lib.preset_config(**run.train), run.workdir)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "carry_out", carry_out)
@@ -68,7 +73,7 @@ def lines(figure):
 
 def test_every_figure_that_is_collected_is_drawn():
     assert figure_data.COLLECT.keys() == figure_drawing.DRAW.keys()
-    assert set(figure_data.COLLECT) == set("1234568")  # 7 is the GAN's
+    assert set(figure_data.COLLECT) == set("12345678")
 
 
 @pytest.mark.parametrize("variant", config_lib.VARIANTS)
@@ -214,6 +219,26 @@ def test_steps_that_are_not_finite_are_marked(tmp_path):
     _, marks = figure.axes[0].get_lines()
     assert marks.get_xdata().tolist() == [3, 4]
     assert marks.get_ydata().tolist() == [2.0, 2.0]  # at the last number before
+
+
+@pytest.mark.usefixtures("train_here")
+def test_figure_7_is_of_the_gan_by_objective(request_of, tmp_path):
+    request = request_of()
+    arrays = figure_data.gan(request)
+    logged = run_data.scalars(request.folder / "r1-seed0")
+    for tag in figure_data.GAN_TAGS:
+        np.testing.assert_array_equal(arrays[f"r1, seed 0/{tag}"], logged[tag][1])
+    settings, _ = gan_config.read(request.folder / "paper-seed0")
+    assert settings.objective == "paper"
+    assert settings.width == request.given["width"]  # a flag that the GAN has, too
+    real = run_data.clips(settings, "validation", 4) / 127.5 - 1
+    assert arrays["real/generator/between_std"] == pytest.approx(real.std(axis=0).mean(), rel=1e-5)
+    figure, _ = drawn("7", arrays, tmp_path)
+    assert len(figure.axes) == 6
+    curves = lines(figure)
+    assert set(curves) == {"paper, seed 0", "r1, seed 0", "real clips"}
+    loss = figure.axes[5].get_lines()
+    np.testing.assert_array_equal(loss[1].get_ydata(), logged["discriminator/loss"][1])
 
 
 # The command.

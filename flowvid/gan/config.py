@@ -46,7 +46,10 @@ class GanConfig:
 
     num_steps: int = fields.field("Training", "steps in all.", low=0)
     batch_size: int = fields.field("Training", "videos a step, over all devices.")
-    learning_rate: float = fields.field("Training", "Adam's, of both models.", low=0)
+    learning_rate: float = fields.field("Training", "Adam's, of the generator.", low=0)
+    discriminator_rate: float = fields.field(
+        "Training", "Adam's, of the discriminator, as a multiple of the generator's.", low=0
+    )
     beta1: float = fields.field("Training", "Adam's memory of gradients.", low=0)
     r1_weight: float = fields.field(
         "Training", "gamma of gamma/2 |grad D(real)|^2, with --objective=r1.", low=0
@@ -87,6 +90,7 @@ _SHARED = {
     "max_skipped": 0.5,
     "batch_size": 8,
     "learning_rate": 2e-4,
+    "discriminator_rate": 1.0,
     "beta1": 0.5,
     "r1_weight": 10.0,
     "ema_decay": 0.0,

@@ -13,7 +13,7 @@ from flowvid.gan import model, spectral
 from flowvid.gan.config import GanConfig
 from flowvid.gan.networks import Videos
 from flowvid.state import moving_average
-from flowvid.steps import DEVICES, Batch
+from flowvid.steps import DEVICES, Batch, changed_if
 
 NAMES = ("generator", "discriminator")
 SATURATED = 0.99  # of tanh
@@ -47,16 +47,17 @@ class GanState(NamedTuple):
         return -1
 
 
-def optimiser(config: GanConfig) -> optax.GradientTransformation:
-    """Adam, the same for both."""
-    return optax.adam(config.learning_rate, b1=config.beta1)
+def optimiser(config: GanConfig, name: str) -> optax.GradientTransformation:
+    """Adam; the discriminator may learn at another rate (Heusel et al. 2017)."""
+    multiple = config.discriminator_rate if name == "discriminator" else 1.0
+    return optax.adam(config.learning_rate * multiple, b1=config.beta1)
 
 
 def create(config: GanConfig) -> GanState:
     """The state before the first step."""
     params = model.init(config, streams.stream_key(config.seed, streams.PARAMS))
     generator, discriminator = (
-        Part(params[name], None, optimiser(config).init(params[name])) for name in NAMES
+        Part(params[name], None, optimiser(config, name).init(params[name])) for name in NAMES
     )
     if config.ema_decay:
         generator = generator._replace(average=jax.tree.map(jnp.copy, generator.params))
@@ -152,7 +153,7 @@ def train_step(
         (_, logs[name]), gradients = jax.value_and_grad(loss, has_aux=True)(part.params)
         gradients, logs[name] = lax.pmean((gradients, logs[name]), DEVICES)
         norms[name] = optax.tree.norm(gradients)
-        changes, opt_state = optimiser(config).update(gradients, part.opt_state)
+        changes, opt_state = optimiser(config, name).update(gradients, part.opt_state)
         return part._replace(params=optax.apply_updates(part.params, changes), opt_state=opt_state)
 
     fake = model.generate(config, state.generator.params, judged, batch.label)
@@ -172,9 +173,9 @@ def train_step(
         generator = generator._replace(average=average)
     values = [norms[name] for name in NAMES] + [logs[name]["loss"] for name in NAMES]
     finite = jnp.all(jnp.isfinite(jnp.stack(values)))
-    generator, discriminator, vectors = jax.tree.map(
-        lambda new, old: jnp.where(finite, new, old),
-        (generator, discriminator, vectors),
+    generator, discriminator, vectors = changed_if(
+        finite,
+        lambda: (generator, discriminator, vectors),
         (state.generator, state.discriminator, state.vectors),
     )
     skipped = state.skipped + jnp.where(finite, 0, 1)
