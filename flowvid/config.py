@@ -379,7 +379,7 @@ def read(workdir: pathlib.Path) -> tuple[Config, tuple[str, ...]]:
     path = workdir / "config.json"
     try:
         saved = json.loads(path.read_text())
-        if "objective" not in saved:
+        if not (isinstance(saved, dict) and "objective" in saved):
             return from_dict(saved)
     except ValueError as error:  # ConfigErrors among them
         raise ConfigError(

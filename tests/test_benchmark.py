@@ -76,9 +76,9 @@ def test_gradient_memory_shows_what_is_stored():
 def test_the_gan_holds_all_frames(part):
     small = {"preset": "small", "levels": 2, "width": 8, "batch_size": 2, "objective": "r1"}
     few, many = (
-        measurements.gan_memory(part, small | {"num_frames": count})["temp_mb"] for count in (4, 16)
+        measurements.gan_memory(part, small | {"num_frames": count})["temp_mb"] for count in (8, 32)
     )
-    assert many > 2.5 * few
+    assert many > 2 * few
 
 
 def test_the_gan_is_drawn_beside_the_flow(tmp_path):

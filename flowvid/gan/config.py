@@ -89,32 +89,33 @@ _SHARED = {
     "data_dir": None,
     "max_skipped": 0.5,
     "batch_size": 8,
-    "learning_rate": 2e-4,
-    "discriminator_rate": 1.0,
-    "beta1": 0.5,
-    "r1_weight": 10.0,
-    "ema_decay": 0.0,
+    "learning_rate": 1e-4,
+    "discriminator_rate": 4.0,
+    "beta1": 0.0,
+    "r1_weight": 100.0,
     "seed": 0,
 }
 PRESETS: fields.Presets = {
     "paper": _SHARED
     | {
-        "levels": 4,
+        "levels": 6,  # down to a single position: what all of a frame shares comes from there
         "width": 64,
         "num_frames": 30,
         "image_size": 64,
         "num_steps": 12000,
+        "ema_decay": 0.999,
         "eval_every": 1000,
         "checkpoint_every": 1000,
         "log_every": 100,
     },
     "small": _SHARED
     | {
-        "levels": 3,
+        "levels": 5,
         "width": 16,
         "num_frames": 8,
         "image_size": 32,
         "num_steps": 2000,
+        "ema_decay": 0.99,
         "eval_every": 250,
         "checkpoint_every": 250,
         "log_every": 10,

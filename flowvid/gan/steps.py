@@ -17,6 +17,7 @@ from flowvid.steps import DEVICES, Batch, changed_if
 
 NAMES = ("generator", "discriminator")
 SATURATED = 0.99  # of tanh
+SQUARES = 0.99  # Adam's memory of squared gradients
 
 
 class Part(NamedTuple):
@@ -48,9 +49,12 @@ class GanState(NamedTuple):
 
 
 def optimiser(config: GanConfig, name: str) -> optax.GradientTransformation:
-    """Adam; the discriminator may learn at another rate (Heusel et al. 2017)."""
+    """Adam; the discriminator may learn at another rate (Heusel et al. 2017).
+
+    Squared gradients are remembered for a hundred steps: each model's goal moves with the other.
+    """
     multiple = config.discriminator_rate if name == "discriminator" else 1.0
-    return optax.adam(config.learning_rate * multiple, b1=config.beta1)
+    return optax.adam(config.learning_rate * multiple, b1=config.beta1, b2=SQUARES)
 
 
 def create(config: GanConfig) -> GanState:
