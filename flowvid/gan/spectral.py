@@ -12,9 +12,9 @@ from jax import Array, lax
 
 from flowvid.bijectors.base import Params
 
-# The largest singular value of a kernel. A ReLU lets half of the power it is given pass: with a norm
-# of one next to nothing comes back from a pyramid's small maps, and the discriminator, nearly linear,
-# sees little but a frame's mean colour; twice the power makes up for that.
+# The largest singular value of a kernel. A ReLU lets half of the power it is given pass: with a
+# norm of one next to nothing comes back from a pyramid's small maps, and the discriminator, nearly
+# linear, sees little but a frame's mean colour; twice the power makes up for that.
 NORM = 2**0.5
 SETTLED = 20  # iterations at the start, so that the first steps are normalised, too
 
