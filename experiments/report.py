@@ -38,6 +38,18 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the samples.", 0, 2**32 - 1)
 _SIDE = 128  # pixels of a clip in the page
 
 
+def _saved_evaluation(path: pathlib.Path, step: int) -> evaluation.Report | None:
+    """That of the step, if it is there and this version wrote it."""
+    if not path.exists():
+        return None
+    report: evaluation.Report = json.loads(path.read_text())
+    try:
+        evaluation.format_report(report)
+    except KeyError:  # an older version's has less in it
+        return None
+    return report if report["step"] == step else None
+
+
 def evaluated(workdir: pathlib.Path, model: Model) -> evaluation.Report:
     """The evaluation of the run's last step, made now if it is not there.
 
@@ -45,11 +57,12 @@ def evaluated(workdir: pathlib.Path, model: Model) -> evaluation.Report:
         TrainingError: when it cannot be made.
     """
     path = workdir / "evaluation.json"
-    if not path.exists() or json.loads(path.read_text())["step"] != model.step:
+    report = _saved_evaluation(path, model.step)
+    if report is None:
         command = [sys.executable, "-m", "flowvid.evaluate", f"--workdir={workdir}"]
         if subprocess.run(command).returncode:
             raise TrainingError(f"{' '.join(command)} has failed: see above.")
-    report: evaluation.Report = json.loads(path.read_text())
+        report = json.loads(path.read_text())
     return report
 
 
