@@ -21,12 +21,16 @@ from flowvid.errors import ConfigError
 
 SECTIONS = ("parts", "steps", "sampling", "loader", "memory", "times", "gan")
 _SECTIONS = flags.DEFINE_list("sections", ["parts", "steps"], f"Of {', '.join(SECTIONS)}; or all.")
+_MODELS = flags.DEFINE_list("models", ["head", "tail"], "Whose steps are measured.")
+_MODES = flags.DEFINE_list("modes", ["stored", "reversible"], "How they are differentiated.")
 _PROFILE = flags.DEFINE_bool("profile", False, "Where the time of the head's step on CPU goes.")
 _PRESET = flags.DEFINE_enum("preset", "paper", list(config.PRESETS), "Of the models.")
 _VARIANT = flags.DEFINE_enum("variant", "state", list(config.VARIANTS), "Of the models.")
 _TAIL_STEPS = flags.DEFINE_integer("tail_steps", None, "Steps a level in the tail. [the preset's]")
 _COMPUTE_DTYPE = flags.DEFINE_string("compute_dtype", "float32", "Of the coupling networks.")
-_REPEATS = flags.DEFINE_integer("repeats", 5, "Of each step; medians are told.", lower_bound=1)
+_REPEATS = flags.DEFINE_integer(
+    "repeats", 5, "Of each step: medians, after one left out; 1: that one alone.", lower_bound=1
+)
 _VIDEOS = flags.DEFINE_integer("videos", 16, "To sample at once.", lower_bound=1)
 _OUT = flags.DEFINE_string("out", None, "JSON file to write; one that is there is added to. [none]")
 _PICTURE = flags.DEFINE_string("picture", None, "Picture of the curves in --out. [none]")
@@ -52,8 +56,10 @@ def _head(**changes: Any) -> dict[str, Any]:
 
 def _steps() -> Iterator[dict[str, Any]]:
     """Each step cold, then from the cache; stored and reversible in turns."""
-    for name, changes in (("head", _head()), ("tail", _base() | {"head_steps": 1})):
-        for mode in MODES:
+    changes_of = {"head": _head(), "tail": _base() | {"head_steps": 1}}
+    for name in _MODELS.value:
+        for mode in _MODES.value:
+            changes = changes_of[name]
             arguments = {"name": name, "changes": changes | {"backprop": mode}}
             with tempfile.TemporaryDirectory() as cache:
                 where = {"JAX_COMPILATION_CACHE_DIR": cache}
@@ -122,6 +128,9 @@ def main() -> None:
     wanted = list(SECTIONS) if _SECTIONS.value == ["all"] else _SECTIONS.value
     if unknown := [name for name in wanted if name not in SECTIONS]:
         raise ConfigError(f"unknown section {unknown[0]!r}: use some of {', '.join(SECTIONS)}.")
+    for flag, known in ((_MODELS, ("head", "tail")), (_MODES, MODES)):
+        if others := [value for value in flag.value or [] if value not in known]:
+            raise ConfigError(f"--{flag.name}={others[0]}: use {' or '.join(known)}.")
     if _PICTURE.value and not _OUT.value:
         raise ConfigError("--picture draws what is in --out: give both.")
     path = pathlib.Path(_OUT.value) if _OUT.value else None

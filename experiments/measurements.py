@@ -70,7 +70,7 @@ def seconds(work: Any, repeats: int) -> list[float]:
 def training_step(name: str, changes: dict[str, Any], repeats: int) -> dict[str, Any]:
     """A training step of "head" or "tail": seconds to compile and to run, memory.
 
-    The first run is left out of "seconds".
+    The first run is left out of "seconds", where there are to be several.
     """
     config = config_of(changes)
     template = getattr(trainer.state_template(config), name)
@@ -93,7 +93,7 @@ def training_step(name: str, changes: dict[str, Any], repeats: int) -> dict[str,
         current, metrics = step(current, batch)
         return current, metrics
 
-    figures["seconds"] = seconds(take, repeats + 1)[1:]
+    figures["seconds"] = seconds(take, repeats + 1)[1:] if repeats > 1 else seconds(take, 1)
     figures["peak_rss_mb"] = peak_rss_mb()
     figures["matmul_gflops"] = cost.matmul_gflops()
     return figures

@@ -167,6 +167,7 @@ def test_the_command_measures_prints_and_adds_to_what_was_written(tmp_path):
     [
         (["--sections=parts,tail"], "unknown section 'tail': use some of parts, steps"),
         (["--sections=parts", "--picture=x.png"], "give both"),
+        (["--sections=steps", "--modes=stored,exact"], "--modes=exact: use stored or reversible"),
     ],
 )
 def test_the_command_says_what_it_cannot_do(flags, message):
