@@ -201,7 +201,7 @@ def gan(arrays: Arrays) -> Any:
             panel.axhline(float(arrays[f"real/{tag}"]), color="0.3", ls="--", label="real clips")
         panel.set(xlabel="step", ylabel=title)
         panel.grid(alpha=0.3)
-    panels[0, 0].legend(fontsize=7)
+    panels[0, 2].legend(fontsize=7, loc="center right")
     figure.tight_layout()
     return figure
 

@@ -263,7 +263,7 @@ def test_a_figure_is_saved_as_data_png_and_pdf_and_drawn_again(call, run_of, tmp
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--figures=7"], "unknown figure '7': use some of 1, 2, 3, 4, 5, 6, 8."),
+        (["--figures=9"], "unknown figure '9': use some of 1, 2, 3, 4, 5, 6, 7, 8."),
         (["--figures=5", "--redraw"], "figure5.npz is not there: leave --redraw out"),
     ],
 )
