@@ -99,10 +99,8 @@ def _gan() -> Iterator[dict[str, Any]]:
     """Memory over frames: the GAN, whose step holds them all (paper, section V), and the tail."""
     for count in GAN_FRAMES:
         of_gan = {"preset": _PRESET.value, "num_frames": count}
-        for part, objective in (("generator", "paper"), ("discriminator", "r1")):
-            arguments = {"part": part, "changes": of_gan | {"objective": objective}}
-            point = {"model": f"GAN's {part}, {objective}", "frames": count}
-            yield point | call("measurements.gan_memory", arguments)
+        point = {"model": "GAN's generator", "frames": count}
+        yield point | call("measurements.gan_memory", {"changes": of_gan})
         for mode in MODES:
             changes = _base() | {"head_steps": 1, "num_frames": count, "backprop": mode}
             point = {"model": f"flow's tail, {mode}", "frames": count}

@@ -14,7 +14,7 @@ from experiments import comparison
 from flowvid import cli
 
 _RUNS = flags.DEFINE_list(
-    "runs", [], "Folders of runs of flowvid.train and flowvid.gan.train.", required=True
+    "runs", None, "Folders of runs of flowvid.train and flowvid.gan.train.", required=True
 )
 _VIDEOS = flags.DEFINE_integer("videos", 256, "Clips of each run.", lower_bound=2)
 _TEMPERATURES = flags.DEFINE_list("temperatures", ["0.7", "1"], "Of the flows; each is a kind.")

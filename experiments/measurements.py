@@ -118,29 +118,19 @@ def gradient_memory(name: str, changes: dict[str, Any]) -> dict[str, float]:
     return {"temp_mb": _temp_mb(compiled)}
 
 
-def gan_memory(part: str, changes: dict[str, Any]) -> dict[str, float]:
-    """The same of the GAN's "generator" or "discriminator", the other one's parameters given."""
+def gan_memory(changes: dict[str, Any]) -> dict[str, float]:
+    """The same of the GAN's generator, whose step holds all frames."""
     config = gan_config.preset_config(**{"num_labels": NUM_LABELS} | changes)
-    frames = (config.num_frames, config.image_size, config.image_size, 3)
-    videos = jax.ShapeDtypeStruct((config.batch_size, *frames), np.float32)
-    labels = jax.ShapeDtypeStruct((config.batch_size,), np.int32)
     template = gan_steps.template(config)
-    generator, judge = template.generator.params, template.discriminator.params
 
-    def of_generator(params: Any, judge: Any, labels: Any) -> Any:
+    def loss(params: Any, judge: Any, labels: Any) -> Any:
         keys = jax.random.split(jax.random.key(0), config.batch_size)
         return gan_steps.generator_loss(config, params, judge, keys, labels)
 
-    def of_discriminator(params: Any, vectors: Any, real: Any, fake: Any, labels: Any) -> Any:
-        return gan_steps.discriminator_loss(config, params, vectors, real, fake, labels)
-
-    cases: dict[str, tuple[Any, tuple[Any, ...]]] = {
-        "generator": (of_generator, (generator, judge, labels)),
-        "discriminator": (of_discriminator, (judge, template.vectors, videos, videos, labels)),
-    }
-    loss, arguments = cases[part]
     gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))
-    return {"temp_mb": _temp_mb(gradients.lower(*arguments).compile())}
+    labels = jax.ShapeDtypeStruct((config.batch_size,), np.int32)
+    models = template.generator.params, template.discriminator.params
+    return {"temp_mb": _temp_mb(gradients.lower(*models, labels).compile())}
 
 
 def _temp_mb(compiled: Any) -> float:

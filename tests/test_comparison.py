@@ -120,6 +120,15 @@ def test_the_table_is_written_read_and_shown_in_the_report(result, tmp_path):
         comparison.section(tmp_path / "none")
 
 
+def test_the_command_compares_and_says_where(call, gan_run, tmp_path):
+    few = ("--videos=4", "--classifiers=1", "--classifier_steps=1")
+    code, out, _ = call("experiments.compare", f"--runs={gan_run}", *few, f"--out={tmp_path}")
+    assert code == 0
+    assert "| GAN, paper | 1 |" in out
+    assert str(tmp_path) in out
+    assert comparison.read(tmp_path)[0] in out
+
+
 def test_runs_that_do_not_fit_together_are_refused(gan_run, data_dir, tmp_path):
     with pytest.raises(ConfigError, match="holds no run"):
         compare(gan_run, tmp_path)
