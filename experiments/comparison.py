@@ -1,5 +1,6 @@
 """What a flow and a GAN can both be measured by: features, diversity, the nearest training clip."""
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Sequence
@@ -89,17 +90,19 @@ def diversity(features: Features) -> float:
 
 
 def _generate(
-    workdir: pathlib.Path, count: int, temperatures: Sequence[float], seed: int
+    workdir: pathlib.Path, count: int, frames: int, temperatures: Sequence[float], seed: int
 ) -> list[Generated]:
-    """Clips of a run; of a flow at each temperature."""
+    """Clips of a run, cut to so many frames; of a flow at each temperature."""
     if is_gan(workdir):
         gan = trained.load(workdir)
         labels = gan.turns(count) if gan.config.labels else None
-        return [Generated(f"GAN, {gan.config.objective}", gan.sample(count, seed=seed), labels)]
+        clips = gan.sample(count, seed=seed)[:, :frames]
+        return [Generated(f"GAN, {gan.config.objective}", clips, labels)]
     model = flowvid.load(workdir)
     found = []
     for temperature in temperatures:
-        clips, finite = map(np.asarray, model.sample(count, temperature=temperature, seed=seed))
+        samples = model.sample(count, num_frames=frames, temperature=temperature, seed=seed)
+        clips, finite = map(np.asarray, samples)
         if finite.sum() < 2:
             raise ConfigError(f"{workdir}: fewer than 2 of {count} samples are finite.")
         labels = None
@@ -119,7 +122,7 @@ def compare(
     classifier_steps: int,
     seed: int,
 ) -> Result:
-    """Compares the clips of runs of one data set, frame size and number of frames.
+    """Compares the clips of runs of one data set and frame size, at the frames that all have.
 
     Args:
         workdirs: of flows and GANs.
@@ -133,9 +136,10 @@ def compare(
         ConfigError: when the runs do not fit together, or a folder holds none.
     """
     settings = [_settings(workdir) for workdir in workdirs]
-    first = settings[0]
+    frames = min(other.num_frames for other in settings)
+    first = dataclasses.replace(settings[0], num_frames=frames)
     for workdir, other in zip(workdirs, settings, strict=True):
-        for name in ("dataset", "image_size", "num_frames"):
+        for name in ("dataset", "image_size"):
             mine, its = getattr(first, name), getattr(other, name)
             if mine != its:
                 raise ConfigError(
@@ -150,7 +154,7 @@ def compare(
         Generated(TRAINING, seen, _labels(train, len(seen))),
     ]
     for workdir in tqdm(workdirs, desc="generating", unit="run", leave=False):
-        groups += _generate(workdir, num_videos, temperatures, seed)
+        groups += _generate(workdir, num_videos, frames, temperatures, seed)
     groups.append(Generated(NOISE, noise, None))
     judges = [
         classifier.train(train, classifier_steps, number) for number in range(num_classifiers)

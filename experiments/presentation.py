@@ -85,7 +85,7 @@ def draw(report: dict[str, Any], path: pathlib.Path) -> None:
     if "gan" in report:
         panel, *others = panels[-1]
         _lines(panel, report["gan"], "model", "frames", "temp_mb")
-        panel.set(xlabel="frames of a video", ylabel="temporary memory (MB)", yscale="log")
+        panel.set(xlabel="frames of a video", ylabel="temporary memory (MB)", ylim=(0, None))
         panel.legend(fontsize=7)
         for other in others:
             other.axis("off")

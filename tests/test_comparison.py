@@ -132,9 +132,9 @@ def test_the_command_compares_and_says_where(call, gan_run, tmp_path):
 def test_runs_that_do_not_fit_together_are_refused(gan_run, data_dir, tmp_path):
     with pytest.raises(ConfigError, match="holds no run"):
         compare(gan_run, tmp_path)
-    other = config.preset_config(**GAN | {"num_frames": 3}, data_dir=str(data_dir))
+    other = config.preset_config(**GAN | {"image_size": 8}, data_dir=str(data_dir))
     flow_config.write(other, ("bounce",), tmp_path)
-    with pytest.raises(ConfigError, match=r"--num_frames=5.*of 3"):
+    with pytest.raises(ConfigError, match=r"--image_size=16.*of 8"):
         compare(gan_run, tmp_path)
 
 
