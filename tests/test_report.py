@@ -65,7 +65,10 @@ def page(run_of):
     """The report of a run of every part, and where the run is."""
     workdir = run_of("state_label")
     (workdir / "evaluation.json").write_text('{"step": 4}')  # an older version's
+    (workdir / "comparison.md").write_text("a table of other models")
+    np.savez(workdir / "comparison.npz", other=np.zeros((1, 5, 16, 16, 3), np.uint8))
     flags = [f"--workdir={workdir}", "--samples=3", "--continued=2", "--sweep=0.5,1"]
+    flags.append(f"--comparison={workdir}")
     command = [sys.executable, "-m", "experiments.report", *flags]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -81,8 +84,9 @@ def test_the_page_has_every_part(page):
     assert "copy last frame, logistic" in text
     assert "label bits" in text or "bits a video" in text
     assert text.count("<svg") == 2
-    # Of each of 3 samples a real and a training clip; 2 continued ones; 6 at 2 temperatures.
-    assert text.count("<video") == 3 * 3 + 2 * 2 + 6 * 2
+    assert "a table of other models" in text
+    # Of each of 3 samples a real and a training clip; 2 continued ones; 6 at 2 temperatures; 1.
+    assert text.count("<video") == 3 * 3 + 2 * 2 + 6 * 2 + 1
     assert "generated, bounce" in text
     model = flowvid.load(page.parent)
     assert f"step {model.step}" in text
