@@ -5,6 +5,7 @@ from elsewhere.
 """
 
 import functools
+import itertools
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -15,10 +16,11 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, UInt8
 from tqdm import tqdm
 
+from experiments.run_data import Videos
 from flowvid import data
+from flowvid.gan.model import from_pixels
 from flowvid.networks.convolution import Conv
 
-Videos = UInt8[np.ndarray, "videos frames height width 3"]
 FEATURES = 64
 BATCH = 64
 _MAPS = (32, 64, 64)  # channels of the convolutions, each of which halves height and width
@@ -36,8 +38,8 @@ class Network(nn.Module):
     ) -> tuple[Float[Array, "batch labels"], Float[Array, "batch features"]]:
         """Clips -> logits of the labels, and features. Frames are channels: motion is seen."""
         batch, frames, height, width, channels = videos.shape
-        maps = jnp.moveaxis(videos, 1, 3).reshape(batch, height, width, frames * channels)
-        maps = maps.astype(jnp.float32) / 127.5 - 1
+        maps = jnp.moveaxis(from_pixels(videos), 1, 3)
+        maps = maps.reshape(batch, height, width, frames * channels)
         for channels in _MAPS:
             maps = nn.relu(Conv(channels, (3, 3), strides=(2, 2))(maps))
         features = nn.relu(nn.Dense(FEATURES)(maps.reshape(batch, -1)))
@@ -84,13 +86,11 @@ def train(dataset: data.Dataset, num_steps: int, seed: int) -> Classifier:
         changes, opt_state = optimiser.update(gradients, opt_state)
         return optax.apply_updates(params, changes), opt_state, value
 
-    batch = next(batches)
-    params: Any = network.init(jax.random.key(seed), batch["video"])
+    params: Any = network.init(jax.random.key(seed), jnp.asarray(dataset[0]["video"])[None])
     opt_state = optimiser.init(params)
     with tqdm(total=num_steps, desc=f"classifier {seed}", unit="step", leave=False) as bar:
-        for _ in range(num_steps):
+        for batch in itertools.islice(batches, num_steps):
             params, opt_state, value = step(params, opt_state, batch["video"], batch["label"])
             bar.set_postfix_str(f"{float(value):.3f}", refresh=False)
             bar.update()
-            batch = next(batches)
     return Classifier(network, params)

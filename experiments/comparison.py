@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from tqdm import tqdm
 
 import flowvid
 from experiments import classifier, report_parts, run_data
+from experiments.run_data import Videos
 from flowvid import config, data, media
 from flowvid.errors import ConfigError
 from flowvid.gan import config as gan_config
 from flowvid.gan import trained
 
-Videos = UInt8[np.ndarray, "videos frames height width 3"]
 Features = Float[np.ndarray, "videos features"]
 
 HELD_OUT, TRAINING, NOISE = "held-out clips", "training clips", "uniform noise"
@@ -41,7 +41,7 @@ class Generated(NamedTuple):
 class Result(NamedTuple):
     """A comparison."""
 
-    clips: dict[str, Videos]  # by kind, of its first run
+    clips: dict[str, Videos]  # by kind, of its first run; without the noise
     scores: dict[str, dict[str, list[float]]]  # by kind and column, one a run and classifier
     runs: dict[str, int]  # of each kind
     classifiers: int
@@ -159,15 +159,15 @@ def compare(
     judges = [
         classifier.train(train, classifier_steps, number) for number in range(num_classifiers)
     ]
+    features_of_real = [judge.see(real)[1] for judge in judges]
     scores: dict[str, dict[str, list[float]]] = {}
     for group in groups:
         of_kind = scores.setdefault(group.kind, {name: [] for name in COLUMNS})
         if group.kind != TRAINING:  # each of which is its own nearest
             near = report_parts.nearest(group.clips, train, f"nearest, {group.kind}").distance
             of_kind["nearest"].append(float(np.median(near)))
-        for judge in judges:
+        for judge, of_real in zip(judges, features_of_real, strict=True):
             told, features = judge.see(group.clips)
-            _, of_real = judge.see(real)
             if group.kind != HELD_OUT:
                 of_kind["distance"].append(frechet_distance(features, of_real))
             of_kind["diversity"].append(diversity(features) / diversity(of_real))
@@ -176,7 +176,7 @@ def compare(
                 of_kind["accuracy"].append(float(np.mean(told == asked)))
     kinds = [group.kind for group in groups]
     clips: dict[str, Videos] = {}
-    for group in groups:
+    for group in groups[:-1]:
         clips.setdefault(group.kind, group.clips)
     return Result(
         clips=clips,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import av
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
@@ -15,17 +16,9 @@ from experiments import run_data, runs
 from flowvid import config, decoding
 from flowvid.errors import ConfigError
 from flowvid.gan import config as gan_config
+from flowvid.gan import model as gan_model
 from flowvid.gan.config import GanConfig
 
-OBJECTIVES = ("paper", "r1")
-GAN_TAGS = (
-    "generator/frame_mean",
-    "generator/frame_std",
-    "generator/between_std",
-    "generator/saturated",
-    "generator/loss",
-    "discriminator/loss",
-)
 REAL_CLIPS = 64  # whose statistics are drawn beside the generated ones
 
 Arrays = dict[str, np.ndarray]
@@ -207,19 +200,18 @@ def gan(request: Request) -> Arrays:
             evaluate=None,
             module="flowvid.gan.train",
         )
-        for objective in OBJECTIVES
+        for objective in gan_config.OBJECTIVES
         for seed in range(request.seeds)
     }
     runs.carry_out(planned.values(), request.jobs)
     arrays: Arrays = {}
     for name, run in planned.items():
-        curves = run_data.scalars(run.workdir)
-        for tag in GAN_TAGS:
-            steps, values = curves[tag]
+        for tag, (steps, values) in run_data.scalars(run.workdir).items():
             arrays[f"{name}/{tag}"] = np.array(values)
             arrays[f"{name}/steps"] = np.array(steps)
     settings, _ = gan_config.read(run.workdir)
-    real = run_data.clips(settings, "validation", REAL_CLIPS).astype(np.float32) / 127.5 - 1
+    pixels = jnp.asarray(run_data.clips(settings, "validation", REAL_CLIPS))
+    real = np.asarray(gan_model.from_pixels(pixels))
     batches = real[: len(real) // settings.batch_size * settings.batch_size]
     batches = batches.reshape(-1, settings.batch_size, *real.shape[1:])
     return arrays | {

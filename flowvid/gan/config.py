@@ -10,6 +10,8 @@ from flowvid import config as flow_config
 from flowvid import fields
 from flowvid.errors import ConfigError
 
+OBJECTIVES = ("paper", "r1")
+
 
 @dataclass(frozen=True)
 class GanConfig:
@@ -19,7 +21,7 @@ class GanConfig:
         "Model",
         "paper: the non-saturating loss alone, which did not converge in the paper; r1: with the "
         "R1 penalty (Mescheder et al. 2018) and spectral normalisation of the discriminator.",
-        choices=("paper", "r1"),
+        choices=OBJECTIVES,
     )
     preset: str = fields.field(
         "Model",
