@@ -69,6 +69,12 @@ def gather(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda x: lax.all_gather(x, DEVICES, tiled=True), tree)
 
 
+def mean_over_devices(tree: PyTree) -> PyTree:
+    """Inside a body: every array's mean over all devices of all hosts."""
+    # XLA's CPU compiler copies every gradient even where there is nobody to add to.
+    return tree if lax.axis_size(DEVICES) == 1 else lax.pmean(tree, DEVICES)
+
+
 def shard(tree: PyTree) -> PyTree:
     """Splits the leading axis of every array over the local devices.
 
@@ -204,16 +210,19 @@ def train_step(
     (value, logs), gradients = jax.value_and_grad(
         lambda params: loss(config, params, batch, state.step), has_aux=True
     )(state.params)
-    value, logs, gradients = lax.pmean((value, logs, gradients), DEVICES)
+    value, logs, gradients = mean_over_devices((value, logs, gradients))
     norm = optax.tree.norm(gradients)
     finite = jnp.isfinite(value) & jnp.isfinite(norm)
-    updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    average = next_average(config, state.average, params, state.step)
-    params, average, opt_state = jax.tree.map(
-        lambda new, old: jnp.where(finite, new, old),
-        (params, average, opt_state),
-        (state.params, state.average, state.opt_state),
+
+    def take() -> Any:
+        updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return params, next_average(config, state.average, params, state.step), opt_state
+
+    kept = state.params, state.average, state.opt_state
+    params, average, opt_state = lax.platform_dependent(
+        cpu=lambda: take_by_branch(finite, take, kept),
+        default=lambda: take_by_selection(finite, take, kept),
     )
     counters = {
         "skipped": state.skipped + jnp.where(finite, 0, 1),
@@ -224,6 +233,20 @@ def train_step(
     logs |= {f"gradient_norm/{part}": optax.tree.norm(g) for part, g in gradients.items()}
     next_state = ModelState(params, average, opt_state, state.step + 1, **counters)
     return next_state, logs | counters
+
+
+def take_by_branch(wanted: Array, take: Callable[[], PyTree], kept: PyTree) -> PyTree:
+    """`take()` where `wanted`, else `kept`; on CPU, in place.
+
+    With a selection between new and old, XLA's CPU compiler fuses the update of Adam's moments
+    into that of the parameters as well, which then needs a copy of the old moments.
+    """
+    return lax.cond(wanted, take, lambda: kept)
+
+
+def take_by_selection(wanted: Array, take: Callable[[], PyTree], kept: PyTree) -> PyTree:
+    """The same for GPU and TPU, where a branch would have the host wait for `wanted`."""
+    return jax.tree.map(lambda new, old: jnp.where(wanted, new, old), take(), kept)
 
 
 class VideoBits(NamedTuple):

@@ -6,11 +6,12 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from helpers import assert_same, events, saved, small_state
 
 import flowvid
-from flowvid import checkpoints, data, likelihood, steps, trainer, training
+from flowvid import checkpoints, data, likelihood, state, steps, trainer, training
 from flowvid import config as config_lib
 from flowvid.errors import ConfigError, TrainingError
 from flowvid.reporting import Reporter
@@ -158,6 +159,27 @@ def test_a_run_keeps_the_labels_that_it_was_trained_on(tiny, run_of, tmp_path):
     with pytest.raises(ConfigError, match=r"trained on 8 labels .* give it its own data set"):
         training.train(tiny(variant="state_label"), tmp_path)
     assert (tmp_path / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("choose", [steps.take_by_branch, steps.take_by_selection])
+@pytest.mark.parametrize("wanted", [True, False])
+def test_new_values_are_taken_where_wanted_on_every_platform(choose, wanted):
+    kept = jnp.arange(3.0), {"count": jnp.int32(1)}
+    new = kept[0] + np.float32(np.nan), {"count": jnp.int32(2)}
+    chosen = jax.jit(lambda wanted: choose(wanted, lambda: new, kept))(wanted)
+    assert_same(chosen, new if wanted else kept)
+
+
+@pytest.mark.parametrize("limit", [1e-3, 3.0, 1e3])
+def test_gradients_are_clipped_by_their_global_norm(limit):
+    keys = jax.random.split(jax.random.key(0), 2)
+    gradients = [jax.random.normal(key, (4, 5)) for key in keys]  # norm about 6
+    clipped, expected = (
+        clip.update(gradients, clip.init(gradients))[0]
+        for clip in (state.clip_by_global_norm(limit), optax.clip_by_global_norm(limit))
+    )
+    for ours, theirs in zip(clipped, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("value", "skipped"), [(np.inf, 1), (np.nan, 1), (0.5, 0)])

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax import Array, lax, nn
+from jax import Array, nn
 
 from flowvid import streams
 from flowvid.bijectors.base import Params
@@ -13,7 +13,7 @@ from flowvid.gan import model, spectral
 from flowvid.gan.config import GanConfig
 from flowvid.gan.networks import Videos
 from flowvid.state import moving_average
-from flowvid.steps import DEVICES, Batch
+from flowvid.steps import Batch, mean_over_devices
 
 NAMES = ("generator", "discriminator")
 SATURATED = 0.99  # of tanh
@@ -137,7 +137,7 @@ def generator_loss(
 def train_step(
     config: GanConfig, state: GanState, batch: Batch
 ) -> tuple[GanState, dict[str, dict[str, Array]]]:
-    """A step of the discriminator, then one of the generator; the body of a pmap over `DEVICES`.
+    """A step of the discriminator, then one of the generator; the body of a `steps.on_devices`.
 
     A step of which a loss or gradient is not finite on any device changes nothing and is counted.
 
@@ -155,7 +155,7 @@ def train_step(
 
     def updated(name: str, part: Part, loss: Any) -> Part:
         (_, logs[name]), gradients = jax.value_and_grad(loss, has_aux=True)(part.params)
-        gradients, logs[name] = lax.pmean((gradients, logs[name]), DEVICES)
+        gradients, logs[name] = mean_over_devices((gradients, logs[name]))
         norms[name] = optax.tree.norm(gradients)
         changes, opt_state = optimiser(config, name).update(gradients, part.opt_state)
         return part._replace(params=optax.apply_updates(part.params, changes), opt_state=opt_state)

@@ -56,7 +56,9 @@ class CouplingNetwork(nn.Module):
         """[B, H, W, C] -> [B, H, W, features]; C counts the context's channels too."""
         in_width, out = (3, 3, x.shape[-1], self.width), (3, 3, self.features, self.width)
         first = self._layer(0, KERNEL_INIT, in_width, self.width)
-        middle = self._layer(1, KERNEL_INIT, (1, 1, self.width, self.width), self.width)
+        # A matrix: axes of length one have several layouts in XLA, which copies between them.
+        matrix, bias_1 = self._layer(1, KERNEL_INIT, (self.width, self.width), self.width)
+        middle = matrix[None, None], bias_1
         kernel, bias = self._layer(2, nn.initializers.zeros, out, self.features)
         scale = jnp.exp(3.0 * self.param("scale", nn.initializers.zeros, (self.features,)))
         layers = _Layers(first, middle, (kernel * scale[:, None], bias * scale))
