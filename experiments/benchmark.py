@@ -37,6 +37,7 @@ _PICTURE = flags.DEFINE_string("picture", None, "Picture of the curves in --out.
 
 MODES = ("stored", "reversible")
 DEPTHS, FRAMES, BATCHES = (8, 16, 32, 64), (5, 15, 30, 60), (1, 2, 4, 8, 16)
+DRAWN = 2  # of each clip's frames, in one of the tail's measurements
 GAN_FRAMES = (4, 8, 16, 30)
 
 
@@ -96,14 +97,18 @@ def _curves(section: str) -> Iterator[dict[str, Any]]:
 
 
 def _gan() -> Iterator[dict[str, Any]]:
-    """Memory over frames: the GAN, whose step holds them all (paper, section V), and the tail."""
+    """Memory over frames: the GAN, whose steps hold them all (paper, section V), and the tail."""
+    of_tail: dict[str, dict[str, Any]] = {mode: {"backprop": mode} for mode in MODES}
+    of_tail[f"{DRAWN} frames drawn"] = {"tail_frames": DRAWN}
     for count in GAN_FRAMES:
-        of_gan = {"preset": _PRESET.value, "num_frames": count}
-        point = {"model": "GAN's generator", "frames": count}
-        yield point | call("measurements.gan_memory", {"changes": of_gan})
-        for mode in MODES:
-            changes = _base() | {"head_steps": 1, "num_frames": count, "backprop": mode}
-            point = {"model": f"flow's tail, {mode}", "frames": count}
+        for name in ("generator", "discriminator"):
+            of_gan = {"preset": _PRESET.value, "num_frames": count}
+            arguments = {"name": name, "changes": of_gan}
+            point = {"model": f"GAN's {name}", "frames": count}
+            yield point | call("measurements.gan_memory", arguments)
+        for name, changes in of_tail.items():
+            changes = _base() | {"head_steps": 1, "num_frames": count} | changes
+            point = {"model": f"flow's tail, {name}", "frames": count}
             arguments = {"name": "tail", "changes": changes}
             yield point | call("measurements.gradient_memory", arguments)
 

@@ -152,8 +152,8 @@ def overfit_video(request: Request) -> Arrays:
 def instability(request: Request) -> Arrays:
     """Figure 6: log-det, log-prob and cross entropy of several runs, clipped or not.
 
-    The runs are asked for much (affine coupling, three times the preset's learning rate, no warm-up),
-    so that steps fail; what is not finite changes nothing and is counted.
+    The runs are asked for much (affine coupling, three times the preset's learning rate, no
+    warm-up), so that steps fail; what is not finite changes nothing and is counted.
     """
     hard = {"preset": "small", "coupling": "affine", "learning_rate": 1.2e-2, "warmup_steps": 0}
     hard |= {"schedule": "constant", "num_steps": 300, "log_every": 1, "max_skips": 1_000_000}

@@ -147,9 +147,9 @@ def instability(arrays: Arrays) -> Any:
     names = sorted({key.rpartition("/")[0] for key in arrays if "/" in key})
     models = sorted({name.split("/")[0] for name in names})
     columns = {
-        "log_det_per_dim": "log-det (nats per dimension)",
-        "log_prior_per_dim": "log-prob of latents (nats per dimension)",
-        "bits_per_dim": f"cross entropy ({arrays['metric']} bits per dimension)",
+        "log_det_per_dim": "log-det (nats per dim)",
+        "log_prior_per_dim": "log-prob of latents (nats per dim)",
+        "bits_per_dim": f"cross entropy ({arrays['metric']} bits per dim)",
     }
     figure, panels = pyplot().subplots(
         len(models), 3, figsize=(13, 3.4 * len(models)), squeeze=False

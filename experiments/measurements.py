@@ -118,19 +118,34 @@ def gradient_memory(name: str, changes: dict[str, Any]) -> dict[str, float]:
     return {"temp_mb": _temp_mb(compiled)}
 
 
-def gan_memory(changes: dict[str, Any]) -> dict[str, float]:
-    """The same of the GAN's generator, whose step holds all frames."""
+def gan_memory(name: str, changes: dict[str, Any]) -> dict[str, float]:
+    """The same of the GAN's generator or discriminator, whose steps hold all frames.
+
+    The discriminator's is that of the paper's objective.
+    """
     config = gan_config.preset_config(**{"num_labels": NUM_LABELS} | changes)
     template = gan_steps.template(config)
+    size, batch = config.image_size, config.batch_size
+    videos = jax.ShapeDtypeStruct((batch, config.num_frames, size, size, 3), np.float32)
+    labels = jax.ShapeDtypeStruct((batch,), np.int32)
 
-    def loss(params: Any, judge: Any, labels: Any) -> Any:
-        keys = jax.random.split(jax.random.key(0), config.batch_size)
+    def of_generator(params: Any, judge: Any, labels: Any) -> Any:
+        keys = jax.random.split(jax.random.key(0), batch)
         return gan_steps.generator_loss(config, params, judge, keys, labels)
 
+    def of_discriminator(params: Any, vectors: Any, *batch: Any) -> Any:
+        return gan_steps.discriminator_loss(config, params, vectors, *batch)
+
+    generator, discriminator = template.generator.params, template.discriminator.params
+    loss, arguments = {
+        "generator": (of_generator, (generator, discriminator, labels)),
+        "discriminator": (
+            of_discriminator,
+            (discriminator, template.vectors, videos, videos, labels),
+        ),
+    }[name]
     gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))
-    labels = jax.ShapeDtypeStruct((config.batch_size,), np.int32)
-    models = template.generator.params, template.discriminator.params
-    return {"temp_mb": _temp_mb(gradients.lower(*models, labels).compile())}
+    return {"temp_mb": _temp_mb(gradients.lower(*arguments).compile())}
 
 
 def _temp_mb(compiled: Any) -> float:

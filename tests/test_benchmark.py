@@ -72,10 +72,11 @@ def test_gradient_memory_shows_what_is_stored():
     assert stored > 2 * reversible
 
 
-def test_the_gan_holds_all_frames():
+@pytest.mark.parametrize("name", ["generator", "discriminator"])
+def test_the_gan_holds_all_frames(name):
     small = {"preset": "small", "levels": 2, "width": 8, "batch_size": 2}
     few, many = (
-        measurements.gan_memory(small | {"num_frames": count})["temp_mb"] for count in (8, 32)
+        measurements.gan_memory(name, small | {"num_frames": count})["temp_mb"] for count in (8, 32)
     )
     assert many > 2 * few
 

@@ -156,6 +156,35 @@ def test_the_discriminator_reads_every_frame(frame):
     assert np.abs(gradient[:, frame]).max() > 0
 
 
+def test_a_score_is_the_mean_over_the_frames_of_a_walk_through_them():
+    """The same walk, frame by frame, in plain Python."""
+    channels = (1, 4, 4)
+    net = networks.Discriminator(channels)
+    videos = model.from_pixels(batch().video)
+    params = moved(net.init(jax.random.key(0), videos))
+    first, tail = ({"params": params["params"][name]} for name in ("first", "tail"))
+    pyramids = [networks.UNet(channels).apply(first, videos[:, 0])]
+    for frame in (1, 2):
+        pyramids.append(networks.ViewNet(channels).apply(tail, videos[:, frame], pyramids[-1]))
+    scores = [np.mean(pyramid[0], axis=(1, 2, 3)) for pyramid in pyramids]
+    np.testing.assert_allclose(net.apply(params, videos), np.mean(scores, axis=0), rtol=1e-4)
+
+
+def test_each_frame_is_made_of_the_one_before_and_its_pyramid():
+    """The same walk, frame by frame, in plain Python."""
+    net = networks.Generator(CHANNELS, first_views=0, num_frames=3)
+    noise = image(2, 8, 8, 5)
+    params = jax.tree.map(lambda x: x / 3, moved(net.init(jax.random.key(0), noise)))
+    first, tail = ({"params": params["params"][name]} for name in ("first", "tail"))
+    pyramid = networks.UNet(CHANNELS).apply(first, noise)
+    frames = [jnp.tanh(pyramid[0])]
+    for _ in range(2):
+        view = networks.ViewNet(CHANNELS, networks.CHANGE)
+        pyramid = view.apply(tail, frames[-1], pyramid)
+        frames.append(jnp.tanh(pyramid[0]))
+    np.testing.assert_allclose(net.apply(params, noise), jnp.stack(frames, 1), rtol=1e-4, atol=1e-5)
+
+
 def test_single_images_need_no_tail():
     settings = tiny(num_frames=1)
     params = model.init(settings, jax.random.key(0))
@@ -223,6 +252,43 @@ def test_the_losses_are_those_of_the_scores():
     expected = -np.mean(np.log(sigmoid(real))) - np.mean(np.log(1 - sigmoid(made)))
     assert float(loss) == pytest.approx(expected, rel=1e-4)
     assert float(logs["accuracy"]) == (np.mean(real > 0) + np.mean(made < 0)) / 2
+
+
+def test_r1_judges_with_normalised_kernels_and_adds_its_penalty():
+    settings = tiny(objective="r1")
+    params = moved(model.init(settings, jax.random.key(0))["discriminator"])
+    vectors = spectral.init(params)
+    normalised = spectral.normalise(params, vectors)
+    videos, labels = model.from_pixels(batch().video), jnp.zeros(4, int)
+    loss, logs = gan_steps.discriminator_loss(settings, params, vectors, videos, -videos, labels)
+    plain = gan_steps.discriminator_loss(tiny(), normalised, {}, videos, -videos, labels)[0]
+    penalty = gan_steps.penalty(settings, normalised, videos, labels)
+    assert float(penalty) > 0
+    assert float(loss) == pytest.approx(float(plain + settings.r1_weight / 2 * penalty), rel=1e-5)
+    of_raw = np.mean(model.score(settings, params, videos, labels))
+    assert abs(float(logs["score_real"]) - of_raw) > 1e-3
+
+
+def test_the_generator_s_loss_is_the_non_saturating_one_and_its_logs_are_of_its_videos():
+    settings = tiny()
+    params = moved(model.init(settings, jax.random.key(0)))
+    keys, labels = jax.random.split(jax.random.key(1), 4), jnp.zeros(4, int)
+    judge = params["discriminator"]
+    loss, logs = gan_steps.generator_loss(settings, params["generator"], judge, keys, labels)
+    fake = model.generate(settings, params["generator"], keys, labels)
+    scores = np.asarray(model.score(settings, judge, fake, labels), np.float64)
+    assert float(loss) == pytest.approx(np.mean(np.log1p(np.exp(-scores))), rel=1e-4)
+    fake = np.asarray(fake, np.float64)
+    saturated = np.mean(np.abs(fake) > gan_steps.SATURATED)
+    assert 0 < saturated < 1
+    expected = {
+        "frame_mean": fake.mean(),
+        "frame_std": fake.std(axis=(2, 3, 4)).mean(),
+        "between_std": fake.std(axis=0).mean(),
+        "saturated": saturated,
+    }
+    for name, value in expected.items():
+        assert float(logs[name]) == pytest.approx(value, rel=1e-3), name
 
 
 def shards():

@@ -18,7 +18,7 @@ from flowvid.bijectors.base import Params
 NORM = 2**0.5
 SETTLED = 20  # iterations at the start, so that the first steps are normalised, too
 
-Vectors = dict[str, Array]  # by the kernel's path: a guess of its first left singular vector
+Vectors = dict[str, Array]  # by the kernel's path: a guess of its first right singular vector
 
 
 def _is_normalised(path: jax.tree_util.KeyPath, leaf: Array) -> bool:
