@@ -23,7 +23,7 @@ def call(
         function: "module.function", in experiments.
         arguments: by name.
         cores: use only so many.
-        environment: variables; besides, huge pages as `flowvid.train` has them.
+        environment: variables; besides, huge pages where `flowvid.train` would have them.
 
     Raises:
         TrainingError: when the process fails; with the end of what it printed.
@@ -31,7 +31,7 @@ def call(
     code = "import sys; from experiments import fresh_process; fresh_process.serve(*sys.argv[1:])"
     done = subprocess.run(
         [sys.executable, "-c", code, function, json.dumps(arguments), str(cores or 0)],
-        env={**os.environ, **cli.HUGE_PAGES, **(environment or {})},
+        env={**cli.HUGE_PAGES, **os.environ, **(environment or {})},
         capture_output=True,
         text=True,
     )
