@@ -137,13 +137,14 @@ def gan_memory(name: str, changes: dict[str, Any]) -> dict[str, float]:
         return gan_steps.discriminator_loss(config, params, vectors, *batch)
 
     generator, discriminator = template.generator.params, template.discriminator.params
-    loss, arguments = {
+    losses: dict[str, tuple[Any, Any]] = {
         "generator": (of_generator, (generator, discriminator, labels)),
         "discriminator": (
             of_discriminator,
             (discriminator, template.vectors, videos, videos, labels),
         ),
-    }[name]
+    }
+    loss, arguments = losses[name]
     gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))
     return {"temp_mb": _temp_mb(gradients.lower(*arguments).compile())}
 
