@@ -133,14 +133,11 @@ def gan_memory(name: str, changes: dict[str, Any]) -> dict[str, float]:
         keys = jax.random.split(jax.random.key(0), batch)
         return gan_steps.generator_loss(config, params, judge, keys, labels)
 
-    def of_discriminator(params: Any, vectors: Any, *batch: Any) -> Any:
-        return gan_steps.discriminator_loss(config, params, vectors, *batch)
-
     generator, discriminator = template.generator.params, template.discriminator.params
     losses: dict[str, tuple[Any, Any]] = {
         "generator": (of_generator, (generator, discriminator, labels)),
         "discriminator": (
-            of_discriminator,
+            functools.partial(gan_steps.discriminator_loss, config),
             (discriminator, template.vectors, videos, videos, labels),
         ),
     }

@@ -182,6 +182,23 @@ def _loss(loss: Array, terms: dict[str, Array], x: Array) -> tuple[Any, Any]:
     return loss, logs
 
 
+def changed_if(condition: Array, change: Callable[[], PyTree], state: PyTree) -> PyTree:
+    """`change()`, a next state, where the scalar `condition` holds; else `state`.
+
+    On CPU as a branch: inside one, XLA writes Adam's moments and the parameters over the old ones,
+    where a selection has it copy them first. On an accelerator the host would have to wait for the
+    condition.
+    """
+
+    def branch() -> PyTree:
+        return lax.cond(condition, change, lambda: state)
+
+    def selection() -> PyTree:
+        return jax.tree.map(lambda new, old: jnp.where(condition, new, old), change(), state)
+
+    return lax.platform_dependent(cpu=branch, default=selection)
+
+
 def train_step(
     config: Config,
     loss: Callable[..., tuple[Any, Any]],
@@ -214,15 +231,13 @@ def train_step(
     norm = optax.tree.norm(gradients)
     finite = jnp.isfinite(value) & jnp.isfinite(norm)
 
-    def take() -> Any:
+    def moved() -> PyTree:
         updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return params, next_average(config, state.average, params, state.step), opt_state
 
-    kept = state.params, state.average, state.opt_state
-    params, average, opt_state = lax.platform_dependent(
-        cpu=lambda: take_by_branch(finite, take, kept),
-        default=lambda: take_by_selection(finite, take, kept),
+    params, average, opt_state = changed_if(
+        finite, moved, (state.params, state.average, state.opt_state)
     )
     counters = {
         "skipped": state.skipped + jnp.where(finite, 0, 1),
@@ -233,20 +248,6 @@ def train_step(
     logs |= {f"gradient_norm/{part}": optax.tree.norm(g) for part, g in gradients.items()}
     next_state = ModelState(params, average, opt_state, state.step + 1, **counters)
     return next_state, logs | counters
-
-
-def take_by_branch(wanted: Array, take: Callable[[], PyTree], kept: PyTree) -> PyTree:
-    """`take()` where `wanted`, else `kept`; on CPU, in place.
-
-    With a selection between new and old, XLA's CPU compiler fuses the update of Adam's moments
-    into that of the parameters as well, which then needs a copy of the old moments.
-    """
-    return lax.cond(wanted, take, lambda: kept)
-
-
-def take_by_selection(wanted: Array, take: Callable[[], PyTree], kept: PyTree) -> PyTree:
-    """The same for GPU and TPU, where a branch would have the host wait for `wanted`."""
-    return jax.tree.map(lambda new, old: jnp.where(wanted, new, old), take(), kept)
 
 
 class VideoBits(NamedTuple):

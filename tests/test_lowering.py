@@ -160,3 +160,15 @@ def test_convolutions_of_the_coupling_networks_alone_are_in_compute_dtype(model,
     for operation in operations(lowered(model, setting, platform).text, "convolution"):
         kinds[any(WIDTH in shape for shape in operation.shapes)] |= set(operation.kinds)
     assert kinds == {True: {"f32" if setting == "stored" else "bf16"}, False: {"f32"}}
+
+
+@pytest.mark.parametrize(("platform", "branches"), [("cpu", 1), ("cuda", 0), ("tpu", 0)])
+def test_whether_a_step_counts_is_a_branch_on_cpu_and_a_selection_elsewhere(platform, branches):
+    def change(condition, state):
+        return steps.changed_if(condition, lambda: state + 1, state)
+
+    exported = jax.export.export(jax.jit(change), platforms=[platform])(True, jnp.zeros(3))
+    text = exported.mlir_module()
+    choice_of_platform = 2  # cases of constants, which XLA folds
+    assert len(operations(text, "case")) == choice_of_platform + branches
+    assert len(operations(text, "select")) == 1 - branches

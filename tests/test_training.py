@@ -161,12 +161,11 @@ def test_a_run_keeps_the_labels_that_it_was_trained_on(tiny, run_of, tmp_path):
     assert (tmp_path / "config.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("choose", [steps.take_by_branch, steps.take_by_selection])
 @pytest.mark.parametrize("wanted", [True, False])
-def test_new_values_are_taken_where_wanted_on_every_platform(choose, wanted):
+def test_a_state_changes_where_wanted(wanted):
     kept = jnp.arange(3.0), {"count": jnp.int32(1)}
     new = kept[0] + np.float32(np.nan), {"count": jnp.int32(2)}
-    chosen = jax.jit(lambda wanted: choose(wanted, lambda: new, kept))(wanted)
+    chosen = jax.jit(lambda wanted: steps.changed_if(wanted, lambda: new, kept))(wanted)
     assert_same(chosen, new if wanted else kept)
 
 

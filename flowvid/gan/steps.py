@@ -13,7 +13,7 @@ from flowvid.gan import model, spectral
 from flowvid.gan.config import GanConfig
 from flowvid.gan.networks import Videos
 from flowvid.state import moving_average
-from flowvid.steps import Batch, mean_over_devices
+from flowvid.steps import Batch, changed_if, mean_over_devices
 
 NAMES = ("generator", "discriminator")
 SATURATED = 0.99  # of tanh
@@ -177,9 +177,9 @@ def train_step(
         generator = generator._replace(average=average)
     values = [norms[name] for name in NAMES] + [logs[name]["loss"] for name in NAMES]
     finite = jnp.all(jnp.isfinite(jnp.stack(values)))
-    generator, discriminator, vectors = jax.tree.map(
-        lambda new, old: jnp.where(finite, new, old),
-        (generator, discriminator, vectors),
+    generator, discriminator, vectors = changed_if(
+        finite,
+        lambda: (generator, discriminator, vectors),
         (state.generator, state.discriminator, state.vectors),
     )
     skipped = state.skipped + jnp.where(finite, 0, 1)
