@@ -24,7 +24,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import UInt8
 
-from flowvid import decoding
+from flowvid.data import decoding
 
 Video = UInt8[np.ndarray, "time size size 3"]
 

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float
 
 from experiments import machine
-from flowvid import config
-from flowvid.scoring import standard_error
+from flowvid.config import config_file
+from flowvid.evaluation.scoring import standard_error
 
 # Which run a row's head and tail are from. Nothing of a model depends on what the other model sees:
 # the heads of prev_frame and state are one and the same, and so are the tails of state and
@@ -54,7 +54,7 @@ def collect(folder: pathlib.Path, seeds: list[str]) -> dict[str, Any]:
         reports[variant] = [json.loads((w / "evaluation.json").read_text()) for w in workdirs]
         numbers[variant] = [_arrays(w / "evaluation.npz") for w in workdirs]
     report = reports["state_label"][0]
-    settings, _ = config.read(workdir_of(folder, "state_label", seeds[0]))
+    settings, _ = config_file.read(workdir_of(folder, "state_label", seeds[0]))
 
     def bits(row: str, part: str, metric: str) -> Float[np.ndarray, "seeds videos"]:
         of_seeds = np.stack([run[f"{metric}/{part}"] for run in numbers[ROWS[row][part]]])

@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from experiments import machine, presentation, step_profile
 from experiments.fresh_process import call
-from flowvid import cli, config
+from flowvid import cli
+from flowvid.config import schema
 from flowvid.errors import ConfigError
 
 SECTIONS = ("parts", "steps", "sampling", "loader", "memory", "times", "gan")
@@ -24,8 +25,8 @@ _SECTIONS = flags.DEFINE_list("sections", ["parts", "steps"], f"Of {', '.join(SE
 _MODELS = flags.DEFINE_list("models", ["head", "tail"], "Whose steps are measured.")
 _MODES = flags.DEFINE_list("modes", ["stored", "reversible"], "How they are differentiated.")
 _PROFILE = flags.DEFINE_bool("profile", False, "Where the time of the head's step on CPU goes.")
-_PRESET = flags.DEFINE_enum("preset", "paper", list(config.PRESETS), "Of the models.")
-_VARIANT = flags.DEFINE_enum("variant", "state", list(config.VARIANTS), "Of the models.")
+_PRESET = flags.DEFINE_enum("preset", "paper", list(schema.PRESETS), "Of the models.")
+_VARIANT = flags.DEFINE_enum("variant", "state", list(schema.VARIANTS), "Of the models.")
 _TAIL_STEPS = flags.DEFINE_integer("tail_steps", None, "Steps a level in the tail. [the preset's]")
 _COMPUTE_DTYPE = flags.DEFINE_string("compute_dtype", "float32", "Of the coupling networks.")
 _REPEATS = flags.DEFINE_integer(

@@ -17,9 +17,9 @@ from jaxtyping import Array, Float, Int, UInt8
 from tqdm import tqdm
 
 from experiments.run_data import Videos
-from flowvid import data
+from flowvid.data import datasets
+from flowvid.flows.convolution import Conv
 from flowvid.gan.model import from_pixels
-from flowvid.networks.convolution import Conv
 
 FEATURES = 64
 BATCH = 64
@@ -70,11 +70,11 @@ def _see(network: Network, params: Any, videos: Any) -> tuple[Array, Array]:
     return jnp.argmax(logits, axis=1), features
 
 
-def train(dataset: data.Dataset, num_steps: int, seed: int) -> Classifier:
+def train(dataset: datasets.Dataset, num_steps: int, seed: int) -> Classifier:
     """Trains one with Adam on batches of 64 clips."""
     network = Network(len(dataset.label_names))
     optimiser = optax.adam(_LEARNING_RATE)
-    batches = data.train_batches(dataset, batch_size=BATCH, seed=seed)
+    batches = datasets.train_batches(dataset, batch_size=BATCH, seed=seed)
 
     @jax.jit
     def step(params: Any, opt_state: Any, videos: Any, labels: Any) -> tuple[Any, Any, Array]:

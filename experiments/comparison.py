@@ -13,7 +13,8 @@ from tqdm import tqdm
 import flowvid
 from experiments import classifier, report_parts, run_data
 from experiments.run_data import Videos
-from flowvid import config, data, media
+from flowvid.config import config_file
+from flowvid.data import datasets, media
 from flowvid.errors import ConfigError
 from flowvid.gan import config as gan_config
 from flowvid.gan import trained
@@ -55,7 +56,7 @@ def is_gan(workdir: pathlib.Path) -> bool:
     Raises:
         ConfigError: when it holds no run at all.
     """
-    path = workdir / "config.json"
+    path = workdir / "schema.json"
     try:
         return "objective" in json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -63,7 +64,7 @@ def is_gan(workdir: pathlib.Path) -> bool:
 
 
 def _settings(workdir: pathlib.Path) -> Any:
-    return (gan_config if is_gan(workdir) else config).read(workdir)[0]
+    return (gan_config if is_gan(workdir) else config_file).read(workdir)[0]
 
 
 def frechet_distance(a: Features, b: Features) -> float:
@@ -106,7 +107,7 @@ def _generate(
         if finite.sum() < 2:
             raise ConfigError(f"{workdir}: fewer than 2 of {count} samples are finite.")
         labels = None
-        if model.config.conditioning.labels:
+        if model.config.ablation.uses_labels:
             labels = [name for name, kept in zip(model.turns(count), finite, strict=True) if kept]
         name = f"flow, {model.config.variant}, temperature {temperature:g}"
         found.append(Generated(name, clips[finite], labels))
@@ -188,7 +189,7 @@ def compare(
     )
 
 
-def _labels(dataset: data.Dataset, count: int) -> list[str]:
+def _labels(dataset: datasets.Dataset, count: int) -> list[str]:
     return [dataset.label_names[int(dataset[i]["label"])] for i in range(count)]
 
 

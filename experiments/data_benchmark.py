@@ -25,7 +25,7 @@ from data_builders import files
 from data_builders.moments_in_time import moments_in_time_dataset_builder as moments
 from data_builders.moving_shapes import render
 from experiments import machine
-from flowvid import data, media, records
+from flowvid.data import datasets, media, tfds_records
 
 _CLIPS = flags.DEFINE_integer("clips", 600, "Clips to prepare.", lower_bound=16)
 _REPEATS = flags.DEFINE_integer("repeats", 3, "Runs of each, of which the median counts.")
@@ -68,7 +68,7 @@ def prepare(root: pathlib.Path, data_dir: pathlib.Path, image_size: int) -> None
 
     shutil.rmtree(data_dir, ignore_errors=True)
     builder = moments.Builder(data_dir=data_dir, config=f"{image_size}x{image_size}_30f")
-    with records.quiet():
+    with tfds_records.quiet():
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=root))
 
 
@@ -79,7 +79,7 @@ def rate(work: Callable[[], Any], count: int) -> float:
     return count / (time.perf_counter() - start)
 
 
-def read_all(dataset: data.Dataset) -> None:
+def read_all(dataset: datasets.Dataset) -> None:
     """Every record, once, in order."""
     for index in range(len(dataset)):
         dataset[index]
@@ -87,10 +87,10 @@ def read_all(dataset: data.Dataset) -> None:
 
 def loading_rates(data_dir: pathlib.Path, image_size: int, repeats: int) -> dict[str, float]:
     """Videos a second: one thread reading record after record, and the loader's batches of 16."""
-    dataset = data.load(
+    dataset = datasets.load(
         "moments_in_time", "train", data_dir=data_dir, num_frames=30, image_size=image_size
     )
-    batches = data.train_batches(dataset, batch_size=16, seed=0)
+    batches = datasets.train_batches(dataset, batch_size=16, seed=0)
     next(batches)  # its threads are running
     size, read, loaded = f"{image_size}x{image_size}", [], []
     for _ in range(repeats):

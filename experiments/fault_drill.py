@@ -30,9 +30,14 @@ from absl import flags
 from tqdm import tqdm
 
 from data_builders.moving_shapes import moving_shapes_dataset_builder as moving_shapes
-from flowvid import checkpoints, cli, model, records, trainer
-from flowvid.checkpoints import Checkpoints, RunState
+from flowvid import cli
+from flowvid.data import tfds_records
 from flowvid.errors import ConfigError
+from flowvid.training import trainer
+from flowvid.training.checkpoints import reading
+from flowvid.training.checkpoints.run_state import RunState
+from flowvid.training.checkpoints.saving import Checkpoints
+from flowvid.video import joint
 
 _KILLS = flags.DEFINE_integer("kills", 10, "SIGKILLs of each run that is killed.", lower_bound=1)
 _ONLY = flags.DEFINE_list("only", None, "Faults to try, by the names in the table. [all]")
@@ -151,7 +156,7 @@ class Drill:
         self._lives: list[Life] = []
         builder = moving_shapes.Builder
         few = mock.patch.object(builder, "NUM_CLIPS", {"train": 64, "validation": 8})
-        with few, records.quiet():
+        with few, tfds_records.quiet():
             builder(data_dir=self.data_dir, config="32x32_30f").download_and_prepare()
 
     def start(self, workdir: pathlib.Path, how: How = _ALONE, **changes: Any) -> Life:
@@ -224,7 +229,7 @@ def expect(true: bool, observed: str) -> None:
 
 def final_state(workdir: pathlib.Path) -> RunState:
     """The state that a run has ended in."""
-    settings, names = checkpoints.read_config(workdir)
+    settings, names = reading.read_config(workdir)
     with Checkpoints(workdir, settings, names) as kept:
         run = kept.restore(trainer.state_template(settings))
     expect(run is not None and int(run.step) == _STEPS, f"{workdir} has not ended")
@@ -389,12 +394,12 @@ def poison_all(drill: Drill) -> str:
 
 
 def _expect_readable(workdir: pathlib.Path) -> None:
-    settings, _ = checkpoints.read_config(workdir)
+    settings, _ = reading.read_config(workdir)
     steps = saved_steps(workdir)
     expect(bool(steps), "no checkpoint is left")
-    template = model.params_template(settings)
+    template = joint.params_template(settings)
     for step in steps:
-        checkpoints.restore_params(workdir, template, checkpoint=str(step))
+        reading.restore_params(workdir, template, checkpoint=str(step))
 
 
 def _truncate(path: pathlib.Path) -> None:

@@ -13,7 +13,8 @@ from jaxtyping import UInt8
 
 import flowvid
 from experiments import run_data, runs
-from flowvid import config, decoding
+from flowvid.config import config_file, schema
+from flowvid.data import decoding
 from flowvid.errors import ConfigError
 from flowvid.gan import config as gan_config
 from flowvid.gan import model as gan_model
@@ -56,10 +57,10 @@ def psnr(generated: UInt8[np.ndarray, "*shape"], real: UInt8[np.ndarray, "*shape
 def model_diagram(request: Request) -> Arrays:
     """Figure 1: the configuration, of the run or of the flags."""
     if request.run is not None:
-        settings, labels = config.read(request.run)
+        settings, labels = config_file.read(request.run)
     else:
-        settings, labels = config.preset_config(**{"num_labels": 8} | request.given), ()
-    return {"config": np.array(json.dumps(config.to_dict(settings, labels)))}
+        settings, labels = schema.preset_config(**{"num_labels": 8} | request.given), ()
+    return {"config": np.array(json.dumps(config_file.to_dict(settings, labels)))}
 
 
 def first_frames(request: Request) -> Arrays:
@@ -113,7 +114,7 @@ def _overfit(request: Request, num_frames: int | None, **preset: Any) -> Arrays:
     given |= preset | request.given
     if num_frames is not None:
         given["num_frames"] = num_frames
-    settings = config.preset_config(**given)
+    settings = schema.preset_config(**given)
     if request.clip is not None:
         clip = decoding.read_clip(request.clip, settings.num_frames, settings.image_size)
     else:
@@ -173,7 +174,7 @@ def instability(request: Request) -> Arrays:
     runs.carry_out(planned.values(), request.jobs)
     arrays: Arrays = {}
     for name, run in planned.items():
-        settings, _ = config.read(run.workdir)
+        settings, _ = config_file.read(run.workdir)
         curves = run_data.scalars(run.workdir)
         for model in settings.models:
             bits = f"bits_per_dim_{settings.metric.name}"

@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 
 from experiments.plotting import pyplot
-from flowvid import config, glow, media
+from flowvid.arrays import CHANNELS
+from flowvid.config import config_file
+from flowvid.data import media
+from flowvid.video.build import flow_of, frame_shape
 
 Arrays = dict[str, Any]
 
@@ -28,33 +31,28 @@ def _shape(size: int, channels: int) -> str:
 
 def model_diagram(arrays: Arrays) -> Any:
     """Figure 1: head and tail, level by level, with the shapes of what goes in and out."""
-    settings, _ = config.from_dict(json.loads(str(arrays["config"])))
-    seen = settings.conditioning
+    settings, _ = config_file.from_dict(json.loads(str(arrays["config"])))
     figure, panels = pyplot().subplots(
         1, len(settings.models), figsize=(8.4 * len(settings.models), 1.5 + 1.3 * settings.levels)
     )
     context = {
-        "head": ["label's image, 3 channels"] if seen.labels else [],
-        "tail": ["previous frame, 3 channels"] * seen.previous_frame
-        + [f"state, {settings.state_size} channels"] * seen.state,
+        name: settings.context_settings.describe(settings.sees(name)) for name in settings.models
     }
     for panel, name in zip(np.atleast_1d(panels), settings.models, strict=True):
-        steps = settings.head_steps if name == "head" else settings.tail_steps
-        flow = glow.video_flow(settings, steps)
-        latents = flow.latent_shapes(settings.image_size, settings.image_size, glow.CHANNELS)
-        top, size, channels = float(settings.levels), settings.image_size, glow.CHANNELS
+        latents = flow_of(settings, name).latent_shapes(frame_shape(settings))
+        top, size, channels = float(settings.levels), settings.image_size, CHANNELS
         what = "first frame" if name == "head" else "next frame"
         _box(panel, 0, top, f"{what}\n{_shape(size, channels)}", "#dbe9f6")
         if context[name]:
             _box(panel, -3.7, top, "\n".join(context[name]), "#fde9cf")
-        if name == "tail" and seen.state:
+        if settings.sees(name).state:
             carries = "context processor:\nstate and frame to the next state"
             _box(panel, -3.7, top + 0.8, carries, "#f8d9d9")
             _arrow(panel, (-3.7, top + 0.8), (-3.7, top))
         for level, latent in enumerate(latents):
             y = top - 1 - level
             size, inside = size // 2, channels * 4
-            inner = f"{steps} x (ActNorm, 1x1 conv, {settings.coupling} coupling)"
+            inner = settings.flow_settings.describe(name)
             _box(panel, 0, y, f"squeeze to {_shape(size, inside)}\n{inner}", "#e3f1df")
             _arrow(panel, (0, y + 1), (0, y))
             last = level == settings.levels - 1

@@ -13,10 +13,11 @@ from absl import flags
 from tqdm import tqdm
 
 from experiments import figure_data, figure_drawing
-from flowvid import cli, config
+from flowvid import cli
+from flowvid.config import command_line
 from flowvid.errors import ConfigError
 
-config.define_flags()
+command_line.define_flags()
 _FIGURES = flags.DEFINE_list("figures", None, f"Run: of {', '.join(figure_data.COLLECT)}. [all]")
 _WORKDIR = flags.DEFINE_string("workdir", "runs/figures", "Run: folder of data and pictures.")
 _RUN = flags.DEFINE_string("run", None, "Run: folder of the run that figures 1 to 4 are of.")
@@ -66,7 +67,7 @@ def main() -> None:
             request = figure_data.Request(
                 folder=folder / f"figure{number}",
                 run=pathlib.Path(_RUN.value) if _RUN.value else None,
-                given=config.flags_given(),
+                given=command_line.flags_given(),
                 clip=pathlib.Path(_CLIP.value) if _CLIP.value else None,
                 images=_IMAGES.value,
                 temperature=_TEMPERATURE.value,

@@ -14,10 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from flowvid import cost, data, model, sampling, state, steps, streams, trainer
-from flowvid.config import Config, preset_config
+from flowvid import random_keys
+from flowvid.config.schema import Config, preset_config
+from flowvid.data import datasets
 from flowvid.gan import config as gan_config
 from flowvid.gan import steps as gan_steps
+from flowvid.parallel.devices import replicate, shard
+from flowvid.training import cost, objectives, train_state, trainer
+from flowvid.video import joint, sampling
+from flowvid.video.frames import Batch
 
 NUM_LABELS = 8
 
@@ -27,20 +32,18 @@ def config_of(changes: dict[str, Any]) -> Config:
     return preset_config(**{"num_steps": 1000, "num_labels": NUM_LABELS} | changes)
 
 
-def random_batch(config: Config, num_videos: int) -> steps.Batch:
+def random_batch(config: Config, num_videos: int) -> Batch:
     """Videos of noise."""
     rng = np.random.default_rng(0)
     shape = (num_videos, config.num_frames, config.image_size, config.image_size, 3)
     videos = rng.integers(0, 256, shape, dtype=np.uint8)
     index = np.arange(num_videos, dtype=np.uint32)
-    return steps.Batch(
-        jnp.asarray(videos), jnp.asarray(index % NUM_LABELS, int), jnp.asarray(index)
-    )
+    return Batch(jnp.asarray(videos), jnp.asarray(index % NUM_LABELS, int), jnp.asarray(index))
 
 
 def _lively(path: jax.tree_util.KeyPath, leaf: Array) -> Array:
     """No convolution is left at its zeros: nothing can be skipped."""
-    if state.is_constant(path):
+    if train_state.is_constant(path):
         return leaf
     noise = np.random.default_rng(0).normal(size=leaf.shape).astype(np.float32)
     return leaf + 0.003 * noise
@@ -48,7 +51,7 @@ def _lively(path: jax.tree_util.KeyPath, leaf: Array) -> Array:
 
 def parameters(config: Config) -> dict[str, Any]:
     """Initialised from a few random frames, then moved off their start."""
-    init = jax.jit(functools.partial(steps.init_params, config))
+    init = jax.jit(functools.partial(joint.init_params, config))
     return jax.tree_util.tree_map_with_path(_lively, init(random_batch(config, 2)))
 
 
@@ -75,7 +78,7 @@ def training_step(name: str, changes: dict[str, Any], repeats: int) -> dict[str,
     config = config_of(changes)
     template = getattr(trainer.state_template(config), name)
     replicated = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), template)
-    batch = steps.shard(random_batch(config, config.batch_size))
+    batch = shard(random_batch(config, config.batch_size))
     start = time.perf_counter()
     step = trainer.train_steps(config)[name].lower(replicated, batch).compile()
     figures: dict[str, Any] = {
@@ -86,7 +89,7 @@ def training_step(name: str, changes: dict[str, Any], repeats: int) -> dict[str,
     if not repeats:
         return figures
     optimiser = trainer.optimisers(config)[name]
-    current = steps.replicate(state.create(config, parameters(config)[name], optimiser))
+    current = replicate(train_state.create(config, parameters(config)[name], optimiser))
 
     def take() -> Any:
         nonlocal current
@@ -108,13 +111,13 @@ def gradient_memory(name: str, changes: dict[str, Any]) -> dict[str, float]:
     videos = (config.batch_size, config.num_frames, config.image_size, config.image_size, 3)
     fields: Any = ((videos, np.uint8), (videos[:1], np.int32), (videos[:1], np.uint32))
     shapes: Any = (jax.ShapeDtypeStruct(*field) for field in fields)
-    batch = steps.Batch(*shapes)
+    batch = Batch(*shapes)
 
-    def loss(params: Any, batch: steps.Batch) -> Any:
-        return steps.LOSSES[name](config, params, batch, 0)
+    def loss(params: Any, batch: Batch) -> Any:
+        return objectives.LOSSES[name](config, params, batch, 0)
 
     gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))
-    compiled = gradients.lower(model.params_template(config)[name], batch).compile()
+    compiled = gradients.lower(joint.params_template(config)[name], batch).compile()
     return {"temp_mb": _temp_mb(compiled)}
 
 
@@ -155,14 +158,14 @@ def sampling_speed(changes: dict[str, Any], num_videos: int, repeats: int) -> di
     config = config_of(changes)
     params = parameters(config)
     batch = random_batch(config, num_videos)
-    keys = streams.video_keys(0, num_videos)
+    keys = random_keys.video_keys(0, num_videos)
 
     def generate() -> Any:
         return sampling.generate(
             config, params, keys, batch.label, config.num_frames, jnp.float32(1)
         )
 
-    forward = jax.jit(functools.partial(steps.eval_step, config, config.metric, 0))
+    forward = jax.jit(functools.partial(joint.eval_step, config, config.metric, 0))
     pairs = [
         (seconds(generate, 1)[0], seconds(lambda: forward(params, batch), 1)[0])
         for _ in range(repeats + 1)
@@ -180,11 +183,11 @@ def sampling_speed(changes: dict[str, Any], num_videos: int, repeats: int) -> di
 def loader(changes: dict[str, Any], num_batches: int) -> dict[str, float]:
     """Batches of the configuration's data set, on their way to the devices."""
     config = config_of(changes)
-    dataset = data.load(
+    dataset = datasets.load(
         config.dataset, "train", num_frames=config.num_frames, image_size=config.image_size
     )
     batches = trainer.to_devices(
-        data.train_batches(dataset, batch_size=config.batch_size, seed=config.seed)
+        datasets.train_batches(dataset, batch_size=config.batch_size, seed=config.seed)
     )
     next(batches)
     spent = seconds(lambda: [next(batches).video for _ in range(num_batches)][-1], 1)[0]
@@ -194,17 +197,16 @@ def loader(changes: dict[str, Any], num_batches: int) -> dict[str, float]:
 def parts(changes: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Parameters and arithmetic of each part at one frame, forward (paper, section IX)."""
     config = config_of(changes)
-    template = model.params_template(config)
+    template = joint.params_template(config)
     gflop = {
-        "head": {"flow": cost.flow_gflop(config, "head")},
-        "tail": {
-            "flow": cost.flow_gflop(config, "tail"),
-            "pyramid": cost.pyramid_gflop(config),
-            "processor": cost.processor_gflop(config),
-        },
+        name: {"flow": cost.flow_gflop(config, name)} | cost.encoder_gflop(config, name)
+        for name in ("head", "tail")
     }
     return {
-        f"{name} {part}": {"parameters": state.num_parameters(template[name][part]), "gflop": count}
+        f"{name} {part}": {
+            "parameters": train_state.num_parameters(template[name][part]),
+            "gflop": count,
+        }
         for name, of_parts in gflop.items()
         for part, count in of_parts.items()
         if part in template[name]

@@ -9,9 +9,11 @@ from typing import Any
 import jax.numpy as jnp
 from absl import flags
 
-from flowvid import cli, steps, train
-from flowvid.config import Config
+from flowvid import cli, train
+from flowvid.config.schema import Config
 from flowvid.errors import ConfigError
+from flowvid.training import objectives
+from flowvid.video.frames import Batch
 
 _POISON = flags.DEFINE_list(
     "poison", [], "Positions in the data, and ranges of them: 100,104:112,200: (to the end)."
@@ -37,7 +39,7 @@ def parse(ranges: list[str]) -> list[tuple[int, int]]:
 def poisoned(loss: Any, ranges: list[tuple[int, int]]) -> Any:
     """A loss of `flowvid.steps` that is NaN, and its gradient with it, on some of the examples."""
 
-    def with_poison(config: Config, params: Any, batch: steps.Batch, step: Any) -> Any:
+    def with_poison(config: Config, params: Any, batch: Batch, step: Any) -> Any:
         value, logs = loss(config, params, batch, step)
         example = batch.example
         bad = jnp.stack([(example >= start) & (example < stop) for start, stop in ranges]).any()
@@ -50,7 +52,7 @@ def poisoned(loss: Any, ranges: list[tuple[int, int]]) -> Any:
 def main() -> None:
     """Poisons the tail's loss, and trains."""
     if ranges := parse(_POISON.value):
-        steps.LOSSES["tail"] = poisoned(steps.LOSSES["tail"], ranges)
+        objectives.LOSSES["tail"] = poisoned(objectives.LOSSES["tail"], ranges)
     train.main()
 
 

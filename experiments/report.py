@@ -19,9 +19,11 @@ from markupsafe import Markup
 import flowvid
 from experiments import comparison, report_parts, run_data
 from experiments.report_parts import Section, clip
-from flowvid import cli, data, evaluation
+from flowvid import cli
+from flowvid.data import datasets
 from flowvid.errors import TrainingError
-from flowvid.model import Model
+from flowvid.evaluation import evaluation_report
+from flowvid.video.model import Model
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
 _OUT = flags.DEFINE_string("out", None, "File to write. [<workdir>/report.html]")
@@ -38,25 +40,25 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the samples.", 0, 2**32 - 1)
 _SIDE = 128  # pixels of a clip in the page
 
 
-def _saved_evaluation(path: pathlib.Path, step: int) -> evaluation.Report | None:
+def _saved_evaluation(path: pathlib.Path, step: int) -> evaluation_report.Report | None:
     """That of the step, if it is there and this version wrote it."""
     if not path.exists():
         return None
-    report: evaluation.Report = json.loads(path.read_text())
+    report: evaluation_report.Report = json.loads(path.read_text())
     try:
-        evaluation.format_report(report)
+        evaluation_report.format_report(report)
     except KeyError:  # an older version's has less in it
         return None
     return report if report["step"] == step else None
 
 
-def evaluated(workdir: pathlib.Path, model: Model) -> evaluation.Report:
+def evaluated(workdir: pathlib.Path, model: Model) -> evaluation_report.Report:
     """The evaluation of the run's last step, made now if it is not there.
 
     Raises:
         TrainingError: when it cannot be made.
     """
-    path = workdir / "evaluation.json"
+    path = workdir / "evaluation_report.json"
     report = _saved_evaluation(path, model.step)
     if report is None:
         command = [sys.executable, "-m", "flowvid.evaluate", f"--workdir={workdir}"]
@@ -67,10 +69,10 @@ def evaluated(workdir: pathlib.Path, model: Model) -> evaluation.Report:
 
 
 def _labelled(model: Model) -> bool:
-    return model.config.conditioning.labels
+    return model.config.ablation.uses_labels
 
 
-def _real_of(model: Model, held_out: data.Dataset, labels: list[str]) -> list[np.ndarray]:
+def _real_of(model: Model, held_out: datasets.Dataset, labels: list[str]) -> list[np.ndarray]:
     """A held-out clip for each sample: of its label where the model has any, else in order."""
     used: set[int] = set()
     chosen = []
@@ -84,7 +86,7 @@ def _real_of(model: Model, held_out: data.Dataset, labels: list[str]) -> list[np
     return chosen
 
 
-def from_nothing(model: Model, train: data.Dataset, held_out: data.Dataset) -> Section:
+def from_nothing(model: Model, train: datasets.Dataset, held_out: datasets.Dataset) -> Section:
     """Samples, each beside a real clip and the nearest training clip."""
     samples = model.sample(_SAMPLES.value, temperature=_TEMPERATURE.value, seed=_SEED.value)
     generated, finite = map(np.asarray, samples)
@@ -114,7 +116,7 @@ def from_nothing(model: Model, train: data.Dataset, held_out: data.Dataset) -> S
     return Section("Generated from nothing", text, pairs)
 
 
-def continued(model: Model, held_out: data.Dataset) -> Section:
+def continued(model: Model, held_out: datasets.Dataset) -> Section:
     """Held-out clips, and how the model goes on from their first frames."""
     count = min(_CONTINUED.value, len(held_out))
     real = np.stack([held_out[i]["video"] for i in range(count)])
@@ -164,7 +166,7 @@ def page(workdir: pathlib.Path) -> str:
         title=f"{model.config.variant} on {model.config.dataset}",
         summary=f"{workdir}, step {model.step}, {model.config.preset} preset.",
         configuration=dataclasses.asdict(model.config),
-        likelihood=evaluation.format_report(report),
+        likelihood=evaluation_report.format_report(report),
         per_frame=Markup(report_parts.per_frame(report)),
         curves=Markup(report_parts.curves(workdir, model.config)),
         sections=sections,

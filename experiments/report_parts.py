@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from experiments import run_data
 from experiments.plotting import pyplot
-from flowvid import data, media
-from flowvid.config import Config
+from flowvid.config.schema import Config
+from flowvid.data import datasets, media
 
 Video = UInt8[np.ndarray, "time height width 3"]
 Videos = UInt8[np.ndarray, "videos time height width 3"]
@@ -57,13 +57,13 @@ class Nearest(NamedTuple):
     distance: Float[np.ndarray, " videos"]  # root mean square over all pixels, in grey levels
 
 
-def nearest(videos: Videos, dataset: data.Dataset, title: str) -> Nearest:
+def nearest(videos: Videos, dataset: datasets.Dataset, title: str) -> Nearest:
     """Looks through a whole split for the clip that is nearest to each video."""
     wanted = videos.reshape(len(videos), -1).astype(np.float32)
     best = np.full(len(videos), np.inf)
     index = np.zeros(len(videos), int)
     with tqdm(total=len(dataset), desc=title, unit="clip", leave=False) as bar:
-        for batch in data.eval_batches(dataset, batch_size=64):
+        for batch in datasets.eval_batches(dataset, batch_size=64):
             clips = batch["video"].reshape(len(batch["video"]), -1).astype(np.float32)
             # |a - b|^2 = |a|^2 - 2 ab + |b|^2: one matrix product for all pairs.
             squares = (wanted**2).sum(1)[:, None] + (clips**2).sum(1) - 2 * wanted @ clips.T

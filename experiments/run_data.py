@@ -7,8 +7,8 @@ from jaxtyping import UInt8
 from tensorboard.backend.event_processing import event_file_loader
 from tensorboard.util import tensor_util
 
-from flowvid import data
-from flowvid.config import Config
+from flowvid.config.schema import Config
+from flowvid.data import datasets
 from flowvid.gan.config import GanConfig
 
 Curve = tuple[list[int], list[float]]
@@ -27,9 +27,9 @@ def scalars(workdir: pathlib.Path) -> dict[str, Curve]:
     return {tag: ([s for s, _ in c], [v for _, v in c]) for tag, c in ordered.items()}
 
 
-def split_of(config: Config | GanConfig, split: str) -> data.Dataset:
+def split_of(config: Config | GanConfig, split: str) -> datasets.Dataset:
     """A split of the data that a run was trained on."""
-    return data.load(
+    return datasets.load(
         config.dataset,
         split,
         data_dir=config.data_dir,

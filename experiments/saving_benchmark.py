@@ -18,19 +18,24 @@ from absl import flags
 from tqdm import tqdm
 
 from experiments import machine
-from flowvid import checkpoints, cli, config, data, steps, training
-from flowvid.checkpoints import Checkpoints
-from flowvid.trainer import Trainer, initial_state, to_devices
+from flowvid import cli
+from flowvid.config import schema
+from flowvid.data import datasets
+from flowvid.training import loop
+from flowvid.training.checkpoints import reading
+from flowvid.training.checkpoints.saving import Checkpoints
+from flowvid.training.trainer import Trainer, initial_state, to_devices
+from flowvid.video.frames import Batch
 
-_PRESET = flags.DEFINE_enum("preset", "small", list(config.PRESETS), "Of the model.")
-_VARIANT = flags.DEFINE_enum("variant", "state_label", list(config.VARIANTS), "Of the model.")
+_PRESET = flags.DEFINE_enum("preset", "small", list(schema.PRESETS), "Of the model.")
+_VARIANT = flags.DEFINE_enum("variant", "state_label", list(schema.VARIANTS), "Of the model.")
 _PAIRS = flags.DEFINE_integer("pairs", 15, "Blocks with a save, and without.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 10, "Steps of a block.", lower_bound=1)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where data sets are. [~/tensorflow_datasets]")
 _OUT = flags.DEFINE_string("out", None, "JSON file to write. [none]")
 
 
-def block(trainer: Trainer, batches: Iterator[steps.Batch], saved: Checkpoints | None) -> float:
+def block(trainer: Trainer, batches: Iterator[Batch], saved: Checkpoints | None) -> float:
     """Seconds of a block; with `saved` until the checkpoint is wholly written, too."""
     start = time.perf_counter()
     if saved is not None:
@@ -43,12 +48,12 @@ def block(trainer: Trainer, batches: Iterator[steps.Batch], saved: Checkpoints |
     return time.perf_counter() - start
 
 
-def measure(settings: config.Config, workdir: pathlib.Path) -> dict[str, Any]:
+def measure(settings: schema.Config, workdir: pathlib.Path) -> dict[str, Any]:
     """All figures."""
-    settings, dataset, _ = training.prepare(settings)
+    settings, dataset, _ = loop.prepare(settings)
     trainer = Trainer(settings, initial_state(settings, dataset))
     batches = to_devices(
-        data.train_batches(dataset, batch_size=settings.batch_size, seed=settings.seed)
+        datasets.train_batches(dataset, batch_size=settings.batch_size, seed=settings.seed)
     )
     without, with_save = [], []
     with Checkpoints(workdir, settings, dataset.label_names) as saved:
@@ -60,7 +65,7 @@ def measure(settings: config.Config, workdir: pathlib.Path) -> dict[str, Any]:
         saved.save(trainer.on_host())
         blocked = time.perf_counter() - start
         saved.wait()
-        one = workdir / "checkpoints" / str(checkpoints.saved_steps(workdir)[-1])
+        one = workdir / "checkpoints" / str(reading.saved_steps(workdir)[-1])
         size = sum(path.stat().st_size for path in one.rglob("*") if path.is_file())
     every = min(settings.checkpoint_every, settings.eval_every)
     interval = statistics.median(without) / _STEPS.value * every
@@ -81,7 +86,7 @@ def measure(settings: config.Config, workdir: pathlib.Path) -> dict[str, Any]:
 
 def main() -> None:
     """Measures in a temporary folder, prints, writes."""
-    settings = config.preset_config(_PRESET.value, variant=_VARIANT.value, data_dir=_DATA_DIR.value)
+    settings = schema.preset_config(_PRESET.value, variant=_VARIANT.value, data_dir=_DATA_DIR.value)
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(settings, pathlib.Path(folder))
     for name, value in figures.items():

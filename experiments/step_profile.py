@@ -12,7 +12,8 @@ from typing import Any
 import jax
 
 from experiments import measurements
-from flowvid import state, steps, trainer
+from flowvid.parallel.devices import replicate, shard
+from flowvid.training import train_state, trainer
 
 FLAGS = "--xla_cpu_enable_xprof_traceme=true --xla_cpu_multi_thread_eigen=false"
 # The first pattern that an operation's name has: its kind.
@@ -45,10 +46,10 @@ def _operations(text: str) -> dict[str, str]:
 def profile(name: str, changes: dict[str, Any]) -> dict[str, Any]:
     """Seconds of one step by phase and kind, and of the whole."""
     config = measurements.config_of(changes)
-    batch = steps.shard(measurements.random_batch(config, config.batch_size))
+    batch = shard(measurements.random_batch(config, config.batch_size))
     optimiser = trainer.optimisers(config)[name]
     params = measurements.parameters(config)[name]
-    current = steps.replicate(state.create(config, params, optimiser))
+    current = replicate(train_state.create(config, params, optimiser))
     step = trainer.train_steps(config)[name].lower(current, batch).compile()
     current, _ = jax.block_until_ready(step(current, batch))
     with tempfile.TemporaryDirectory() as folder:

@@ -13,10 +13,11 @@ from typing import Any
 from absl import flags
 
 from experiments import ablation, runs, tables
-from flowvid import cli, config
+from flowvid import cli
+from flowvid.config import command_line
 from flowvid.errors import ConfigError
 
-config.define_flags()
+command_line.define_flags()
 _WORKDIR = flags.DEFINE_string("workdir", "runs/table1", "Run: folder of the runs and the tables.")
 _SEEDS = flags.DEFINE_list("seeds", ["0"], "Run: seeds to train each variant with.")
 _JOBS = flags.DEFINE_integer("jobs", 1, "Run: trainings at a time, sharing the cores.", 1)
@@ -50,7 +51,7 @@ def write(results: dict[str, Any], folder: pathlib.Path) -> None:
 
 def main() -> None:
     """Trains and evaluates what is not done yet, prints and writes the table."""
-    given = config.flags_given()
+    given = command_line.flags_given()
     if own := {"variant", "seed"} & set(given):
         raise ConfigError(
             f"--{own.pop()}: the table has all variants, and --seeds=0,1,2 says which seeds."

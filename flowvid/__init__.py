@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """Imports `load` when it is first used: data builders' workers need no JAX."""
     if name == "load":
-        from flowvid.model import load
+        from flowvid.training.checkpoints.reading import load
 
         return load
     raise AttributeError(f"module 'flowvid' has no attribute {name!r}")

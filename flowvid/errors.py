@@ -1,8 +1,11 @@
-"""What the user can mend: errors whose message is one line that says what to do."""
+"""Errors that a user can fix: each message is one line that says what to do."""
+
+import difflib
+from collections.abc import Sequence
 
 
 class UserError(ValueError):
-    """Shown by the entry points without a traceback, with exit code 1."""
+    """An error that the entry points show without a traceback, with exit code 1."""
 
 
 class ConfigError(UserError):
@@ -10,7 +13,7 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """A data set that cannot be had as asked."""
+    """A dataset that is missing or does not fit."""
 
 
 class ClipError(UserError):
@@ -18,13 +21,18 @@ class ClipError(UserError):
 
 
 class TrainingError(UserError):
-    """Training cannot go on."""
+    """Training that cannot continue."""
 
 
 class Stopped(UserError):
-    """A signal ended training early; all that was done is saved."""
+    """Training that a signal ended early, after its state was saved."""
 
     def __init__(self, message: str, number: int) -> None:
-        """`number`: of the signal."""
+        """Keeps the number of the signal, for the exit code."""
         super().__init__(message)
         self.number = number
+
+
+def nearest_first(name: str, known: Sequence[str]) -> list[str]:
+    """Returns all known names, those most similar to the given one first."""
+    return sorted(known, key=lambda other: -difflib.SequenceMatcher(None, name, other).ratio())

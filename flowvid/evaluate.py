@@ -1,8 +1,8 @@
 """Evaluates a run: `python -m flowvid.evaluate --workdir=runs/prev_frame`.
 
 Prints bits per dimension of head and tail on the validation split, beside trivial answers, and what
-labels are worth; writes them to <workdir>/evaluation.json, and one number a video to
-evaluation.npz. Interrupted, the same command goes on.
+labels are worth; writes them to <workdir>/evaluation_report.json, and one number a video to
+evaluation_report.npz. Interrupted, the same command goes on.
 """
 
 import functools
@@ -11,9 +11,13 @@ import pathlib
 from absl import flags
 
 import flowvid
-from flowvid import cli, config, data, distributed, evaluation
+from flowvid import cli
+from flowvid.config import command_line
+from flowvid.config.metrics import METRICS
+from flowvid.data import datasets
 from flowvid.errors import ConfigError
-from flowvid.likelihood import METRICS
+from flowvid.evaluation import evaluation_report
+from flowvid.parallel import processes
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
 _CHECKPOINT = flags.DEFINE_string(
@@ -32,36 +36,36 @@ _NOISE_DRAWS = flags.DEFINE_integer(
 _SEED = flags.DEFINE_integer(
     "seed", 0, "Of the dequantisation noise.", lower_bound=0, upper_bound=2**32 - 1
 )
-config.define_distributed_flags()
+command_line.define_distributed_flags()
 
 
 def main() -> None:
     """Loads the newest checkpoint, scores the validation split, prints and writes the report."""
-    if (others := config.distributed_flags()) is not None:
-        distributed.start(*others)
+    if (others := command_line.distributed_flags()) is not None:
+        processes.start(*others)
     workdir = pathlib.Path(_WORKDIR.value)
     model = flowvid.load(workdir, checkpoint=_CHECKPOINT.value, average=_AVERAGE.value)
     run = model.config
     if unknown := [name for name in _METRICS.value if name not in METRICS]:
         raise ConfigError(f"unknown metric {unknown[0]!r}: use some of {', '.join(METRICS)}.")
     load = functools.partial(
-        data.load,
+        datasets.load,
         _DATASET.value or run.dataset,
         data_dir=_DATA_DIR.value or run.data_dir,
         num_frames=run.num_frames,
         image_size=run.image_size,
         max_skipped=run.max_skipped,
     )
-    with distributed.first_goes_first("data sets"):
+    with processes.first_goes_first("data sets"):
         train, validation = load("train"), load("validation")
-    if run.conditioning.labels and validation.label_names != model.label_names:
+    if run.ablation.uses_labels and validation.label_names != model.label_names:
         raise ConfigError(
             f"the labels of {validation.name} are not those that the run was trained on "
             f"({len(validation.label_names)} against {len(model.label_names)}): a model with "
             "labels can only be evaluated on a data set with the same ones."
         )
     keep_in = workdir / "unfinished_evaluation"
-    result = evaluation.evaluate(
+    result = evaluation_report.evaluate(
         model,
         train,
         validation,
@@ -71,11 +75,11 @@ def main() -> None:
         noise_draws=_NOISE_DRAWS.value,
         keep_in=keep_in,
     )
-    if not distributed.is_first():
+    if not processes.is_first():
         return
-    path = evaluation.write(result, workdir)
-    evaluation.forget(keep_in)
-    print(evaluation.format_report(result.report))
+    path = evaluation_report.write(result, workdir)
+    evaluation_report.forget(keep_in)
+    print(evaluation_report.format_report(result.report))
     print(f"Written to {path}.")
 
 

@@ -1,6 +1,7 @@
-"""Dataclasses whose fields are flags: help, choices and limits are said once, where a field is.
+"""Dataclasses whose fields are command-line flags, with help, choices and limits at the field.
 
-A field that carries a help text is a flag of its entry point; presets give the defaults.
+A field with a help text is a flag of the entry point that calls `define_flags`; presets hold the
+defaults. This module does not import JAX, so that `--help` answers at once.
 """
 
 import dataclasses
@@ -15,7 +16,14 @@ Presets = dict[str, dict[str, Any]]
 
 
 def field(group: str, help_text: str, *, choices: tuple[str, ...] = (), low: int = 1) -> Any:
-    """A dataclass field with its help text, and what it may be."""
+    """Returns a dataclass field that is a flag.
+
+    Args:
+        group: the heading under which `--help` lists it.
+        help_text: what it does.
+        choices: its possible values, if it is a choice.
+        low: its smallest value, if it is a number.
+    """
     return dataclasses.field(
         metadata={"help": f"{group}: {help_text}", "choices": choices, "low": low}
     )
@@ -25,14 +33,12 @@ def check(config: Any) -> None:
     """Checks every field of a dataclass against its choices and its limit.
 
     Raises:
-        ConfigError: naming the field and what it may be.
+        ConfigError: naming the field and its possible values.
     """
     for of in dataclasses.fields(config):
         value, limits = getattr(config, of.name), of.metadata
-        if limits.get("choices") and value not in limits["choices"]:
-            raise ConfigError(
-                f"--{of.name}={value} is unknown: use one of {', '.join(limits['choices'])}."
-            )
+        if limits.get("choices"):
+            check_choice(of.name, value, limits["choices"])
         if isinstance(value, bool):
             continue
         if isinstance(value, int | float) and value < limits.get("low", value):
@@ -41,8 +47,34 @@ def check(config: Any) -> None:
             raise ConfigError(f"--{of.name}={value} must be a finite number.")
 
 
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Checks that a value is one of the choices.
+
+    Raises:
+        ConfigError: naming the field and the choices.
+    """
+    if value not in choices:
+        raise ConfigError(f"--{name}={value} is unknown: use one of {', '.join(choices)}.")
+
+
+def check_halvings(image_size: int, levels: int) -> None:
+    """Checks that frames can be halved once per level.
+
+    Raises:
+        ConfigError: naming both numbers.
+    """
+    if image_size % 2**levels:
+        raise ConfigError(
+            f"--image_size={image_size} must be divisible by 2^levels = {2**levels}, because each "
+            f"of the {levels} levels halves it: use a multiple of {2**levels}, or fewer --levels."
+        )
+
+
 def define_flags(config: type, presets: Presets) -> None:
-    """Defines a flag for every field of a dataclass that has a help text."""
+    """Defines a flag for every field of a dataclass that has a help text.
+
+    The help ends with the defaults of the presets, `[first | second: value]`.
+    """
     flags.disclaim_key_flags()  # they are the entry point's, in its --help
     first = next(iter(presets))
     for of in dataclasses.fields(config):
@@ -70,27 +102,34 @@ def define_flags(config: type, presets: Presets) -> None:
 
 
 def given(config: type) -> dict[str, Any]:
-    """The fields of a dataclass that the command line sets."""
+    """Returns the fields of a dataclass that the command line sets, with their values."""
     values = {
         of.name: flags.FLAGS[of.name].value for of in dataclasses.fields(config) if of.metadata
     }
     return {name: value for name, value in values.items() if value is not None}
 
 
-def refuse_changes(saved: Any, asked: dict[str, Any], resumable: tuple[str, ...]) -> None:
-    """Refuses to go on with a saved run under flags that a run cannot change on its way.
+def refuse_changes(
+    saved: dict[str, Any], given: dict[str, Any], resumable: tuple[str, ...]
+) -> None:
+    """Refuses to resume a run with flags that differ from its configuration.
+
+    Args:
+        saved: the run's fields by name.
+        given: those that the command line sets.
+        resumable: names of fields that may change when a run is resumed.
 
     Raises:
-        ConfigError: naming every such field.
+        ConfigError: naming every field that differs.
     """
     differing = [
-        f"--{name}={value} (the run has {getattr(saved, name)})"
-        for name, value in asked.items()
-        if name not in resumable and value != getattr(saved, name)
+        f"--{name}={value} (the run has {saved.get(name)})"
+        for name, value in given.items()
+        if name not in resumable and value != saved.get(name)
     ]
     if differing:
         raise ConfigError(
-            "the workdir holds a run of another configuration: "
+            "the workdir holds a run with another configuration: "
             + ", ".join(differing)
-            + "; use another --workdir, or leave these flags out to go on with that run."
+            + "; use another --workdir, or leave these flags out to resume that run."
         )

@@ -1,6 +1,6 @@
 """Shows what a data set holds: `python -m flowvid.preview --dataset=moving_shapes`.
 
-Writes clips as samples.png and samples.gif; writes and prints a summary, summary.json.
+Writes clips as samples.png and samples.gif; writes and prints a summary, dataset_statistics.json.
 """
 
 import contextlib
@@ -13,7 +13,9 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from flowvid import catalog, cli, data, media, records, summary
+from flowvid import cli
+from flowvid.conditioning.label_names import label_index
+from flowvid.data import catalog, dataset_statistics, datasets, media, tfds_records
 from flowvid.errors import DataError
 
 _DATASET = flags.DEFINE_string(
@@ -47,26 +49,26 @@ def _identify() -> tuple[str, int, int]:
     num_frames = _NUM_FRAMES.value or (1 if catalog.holds_images(given, data_dir) else 30)
     image_size = _IMAGE_SIZE.value or 64
     path = pathlib.Path(given).expanduser()
-    if path.exists() and not records.below(path):
+    if path.exists() and not tfds_records.below(path):
         return path.resolve().stem, num_frames, image_size  # one's own files are prepared as asked
     lengths = [num_frames] if _NUM_FRAMES.value else [num_frames, 1]
     sizes = [image_size] if _IMAGE_SIZE.value else [image_size, 1]  # 1 divides whatever there is
     for length, size in itertools.product(lengths, sizes):
         with contextlib.suppress(DataError):
             builder = catalog.find(given, data_dir, length, size)
-            frames, height, _ = records.shape(builder)
+            frames, height, _ = tfds_records.shape(builder)
             return (
                 builder.name,
                 num_frames if length == num_frames else frames or 1,
                 image_size if size == image_size else height or 1,
             )
-    return given, lengths[-1], sizes[-1]  # data.load says why not
+    return given, lengths[-1], sizes[-1]  # datasets.load says why not
 
 
 def main() -> None:
     """Reads the labels, draws clips, writes the pictures and the summary, prints the summary."""
     name, num_frames, image_size = _identify()
-    dataset = data.load(
+    dataset = datasets.load(
         _DATASET.value,
         _SPLIT.value,
         data_dir=_DATA_DIR.value,
@@ -74,7 +76,7 @@ def main() -> None:
         image_size=image_size,
     )
     dataset, label = dataclasses.replace(dataset, name=name), _LABEL.value
-    chosen = None if label is None else data.label_index(dataset.label_names, label)
+    chosen = None if label is None else label_index(dataset.label_names, label)
     indices = tqdm(range(len(dataset)), desc="labels", unit="clip", delay=1, leave=False)
     labels = np.array([int(dataset.source[index]["label"]) for index in indices])
     candidates = np.flatnonzero((labels == chosen) | (chosen is None))
@@ -85,8 +87,8 @@ def main() -> None:
         )
     drawn = np.random.default_rng(_SEED.value).permutation(candidates).tolist()
     measured = tqdm(drawn[: _NUM_STATS.value], desc="frames", unit="clip", delay=1, leave=False)
-    statistics = summary.frame_statistics(dataset[index]["video"] for index in measured)
-    report = summary.summarize(dataset, labels, statistics, label)
+    statistics = dataset_statistics.frame_statistics(dataset[index]["video"] for index in measured)
+    report = dataset_statistics.summarize(dataset, labels, statistics, label)
 
     out = pathlib.Path(_OUT.value or pathlib.Path("preview", dataset.name))
     shown = [dataset[index] for index in drawn[: _NUM_VIDEOS.value]]
@@ -96,12 +98,14 @@ def main() -> None:
         media.write_image(out / "samples.png", media.image_grid(videos[:, 0], captions))
     else:
         media.write_image(out / "samples.png", media.contact_sheet(videos, captions=captions))
-        grid = summary.side_by_side(videos)
+        grid = dataset_statistics.side_by_side(videos)
         scale = max(1, _GIF_SIZE // max(grid.shape[1:3]))
         media.write_video(out / "samples.gif", grid, scale=scale)
-    (out / "summary.json").write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
-    print(summary.format_summary(report))
-    print(f"{len(shown)} clips and summary.json are in {out}.")
+    (out / "dataset_statistics.json").write_text(
+        json.dumps(report, indent=2, allow_nan=False) + "\n"
+    )
+    print(dataset_statistics.format_summary(report))
+    print(f"{len(shown)} clips and dataset_statistics.json are in {out}.")
 
 
 if __name__ == "__main__":

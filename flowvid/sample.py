@@ -10,9 +10,10 @@ import numpy as np
 from absl import flags, logging
 
 import flowvid
-from flowvid import cli, data, decoding, media
+from flowvid import cli
+from flowvid.data import datasets, decoding, media
 from flowvid.errors import ConfigError
-from flowvid.model import Model, Videos
+from flowvid.video.model import Model, Videos
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
 _CHECKPOINT = flags.DEFINE_string(
@@ -68,7 +69,7 @@ def _clips_to_continue(model: Model, num_given: int) -> Videos | None:
     if source != _VALIDATION:
         clip = decoding.read_clip(source, num_given, config.image_size)
         return np.broadcast_to(clip, (_NUM_VIDEOS.value, *clip.shape))
-    dataset = data.load(
+    dataset = datasets.load(
         config.dataset,
         _VALIDATION,
         data_dir=config.data_dir,
@@ -76,7 +77,9 @@ def _clips_to_continue(model: Model, num_given: int) -> Videos | None:
         image_size=config.image_size,
         max_skipped=config.max_skipped,
     )
-    batches = data.eval_batches(dataset, batch_size=_NUM_VIDEOS.value, num_videos=_NUM_VIDEOS.value)
+    batches = datasets.eval_batches(
+        dataset, batch_size=_NUM_VIDEOS.value, num_videos=_NUM_VIDEOS.value
+    )
     return next(batches)["video"]
 
 
@@ -85,7 +88,7 @@ def _usable_label(model: Model) -> str | None:
     label = _LABEL.value
     if label is None:
         return None
-    if not model.config.conditioning.labels:
+    if not model.config.ablation.uses_labels:
         reason = f"the variant {model.config.variant} is not conditioned on labels"
     elif _FIRST_FRAMES.value is not None:
         reason = "labels condition the first frame, which is given"
@@ -109,7 +112,7 @@ def _contact_sheet(
         rows = np.stack([known, videos], axis=1)[kept].reshape(-1, *videos.shape[1:])
         return media.contact_sheet(rows, captions=["real", "continued"] * len(kept))
     labels: list[str] = []
-    if model.config.conditioning.labels:
+    if model.config.ablation.uses_labels:
         turns = model.turns(len(videos))
         labels = [_LABEL.value or turns[i] for i in kept]
     if videos.shape[1] == 1:

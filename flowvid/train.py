@@ -9,19 +9,16 @@ from typing import Any
 import jax
 from absl import flags, logging
 
-from flowvid import (
-    catalog,
-    checkpoints,
-    cli,
-    config,
-    cost,
-    distributed,
-    inspection,
-    training,
-)
+from flowvid import cli
+from flowvid.config import command_line, schema
+from flowvid.data import catalog
+from flowvid.parallel import processes
+from flowvid.training import cost, loop
+from flowvid.training.checkpoints import reading
+from flowvid.training.resilience import replay
 
-config.define_flags()
-config.define_distributed_flags()
+command_line.define_flags()
+command_line.define_distributed_flags()
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Run: folder of the run. [runs/<variant>, under the current folder]"
 )
@@ -33,7 +30,7 @@ _INSPECT = flags.DEFINE_string(
 )
 
 
-def _say_what_it_costs(settings: config.Config) -> None:
+def _say_what_it_costs(settings: schema.Config) -> None:
     gflop = sum(cost.step_gflop(settings).values())
     logging.warning(
         "On this CPU a step of the paper preset takes %.0f s or more (%.0f GFLOP at the "
@@ -43,9 +40,9 @@ def _say_what_it_costs(settings: config.Config) -> None:
     )
 
 
-def _settings(saved: config.Config | None, given: dict[str, Any]) -> config.Config:
+def _settings(saved: schema.Config | None, given: dict[str, Any]) -> schema.Config:
     """The run that the flags ask for; a new one on single images is of the head alone."""
-    settings = config.from_flags(saved, given)
+    settings = command_line.from_flags(saved, given)
     if (
         saved is not None
         or "num_frames" in given
@@ -56,29 +53,25 @@ def _settings(saved: config.Config | None, given: dict[str, Any]) -> config.Conf
         f"{settings.dataset} holds single images: --num_frames=1, the head alone is trained.",
         flush=True,
     )
-    return config.from_flags(None, given | {"num_frames": 1})
+    return command_line.from_flags(None, given | {"num_frames": 1})
 
 
 def main() -> None:
     """Reads the flags, trains, and says what to do next."""
-    if (others := config.distributed_flags()) is not None:
-        distributed.start(*others)
-    given = config.flags_given()
+    if (others := command_line.distributed_flags()) is not None:
+        processes.start(*others)
+    given = command_line.flags_given()
     variant = given.get("variant", "prev_frame")
     workdir = pathlib.Path(_WORKDIR.value or f"runs/{variant}")
     if _INSPECT.value:
-        print(inspection.format_rows(*inspection.replay(workdir, pathlib.Path(_INSPECT.value))))
+        print(replay.format_rows(*replay.replay(workdir, pathlib.Path(_INSPECT.value))))
         return
-    found = checkpoints.find_config(workdir)
+    found = reading.find_config(workdir)
     saved = None if found is None else found[0]
     settings = _settings(saved, given)
-    if (
-        settings.preset == "paper"
-        and jax.default_backend() == "cpu"
-        and settings.conditioning.trains
-    ):
+    if settings.preset == "paper" and jax.default_backend() == "cpu" and settings.ablation.trains:
         _say_what_it_costs(settings)
-    state = training.train(settings, workdir)
+    state = loop.train(settings, workdir)
     for name in settings.models:
         skipped = int(getattr(state, name).skipped)
         if skipped:
@@ -89,7 +82,7 @@ def main() -> None:
                 int(state.step),
                 name,
             )
-    if not distributed.is_first():
+    if not processes.is_first():
         return
     print(
         f"{workdir} is trained to step {int(state.step)}. Next:\n"

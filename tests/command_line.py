@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from absl import flags, logging
 
-from flowvid.config import Config
+from flowvid.config.schema import Config
 from flowvid.gan.config import GanConfig
 
 ROOT = Path(__file__).parents[1]

@@ -28,7 +28,7 @@ BEARTYPE = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 install_import_hook(["flowvid", "data_builders"], BEARTYPE)
 
 from flowvid import cli  # noqa: E402  (after the hook)
-from flowvid.state import is_constant  # noqa: E402  (after the hook)
+from flowvid.training.train_state import is_constant  # noqa: E402  (after the hook)
 
 cli.collect_less_often()
 

@@ -9,8 +9,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from experiments import run_data
-from flowvid import checkpoints, trainer
-from flowvid.state import ModelState, is_constant
+from flowvid.training import trainer
+from flowvid.training.checkpoints import reading, run_state
+from flowvid.training.train_state import ModelState, is_constant
 
 NUM_CLIPS = {"train": 12, "validation": 5}
 TINY = {
@@ -72,9 +73,9 @@ def drawn_params(shapes: Any) -> Any:
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-def saved(workdir: Path, step: int) -> checkpoints.RunState:
+def saved(workdir: Path, step: int) -> run_state.RunState:
     """What the checkpoint of a step holds."""
-    template = trainer.state_template(checkpoints.read_config(workdir)[0])
+    template = trainer.state_template(reading.read_config(workdir)[0])
     host = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), template)
     with ocp.CheckpointManager(workdir / "checkpoints") as manager:
         items = ocp.args.Composite(state=ocp.args.StandardRestore(host))
@@ -89,7 +90,7 @@ def events(workdir: Path) -> dict[str, dict[int, float]]:
 
 def small_state(
     step: int, *, best: int = -1, in_a_row: int = 0, value: float = 0.0, size: int = 1000
-) -> checkpoints.RunState:
+) -> run_state.RunState:
     """A made-up state of a run of the head alone, in which one array has a file of its own."""
     rng = np.random.default_rng(step)
     large = rng.normal(size=(size,)).astype(np.float32)
@@ -105,4 +106,4 @@ def small_state(
     )
     counts = (step, 8 * step, step - in_a_row, 0, best, best)
     counters = (np.asarray(n, np.int64) for n in counts)
-    return checkpoints.RunState(model, None, *counters, np.asarray(2.5))
+    return run_state.RunState(model, None, *counters, np.asarray(2.5))

@@ -13,9 +13,10 @@ from helpers import NUM_CLIPS, TINY
 
 from data_builders.generated_builder import GeneratedConfig
 from data_builders.moving_shapes import moving_shapes_dataset_builder as moving_shapes
-from flowvid import config as config_lib
-from flowvid import scoring, trainer, training
-from flowvid.config import Config
+from flowvid.config import schema
+from flowvid.config.schema import Config
+from flowvid.evaluation import scoring
+from flowvid.training import loop, trainer
 
 
 @pytest.fixture(scope="session")
@@ -42,9 +43,7 @@ def image_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny(data_dir: Path) -> Callable[..., Config]:
     """A function that makes the tiny configuration, with changes."""
-    return lambda **changes: config_lib.preset_config(
-        **TINY | {"data_dir": str(data_dir)} | changes
-    )
+    return lambda **changes: schema.preset_config(**TINY | {"data_dir": str(data_dir)} | changes)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +53,7 @@ def compiled_once() -> Iterator[None]:
     For files with many short runs: tracing takes most of a run's time. Only with a constant
     learning rate, since a schedule knows the number of steps.
     """
-    same = {name: config_lib.PRESETS["small"][name] for name in config_lib.RESUMABLE}
+    same = {name: schema.PRESETS["small"][name] for name in schema.RESUMABLE}
 
     def once(function: Callable[..., Any]) -> Callable[..., Any]:
         results: dict[Any, Any] = {}
@@ -70,8 +69,8 @@ def compiled_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "train_steps", once(trainer.train_steps))
-        patch.setattr(training, "initial_state", once(training.initial_state))
-        patch.setattr(training, "state_template", once(training.state_template))
+        patch.setattr(loop, "initial_state", once(loop.initial_state))
+        patch.setattr(loop, "state_template", once(loop.state_template))
         patch.setattr(scoring, "evaluator", once(scoring.evaluator))
         yield
 
@@ -86,7 +85,7 @@ def run_of(
     def run(variant: str) -> Path:
         if variant not in workdirs:
             workdir = tmp_path_factory.mktemp(variant)
-            training.train(tiny(variant=variant), workdir)
+            loop.train(tiny(variant=variant), workdir)
             workdirs[variant] = workdir
         return workdirs[variant]
 

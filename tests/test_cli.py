@@ -9,7 +9,7 @@ import pytest
 from command_line import assert_one_line, finish, start
 from helpers import TINY
 
-from flowvid import decoding, media
+from flowvid.data import decoding, media
 
 pytest_plugins = ["system_fixtures", "command_line"]
 

@@ -23,7 +23,7 @@ from PIL import Image
 from data_builders import files
 from data_builders.moments_in_time import archive
 from data_builders.moments_in_time import moments_in_time_dataset_builder as moments
-from flowvid import data, media, records
+from flowvid.data import datasets, media, tfds_records
 from flowvid.errors import DataError
 
 ROOT = Path(__file__).parents[2]
@@ -280,7 +280,7 @@ def test_a_shard_may_lose_all_its_clips(root: Path, tmp_path: Path) -> None:
     assert set(examples(builder, "train")) == {"zooming/0.mp4", "zooming/1.mp4"}
     folder = tmp_path / "data"
     name = "moments_in_time/small"
-    dataset = data.load(name, "train", data_dir=folder, num_frames=30, image_size=16)
+    dataset = datasets.load(name, "train", data_dir=folder, num_frames=30, image_size=16)
     videos = [dataset[index]["video"] for index in range(len(dataset))]
     assert [video.shape for video in videos] == [(30, 16, 16, 3)] * 2
 
@@ -324,7 +324,7 @@ def test_too_many_skipped_is_an_error(root: Path, tmp_path: Path, options: Any) 
     )
     with pytest.raises(DataError, match=message):
         prepare(root, tmp_path / "data", **options)
-    assert records.below(tmp_path / "data") == []
+    assert tfds_records.below(tmp_path / "data") == []
 
 
 def test_half_skipped_is_none_too_many(root: Path, tmp_path: Path) -> None:
@@ -588,13 +588,13 @@ def test_a_killed_build_leaves_nothing_and_the_next_one_succeeds(
     build.wait()
     assert wait_until(lambda: not decoders & set(running()), seconds=10)
     assert list(data_dir.glob(unfinished))
-    assert records.below(data_dir) == []
+    assert tfds_records.below(data_dir) == []
     with pytest.raises(DataError, match="holds no prepared records"):
-        data.load("moments_in_time", "train", data_dir=data_dir, num_frames=16, image_size=16)
+        datasets.load("moments_in_time", "train", data_dir=data_dir, num_frames=16, image_size=16)
 
     write_list(root / "trainingSet.csv", names[:3])
     prepare(root, data_dir, config(**fields))
-    train = data.load(
+    train = datasets.load(
         "moments_in_time/16x16_16f_from_30",
         "train",
         data_dir=data_dir,

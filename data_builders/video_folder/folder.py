@@ -11,7 +11,7 @@ from etils import epath
 
 from data_builders import files
 from data_builders.files import Item
-from flowvid.decoding import CLIP_SUFFIXES, IMAGE_SUFFIXES
+from flowvid.data.decoding import CLIP_SUFFIXES, IMAGE_SUFFIXES
 from flowvid.errors import DataError
 
 UNLABELLED = "unlabelled"

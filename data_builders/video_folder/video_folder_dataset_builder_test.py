@@ -17,7 +17,7 @@ from PIL import Image
 from data_builders import files
 from data_builders.video_folder import folder
 from data_builders.video_folder import video_folder_dataset_builder as video_folder
-from flowvid import data
+from flowvid.data import datasets
 from flowvid.errors import DataError
 
 CODECS = {".mp4": "libx264", ".mov": "libx264", ".mkv": "ffv1", ".webm": "libvpx-vp9"} | {
@@ -63,9 +63,9 @@ def touch(root: Path, *names: str) -> Path:
     return root
 
 
-def load(path: str | Path, split: str, data_dir: Path, **wanted: Any) -> data.Dataset:
+def load(path: str | Path, split: str, data_dir: Path, **wanted: Any) -> datasets.Dataset:
     wanted = {"num_frames": 4, "image_size": 8, **wanted}
-    return data.load(str(path), split, data_dir=data_dir, **wanted)
+    return datasets.load(str(path), split, data_dir=data_dir, **wanted)
 
 
 def load_all(path: str | Path, data_dir: Path, **wanted: Any) -> dict[str, dict[str, Any]]:

@@ -6,8 +6,9 @@ import pathlib
 from dataclasses import dataclass
 from typing import Any
 
-from flowvid import config as flow_config
 from flowvid import fields
+from flowvid.conditioning.pyramid.settings import check_label_size
+from flowvid.config.schema import check_seed_and_average
 from flowvid.errors import ConfigError
 
 OBJECTIVES = ("paper", "r1")
@@ -76,7 +77,9 @@ class GanConfig:
             ConfigError: naming the field and what it may be.
         """
         fields.check(self)
-        flow_config.check_sizes_and_seed(self)
+        check_seed_and_average(self)
+        fields.check_halvings(self.image_size, self.levels)
+        check_label_size(self.label_size, self.image_size)
         if self.beta1 >= 1:
             raise ConfigError(f"--beta1={self.beta1} must be below 1.")
 
@@ -146,7 +149,7 @@ def from_flags(saved: GanConfig | None, given: dict[str, Any]) -> GanConfig:
     """
     if saved is None:
         return preset_config(**({"preset": "paper"} | given))
-    fields.refuse_changes(saved, given, RESUMABLE)
+    fields.refuse_changes(dataclasses.asdict(saved), given, RESUMABLE)
     return dataclasses.replace(saved, **given)
 
 

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int, Key, PRNGKeyArray, UInt8
 
-from flowvid.bijectors.base import Params
+from flowvid.arrays import CHANNELS, Params
+from flowvid.conditioning.networks import LabelImages
+from flowvid.conditioning.pyramid.encoder import images_of_labels
 from flowvid.gan.config import GanConfig
 from flowvid.gan.networks import Discriminator, Generator, Images, Videos
-from flowvid.glow import CHANNELS
-from flowvid.networks.context import LabelImages
 
 Labels = Int[Array, " batch"]
 
@@ -26,9 +26,7 @@ def _discriminator(config: GanConfig) -> Discriminator:
 
 
 def _label_images(config: GanConfig) -> LabelImages:
-    size = config.image_size
-    enlarged = size // (config.label_size or size)
-    return LabelImages(config.num_labels, size, size, CHANNELS, enlarged=enlarged)
+    return images_of_labels(config.num_labels, config.image_size, config.label_size)
 
 
 def noise(config: GanConfig, keys: Key[Array, " batch"]) -> Images:

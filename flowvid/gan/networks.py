@@ -11,7 +11,7 @@ from flax import linen as nn
 from jax import image
 from jaxtyping import Array, Float
 
-from flowvid.networks.convolution import Conv
+from flowvid.flows.convolution import Conv
 
 Images = Float[Array, "batch height width channels"]
 Videos = Float[Array, "batch frames height width channels"]

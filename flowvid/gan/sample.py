@@ -7,7 +7,8 @@ import pathlib
 
 from absl import flags
 
-from flowvid import cli, media
+from flowvid import cli
+from flowvid.data import media
 from flowvid.gan import trained
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from flowvid.bijectors.base import Params
+from flowvid.arrays import Params
 
 # The largest singular value of a kernel. A ReLU lets half of the power it is given pass: with a
 # norm of one next to nothing comes back from a pyramid's small maps, and the discriminator, nearly

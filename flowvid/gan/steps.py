@@ -7,13 +7,15 @@ import jax.numpy as jnp
 import optax
 from jax import Array, nn
 
-from flowvid import streams
-from flowvid.bijectors.base import Params
+from flowvid import random_keys
+from flowvid.arrays import Params
 from flowvid.gan import model, spectral
 from flowvid.gan.config import GanConfig
 from flowvid.gan.networks import Videos
-from flowvid.state import moving_average
-from flowvid.steps import Batch, changed_if, mean_over_devices
+from flowvid.parallel.devices import mean_over_devices
+from flowvid.training.steps import changed_if
+from flowvid.training.train_state import moving_average
+from flowvid.video.frames import Batch
 
 NAMES = ("generator", "discriminator")
 SATURATED = 0.99  # of tanh
@@ -59,7 +61,7 @@ def optimiser(config: GanConfig, name: str) -> optax.GradientTransformation:
 
 def create(config: GanConfig) -> GanState:
     """The state before the first step."""
-    params = model.init(config, streams.stream_key(config.seed, streams.PARAMS))
+    params = model.init(config, random_keys.stream_key(config.seed, random_keys.PARAMS))
     generator, discriminator = (
         Part(params[name], None, optimiser(config, name).init(params[name])) for name in NAMES
     )
@@ -146,8 +148,8 @@ def train_step(
     """
     real = model.from_pixels(batch.video)
     judged, made = (
-        streams.example_keys(config.seed, state.step, batch.example, stream)
-        for stream in (streams.GAN_DISCRIMINATOR, streams.GAN_GENERATOR)
+        random_keys.example_keys(config.seed, state.step, batch.example, stream)
+        for stream in (random_keys.GAN_DISCRIMINATOR, random_keys.GAN_GENERATOR)
     )
     logs: dict[str, dict[str, Array]] = {}
     norms: dict[str, Array] = {}

@@ -9,19 +9,21 @@ import jax
 import numpy as np
 from jaxtyping import UInt8
 
-from flowvid import checkpoints, data, streams
-from flowvid.bijectors.base import Params
+from flowvid import random_keys
+from flowvid.arrays import Params
+from flowvid.conditioning.label_names import label_index
 from flowvid.errors import ConfigError
 from flowvid.gan import config as gan_config
 from flowvid.gan import model, steps
 from flowvid.gan.config import GanConfig
+from flowvid.training.checkpoints import reading
 
 Videos = UInt8[np.ndarray, "videos frames height width 3"]
 
 
 def sample(config: GanConfig, params: Params, labels: Any, seed: int = 0) -> Videos:
     """Videos of the generator, one a label; video i depends on (seed, i) alone."""
-    keys = streams.video_keys(seed, len(labels))
+    keys = random_keys.video_keys(seed, len(labels))
     return np.asarray(_sample(config, params, keys, np.asarray(labels, np.int32)))
 
 
@@ -54,7 +56,7 @@ class Gan:
         if label is not None and not self.config.labels:
             raise ConfigError("this GAN is not conditioned on labels: leave out --label.")
         names = self.turns(num_videos) if label is None else [label] * num_videos
-        labels = [data.label_index(self.label_names, name) for name in names]
+        labels = [label_index(self.label_names, name) for name in names]
         return sample(self.config, self.params, labels, seed)
 
     def turns(self, num_videos: int) -> list[str]:
@@ -75,7 +77,7 @@ def load(workdir: pathlib.Path, *, checkpoint: str = "last") -> Gan:
     """
     config, names = gan_config.read(workdir)
     template = {"generator": steps.template(config).generator.params}
-    params, step = checkpoints.restore_params(
+    params, step = reading.restore_params(
         workdir, template, checkpoint=checkpoint, average=config.ema_decay > 0
     )
     return Gan(config, names, jax.tree.map(np.asarray, params["generator"]), step)

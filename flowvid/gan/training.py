@@ -9,22 +9,25 @@ import numpy as np
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from flowvid import config as flow_config
-from flowvid import data, interruption, media, state, steps
-from flowvid.checkpoints import Checkpoints
+from flowvid.config import config_file
+from flowvid.data import datasets, media
 from flowvid.errors import ConfigError, Stopped
 from flowvid.gan import steps as gan_steps
 from flowvid.gan import trained
 from flowvid.gan.config import GanConfig
 from flowvid.gan.steps import NAMES, GanState
-from flowvid.trainer import to_devices
+from flowvid.parallel.devices import on_devices, replicate, unreplicate
+from flowvid.training import train_state
+from flowvid.training.checkpoints.saving import Checkpoints
+from flowvid.training.resilience import interruption
+from flowvid.training.trainer import to_devices
 
 PREVIEWED = 8  # videos
 
 
-def prepare(config: GanConfig) -> tuple[GanConfig, data.Dataset]:
+def prepare(config: GanConfig) -> tuple[GanConfig, datasets.Dataset]:
     """The training clips, and the configuration with what only they can tell."""
-    dataset = data.load(
+    dataset = datasets.load(
         config.dataset,
         "train",
         data_dir=config.data_dir,
@@ -61,14 +64,14 @@ def train(config: GanConfig, workdir: pathlib.Path) -> GanState:
         Checkpoints(workdir, config, dataset.label_names) as saved,
     ):
         run = saved.restore(gan_steps.template(config))
-        flow_config.write(config, dataset.label_names, workdir)
+        config_file.write(config, dataset.label_names, workdir)
         if run is None:
             run = jax.tree.map(np.asarray, jax.jit(gan_steps.create, static_argnums=0)(config))
             saved.save(run)
         else:
             print(f"Going on from step {int(run.step)} of {workdir}.", flush=True)
         for name in NAMES:
-            count = state.num_parameters(getattr(run, name).params)
+            count = train_state.num_parameters(getattr(run, name).params)
             print(f"{name}: {count:,} parameters", flush=True)
         run = _loop(config, workdir, saved, run, dataset, stop)
     if stop.received:
@@ -85,20 +88,20 @@ def _loop(
     workdir: pathlib.Path,
     saved: Checkpoints,
     run: GanState,
-    dataset: data.Dataset,
+    dataset: datasets.Dataset,
     stop: interruption.StopRequest,
 ) -> GanState:
     step, first = int(run.step), int(run.step)
-    take = steps.on_devices(functools.partial(gan_steps.train_step, config), donate=(0,))
+    take = on_devices(functools.partial(gan_steps.train_step, config), donate=(0,))
     batches = to_devices(
-        data.train_batches(
+        datasets.train_batches(
             dataset,
             batch_size=config.batch_size,
             seed=config.seed,
             start=step * config.batch_size,
         )
     )
-    current = steps.replicate(run)
+    current = replicate(run)
     bar = tqdm(total=config.num_steps, initial=step, desc="training", unit="step")
     if step < config.num_steps:
         bar.set_postfix_str("compiling")
@@ -112,7 +115,7 @@ def _loop(
             step += 1
             bar.update()
             if due(config.log_every) or step == first + 1:
-                host = steps.unreplicate(metrics)
+                host = unreplicate(metrics)
                 for name in NAMES:
                     for key, value in host[name].items():
                         writer.add_scalar(f"{name}/{key}", float(value), step)
@@ -120,10 +123,10 @@ def _loop(
                 bar.set_postfix(shown | {"std": f"{float(host['generator']['frame_std']):.3f}"})
                 saved.check()
             if due(config.checkpoint_every):
-                saved.save(steps.unreplicate(current))
+                saved.save(unreplicate(current))
             if due(config.eval_every):
-                _preview(config, workdir, steps.unreplicate(current), dataset.label_names)
-    last: GanState = steps.unreplicate(current)
+                _preview(config, workdir, unreplicate(current), dataset.label_names)
+    last: GanState = unreplicate(current)
     saved.save(last)
     return last
 

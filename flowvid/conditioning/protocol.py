@@ -1,0 +1,83 @@
+"""The contract of a context encoder: from what a model sees to one context map per level.
+
+Dimensions: B batch, H height, W width, C channels, K context channels of a level, L levels.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from jax import Array
+from jaxtyping import PRNGKeyArray
+
+from flowvid.arrays import Images, Labels, Params
+from flowvid.conditioning.sees import Sees
+from flowvid.fields import Presets
+from flowvid.flows.protocol import Contexts, Diagnostic, Shape
+
+State = Any  # a tree of arrays with a leading batch axis, or None where there is no state
+
+
+class Conditioning(NamedTuple):
+    """What a model sees when it models one frame; None stands for what it does not see."""
+
+    label: Labels | None = None
+    previous: Images | None = None  # the frame before, without noise, on the metric's grid
+    state: State = None  # after it has seen that frame
+
+    @property
+    def arrays(self) -> list[Array]:
+        """Those that are seen, for their number of examples."""
+        return [a for a in (self.label, self.previous) if a is not None]
+
+
+class ContextEncoder(NamedTuple):
+    """Turns a `Conditioning` into context maps, and carries a state through time.
+
+    - `init(key, labels, frames) -> {part: params}`: `labels` [B] and `frames` [B, H, W, C] are of
+      the first batch, for data-dependent initialisation; either is None where it is not seen.
+    - `encode(params, conditioning) -> contexts`: one map [B, H / 2^l, W / 2^l, K] per level, each
+      None where nothing is seen.
+    - `first_state(frame) -> state` before any frame is seen, and
+      `next_state(params, state, frame) -> state` once a frame is seen; of a fixed size for videos
+      of any length, and None where the model sees no state.
+    - `channels`: K of each level; 0 where nothing is seen.
+    - `diagnostics(params) -> {name: Diagnostic}`, of parameters on the host.
+    - `flop(shape) -> {part: float}`: floating-point operations per frame of the forward pass.
+    """
+
+    init: Callable[[PRNGKeyArray, Labels | None, Images | None], dict[str, Params]]
+    encode: Callable[[Params, Conditioning], Contexts]
+    first_state: Callable[[Images], State]
+    next_state: Callable[[Params, State, Images], State]
+    channels: Sequence[int]
+    diagnostics: Callable[[Params], dict[str, Diagnostic]]
+    flop: Callable[[Shape], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """What an encoder is told when it is built, besides its own settings."""
+
+    levels: int
+    image_size: int
+    num_labels: int
+    sees: Sees
+
+
+class EncoderSettings(Protocol):
+    """A frozen dataclass whose fields are an encoder's flags; an entry of `CONTEXTS`.
+
+    Its module imports JAX inside `build` alone, so that `--help` does not wait for JAX.
+    """
+
+    PRESETS: ClassVar[Presets]  # {preset: {field: value}}
+
+    def check(self, image_size: int, levels: int) -> None:
+        """Raises ConfigError when frames of this size cannot be encoded."""
+
+    def build(self, options: EncoderOptions) -> ContextEncoder:
+        """Returns the encoder of one model."""
+
+    def describe(self, sees: Sees) -> list[str]:
+        """Returns a line for each thing that is seen, for the model diagram (Figure 1)."""

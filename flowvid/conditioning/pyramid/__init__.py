@@ -1,0 +1,1 @@
+"""The context encoder of the paper: label images, context processor, context pyramid."""

@@ -1,0 +1,75 @@
+"""The settings of the paper's context encoder, which are flags, and their defaults by preset."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from flowvid import fields
+from flowvid.conditioning.sees import Sees
+from flowvid.errors import ConfigError
+
+_GROUP = "Context: pyramid"
+
+
+@dataclass(frozen=True)
+class PyramidSettings:
+    """Label image, previous frame and state, concatenated and convolved down level by level."""
+
+    state_size: int = fields.field(
+        _GROUP, "channels of the state that the context processor carries."
+    )
+    label_size: int | None = fields.field(
+        _GROUP,
+        "height and width at which label images are learned, before they are enlarged to a frame. "
+        "The default is a frame's size, as in the paper; smaller images overfit less where there "
+        "are few clips per label.",
+    )
+    label_scale: float = fields.field(
+        _GROUP, "standard deviation of the label images at initialisation; 1 in the paper.", low=0
+    )
+
+    PRESETS: ClassVar[fields.Presets] = {
+        "paper": {"state_size": 16, "label_size": None, "label_scale": 1.0},
+        "small": {"state_size": 8, "label_size": None, "label_scale": 1.0},
+    }
+
+    def __post_init__(self) -> None:
+        """Checks each field by itself.
+
+        Raises:
+            ConfigError: naming the field and its possible values.
+        """
+        fields.check(self)
+
+    def check(self, image_size: int, levels: int) -> None:
+        """Checks that label images can be enlarged to a frame.
+
+        Raises:
+            ConfigError: naming both numbers.
+        """
+        del levels
+        check_label_size(self.label_size, image_size)
+
+    def build(self, options: Any) -> Any:
+        """Returns the `ContextEncoder` for `flowvid.conditioning.protocol.EncoderOptions`."""
+        from flowvid.conditioning.pyramid.encoder import pyramid_encoder
+
+        return pyramid_encoder(self, options)
+
+    def describe(self, sees: Sees) -> list[str]:
+        """Returns a line for each thing that is seen, for the model diagram."""
+        lines = ["label's image, 3 channels"] * sees.label
+        lines += ["previous frame, 3 channels"] * sees.previous
+        return lines + [f"state, {self.state_size} channels"] * sees.state
+
+
+def check_label_size(label_size: int | None, image_size: int) -> None:
+    """Checks that label images of a size can be enlarged to a frame.
+
+    Raises:
+        ConfigError: naming both numbers.
+    """
+    if image_size % (label_size or 1):
+        raise ConfigError(
+            f"--image_size={image_size} must be divisible by --label_size={label_size}, because "
+            "label images are enlarged to it."
+        )

@@ -1,0 +1,1 @@
+"""What a run is: its configuration, how it is saved, and its command-line flags."""

@@ -1,0 +1,89 @@
+"""The command-line flags of a run, and the configuration that they ask for."""
+
+import itertools
+from typing import Any
+
+from absl import flags
+
+from flowvid import fields
+from flowvid.conditioning.table import CONTEXTS
+from flowvid.config.presets import PRESETS, RESUMABLE
+from flowvid.config.schema import Config, changed, flat, preset_config
+from flowvid.errors import ConfigError
+from flowvid.flows.table import FLOWS
+
+
+def define_flags() -> None:
+    """Defines the flags of `Config` and of every flow and context encoder.
+
+    Call it where an entry point is imported.
+    """
+    flags.disclaim_key_flags()
+    fields.define_flags(Config, PRESETS)
+    for settings in itertools.chain(FLOWS.values(), CONTEXTS.values()):
+        fields.define_flags(settings, settings.PRESETS)
+
+
+def flags_given() -> dict[str, Any]:
+    """Returns the fields that the command line sets, by name; those of all flows and encoders."""
+    given = fields.given(Config)
+    for settings in itertools.chain(FLOWS.values(), CONTEXTS.values()):
+        given |= fields.given(settings)
+    return given
+
+
+def from_flags(saved: Config | None, given: dict[str, Any]) -> Config:
+    """Returns the configuration that the command line asks for.
+
+    A new run takes what is not given from the preset. A resumed run takes it from its saved
+    configuration, so that the workdir alone is enough.
+
+    Args:
+        saved: the configuration of the run in the workdir, if there is one.
+        given: what the command line sets.
+
+    Raises:
+        ConfigError: for unusable values, or when a flag differs from the saved run in a field that
+            cannot change when a run is resumed; the message names every such field.
+    """
+    if given.get("variant") == "init" and given.get("num_steps"):
+        raise ConfigError(
+            f"--num_steps={given['num_steps']} with --variant=init: that variant is not trained; "
+            "leave --num_steps out."
+        )
+    if saved is None:
+        return preset_config(**({"preset": "paper"} | given))
+    fields.refuse_changes(flat(saved), given, RESUMABLE)
+    return changed(saved, **given)
+
+
+def define_distributed_flags() -> None:
+    """Defines the flags by which several processes find each other."""
+    flags.DEFINE_bool(
+        "distributed",
+        False,
+        "Devices: several processes, one a host, as one run; TPU pods and SLURM need no more than "
+        "this.",
+    )
+    flags.DEFINE_string(
+        "coordinator", None, "Devices: host:port of the first process, elsewhere. [found]"
+    )
+    flags.DEFINE_integer("num_processes", None, "Devices: how many there are, elsewhere. [found]")
+    flags.DEFINE_integer(
+        "process_id", None, "Devices: which of them this is, from 0, elsewhere. [found]"
+    )
+
+
+def distributed_flags() -> tuple[str | None, int | None, int | None] | None:
+    """Returns the arguments of `flowvid.parallel.processes.start`, or None for a single process.
+
+    Raises:
+        ConfigError: when they are given without --distributed.
+    """
+    names = ("coordinator", "num_processes", "process_id")
+    coordinator, num_processes, process_id = (flags.FLAGS[name].value for name in names)
+    if flags.FLAGS["distributed"].value:
+        return coordinator, num_processes, process_id
+    if (coordinator, num_processes, process_id) != (None, None, None):
+        raise ConfigError("--coordinator, --num_processes and --process_id need --distributed.")
+    return None

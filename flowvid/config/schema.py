@@ -1,0 +1,260 @@
+"""What a run is: one frozen dataclass, its presets, and the settings of its flow and encoder.
+
+Every field of `Config` that carries a help text is a flag of `flowvid.train`; so are the fields of
+every flow in `FLOWS` and of every context encoder in `CONTEXTS`.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from flowvid import fields
+from flowvid.conditioning.sees import Sees
+from flowvid.conditioning.table import CONTEXTS
+from flowvid.config.metrics import METRICS, Metric
+from flowvid.config.presets import PRESETS
+from flowvid.config.variants import VARIANTS, Variant
+from flowvid.errors import ConfigError
+from flowvid.flows.table import FLOWS
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run. Built by `preset_config` or from flags, or read from a workdir's config.json."""
+
+    flow_settings: Any  # of the class FLOWS[flow]
+    context_settings: Any  # of the class CONTEXTS[context]
+
+    variant: str = fields.field(
+        "Model", "the row of the ablation to train.", choices=tuple(VARIANTS)
+    )
+    preset: str = fields.field(
+        "Model",
+        "where the defaults of the other flags come from: the paper's appendix, or a model that "
+        "trains in minutes on two CPU cores.",
+        choices=("paper", "small"),
+    )
+    flow: str = fields.field("Model", "the kind of flow in head and tail.", choices=tuple(FLOWS))
+    context: str = fields.field(
+        "Model",
+        "the encoder of what a flow is conditioned on: label, previous frame and state.",
+        choices=tuple(CONTEXTS),
+    )
+    levels: int = fields.field("Model", "levels of each flow; each halves the resolution.")
+
+    dataset: str = fields.field(
+        "Data",
+        "moving_shapes, moving_digits, moments_in_time[/config], celeb_a, another dataset that "
+        "TFDS has prepared, or a path: a folder or zip file of clips or images, or a folder of "
+        "records.",
+    )
+    data_dir: str | None = fields.field(
+        "Data", "the folder of prepared datasets; the default is TFDS's own."
+    )
+    max_skipped: float = fields.field(
+        "Data", "the share of a folder's files that may be skipped when it is prepared.", low=0
+    )
+    num_frames: int = fields.field(
+        "Data",
+        "frames per clip, including the first one. 1 trains the head alone, on images or on first "
+        "frames; it is the default for a dataset of single images.",
+    )
+    image_size: int = fields.field("Data", "height and width of a frame; divisible by 2^levels.")
+    n_bits: int = fields.field("Data", "bits per pixel and channel that the model sees: 5 or 8.")
+    dequantization: str = fields.field(
+        "Data",
+        "floor: pixels are floored to n_bits, so that bits per dimension bound those of the image; "
+        "paper: pixels are not floored, as in the paper's code.",
+        choices=("floor", "paper"),
+    )
+
+    num_steps: int | None = fields.field(
+        "Training", "training steps in all; the default is one pass over the data.", low=0
+    )
+    batch_size: int = fields.field("Training", "videos per step, over all devices.")
+    tail_frames: int | None = fields.field(
+        "Training", "frames drawn from each clip for the tail's step; the default is all of them."
+    )
+    learning_rate: float = fields.field("Training", "learning rate of Adam.", low=0)
+    warmup_steps: int = fields.field(
+        "Training", "steps over which the learning rate rises linearly.", low=0
+    )
+    schedule: str = fields.field(
+        "Training",
+        "learning rate after the warm-up: constant, or a cosine that reaches zero at num_steps. A "
+        "run that is resumed with a larger num_steps continues on the longer cosine, at a higher "
+        "rate.",
+        choices=("constant", "cosine"),
+    )
+    backprop: str = fields.field(
+        "Training",
+        "stored: the backward pass keeps the flow's activations; reversible: it rebuilds them from "
+        "the output, so that memory does not grow with the number of steps of flow.",
+        choices=("stored", "reversible"),
+    )
+    tail_chunk: int | None = fields.field(
+        "Training",
+        "frames that pass through the tail together on a device; fewer take less memory. The "
+        "default is as many as fit half a gigabyte.",
+    )
+    compute_dtype: str = fields.field(
+        "Training",
+        "type of the coupling networks' arithmetic; parameters, log-determinants and sums are "
+        "always float32.",
+        choices=("float32", "bfloat16"),
+    )
+    head_clip: float = fields.field("Training", "largest gradient norm of the head.", low=0)
+    tail_clip: float = fields.field("Training", "largest gradient norm of the tail.", low=0)
+    ema_decay: float = fields.field(
+        "Training",
+        "decay of an exponential moving average of the parameters, such as 0.999, which evaluate "
+        "and sample then use; 0 keeps no average.",
+        low=0,
+    )
+    max_skips: int = fields.field(
+        "Training",
+        "consecutive steps with a non-finite loss or gradient before the last checkpoint is "
+        "restored.",
+    )
+    max_restores: int = fields.field(
+        "Training",
+        "how often the same checkpoint may be restored before the run is given up.",
+        low=0,
+    )
+    seed: int = fields.field(
+        "Training", "seed of parameters, data order and noise; below 2^32.", low=0
+    )
+
+    eval_every: int = fields.field("Reporting", "steps between validations.")
+    eval_videos: int = fields.field(
+        "Reporting", "largest number of videos in a validation during training."
+    )
+    checkpoint_every: int = fields.field(
+        "Reporting", "steps between checkpoints; each validation saves one, too."
+    )
+    log_every: int = fields.field("Reporting", "steps between TensorBoard events.")
+
+    num_labels: int = 0  # of the dataset; known once it is loaded
+
+    def __post_init__(self) -> None:
+        """Refuses a configuration that cannot be trained.
+
+        Raises:
+            ConfigError: naming the field and its possible values.
+        """
+        fields.check(self)
+        check_seed_and_average(self)
+        self.flow_settings.check(self.image_size, self.levels)
+        self.context_settings.check(self.image_size, self.levels)
+        if self.n_bits not in (5, 8) or (self.dequantization == "paper" and self.n_bits != 5):
+            raise ConfigError(
+                f"--n_bits={self.n_bits} with --dequantization={self.dequantization} is not "
+                "defined: use 5 or 8 with floor, 5 with paper."
+            )
+        if self.tail_frames is not None and self.tail_frames >= self.num_frames:
+            raise ConfigError(
+                f"--tail_frames={self.tail_frames} frames cannot be drawn from the "
+                f"{self.num_frames - 1} that follow the first: use fewer, or more --num_frames."
+            )
+
+    @property
+    def ablation(self) -> Variant:
+        """The variant's row of the ablation: whether the run trains, and what each model sees."""
+        return VARIANTS[self.variant]
+
+    def sees(self, model: str) -> Sees:
+        """Returns what "head" or "tail" is conditioned on."""
+        return self.ablation.sees(model)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of the run's models; a run on single frames has no tail."""
+        return ("head", "tail") if self.num_frames > 1 else ("head",)
+
+    @property
+    def metric(self) -> Metric:
+        """The metric under which the models see pixels."""
+        return METRICS["paper" if self.dequantization == "paper" else f"{self.n_bits}-bit"]
+
+
+def check_seed_and_average(run: Any) -> None:
+    """Checks what the configurations of the flow and of the GAN have in common.
+
+    Raises:
+        ConfigError: naming the field and its possible values.
+    """
+    if run.ema_decay >= 1:
+        raise ConfigError(f"--ema_decay={run.ema_decay} must be below 1.")
+    if run.seed >= 2**32:
+        raise ConfigError(f"--seed={run.seed} must be below 2^32 = {2**32}.")
+
+
+_OWN = frozenset(of.name for of in dataclasses.fields(Config))
+# The fields of `Config` that name an entry of a table, and the field that holds its settings.
+_NESTED = {"flow": (FLOWS, "flow_settings"), "context": (CONTEXTS, "context_settings")}
+
+
+def preset_config(preset: str = "paper", **changes: Any) -> Config:
+    """Returns the preset's configuration with some fields changed.
+
+    `changes` may name fields of the chosen flow and encoder beside those of `Config`. With
+    num_frames=1 there are no frames for the tail, and the preset's tail_frames is left out.
+
+    Raises:
+        ConfigError: for an unknown preset, a field's unusable value, or a field of a flow or encoder
+            that is not the chosen one.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"--preset={preset} is unknown: use one of {', '.join(PRESETS)}.")
+    values = PRESETS[preset] | {"preset": preset}
+    if changes.get("num_frames") == 1:
+        values["tail_frames"] = None
+    values |= {name: value for name, value in changes.items() if name in _OWN}
+    for kind, (table, settings_field) in _NESTED.items():
+        if values[kind] in table:  # otherwise `Config` names those that are known
+            settings = table[values[kind]]
+            given = {n: v for n, v in changes.items() if n in settings.__dataclass_fields__}
+            values[settings_field] = settings(**settings.PRESETS[preset] | given)
+        else:
+            fields.check_choice(kind, values[kind], tuple(table))
+    config = Config(**values)
+    _refuse_strangers(config, changes)
+    return config
+
+
+def changed(config: Config, **changes: Any) -> Config:
+    """Returns a configuration with some fields changed, those of its settings among them.
+
+    Raises:
+        ConfigError: as `preset_config`.
+    """
+    _refuse_strangers(config, changes)
+    values = {name: value for name, value in changes.items() if name in _OWN}
+    for _, settings_field in _NESTED.values():
+        settings = getattr(config, settings_field)
+        given = {n: v for n, v in changes.items() if n in settings.__dataclass_fields__}
+        values[settings_field] = dataclasses.replace(settings, **given)
+    return dataclasses.replace(config, **values)
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """Returns all fields by name, those of the flow's and encoder's settings beside the others."""
+    found = {name: getattr(config, name) for name in _OWN}
+    for _, settings_field in _NESTED.values():
+        found |= dataclasses.asdict(found.pop(settings_field))
+    return found
+
+
+def _refuse_strangers(config: Config, names: Any) -> None:
+    known = flat(config)
+    for name in names:
+        if name in known or name in _OWN:
+            continue
+        for kind, (table, _) in _NESTED.items():
+            owners = [key for key, s in table.items() if name in s.__dataclass_fields__]
+            if owners:
+                raise ConfigError(
+                    f"--{name} belongs to --{kind}={' or '.join(owners)}, but this run has "
+                    f"--{kind}={getattr(config, kind)}: leave --{name} out, or choose that {kind}."
+                )
+        raise TypeError(f"Config has no field {name!r}.")

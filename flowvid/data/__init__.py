@@ -1,0 +1,1 @@
+"""Datasets: finding, reading and describing them, decoding and writing media files."""

@@ -1,0 +1,1 @@
+"""Flows: exact-likelihood models of images, and the parts that they are made of. See `table.py`."""

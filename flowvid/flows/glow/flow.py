@@ -1,0 +1,167 @@
+"""Glow: a multi-scale conditional flow, composed of bijectors.
+
+Dimensions: B batch, H height, W width, C channels, K context channels, L levels.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import PRNGKeyArray
+
+from flowvid.arrays import Images, Params
+from flowvid.flows import bijectors
+from flowvid.flows.bijectors.base import Bijector
+from flowvid.flows.coupling_network import CouplingNetwork, ZeroConv
+from flowvid.flows.density import Density, gaussian_log_density
+from flowvid.flows.glow import cost
+from flowvid.flows.glow.diagnostics import diagnostics
+from flowvid.flows.protocol import Contexts, Flow, Latents, Shape, sample_by_decoding
+
+
+def flow_step(
+    width: int, coupling: str, data_dependent: bool, dtype: DTypeLike | None = None
+) -> Bijector:
+    """One step of flow: ActNorm, invertible 1x1 convolution, coupling (paper, section IV)."""
+    return bijectors.chain(
+        bijectors.actnorm(data_dependent),
+        bijectors.invertible_conv(),
+        bijectors.coupling(lambda features: CouplingNetwork(width, features, dtype), coupling),
+    )
+
+
+def check_image_size(height: int, width: int, levels: int) -> None:
+    """Raises ValueError unless each side can be halved once a level."""
+    for side, size in (("Height", height), ("Width", width)):
+        if size < 1 or size % 2**levels:
+            raise ValueError(
+                f"{side} {size} must be divisible by {2**levels}, because each of the {levels} "
+                "levels halves it: use another image size or fewer levels."
+            )
+
+
+def glow(
+    levels: int,
+    steps: int,
+    width: int,
+    coupling: str = "additive",
+    data_dependent: bool = True,
+    *,
+    reversible: bool = False,
+    dtype: DTypeLike | None = None,
+) -> Flow:
+    """A Glow of `levels` levels of `steps` steps (Kingma & Dhariwal 2018; paper, section IV).
+
+    A level squeezes, walks its steps, and factors out half of the channels under a Gaussian whose
+    mean and log-scale a zero-initialised 3x3 convolution reads off the kept half; the last level
+    keeps all under a learned Gaussian per channel. 64x64x3 with 4 levels has latents 32x32x6,
+    16x16x12, 8x8x24 and 4x4x96.
+
+    Args:
+        levels: L; each halves the resolution.
+        steps: K, steps of flow a level.
+        width: channels inside the coupling networks.
+        coupling: "additive" (the paper's) or "affine".
+        data_dependent: whether `init` sets ActNorm from the batch; otherwise it is the identity.
+        reversible: whether backpropagation rebuilds the steps' inputs, and keeps only the levels'
+            boundaries (`bijectors.repeat`).
+        dtype: of the coupling networks' convolutions, if not the parameters' own. Log-dets and all
+            sums stay float32. In bfloat16 one step is inverted to float32 rounding; over many steps
+            what differs in the last bit may round the other way: 1e-4 after 16 near their start.
+    """
+    step = flow_step(width, coupling, data_dependent, dtype)
+    flow = bijectors.repeat(step, steps, reversible)
+
+    def squeezed(x: Images, context: Array | None) -> tuple[Array, Array | None]:
+        squeeze = bijectors.space_to_depth
+        return squeeze(x), None if context is None else squeeze(context)
+
+    def prior(params: Params, kept: Array) -> Any:
+        """Mean and log-scale [B, H, W, C] of what is factored out, given what is kept."""
+        read_off: Any = ZeroConv(2 * kept.shape[-1]).apply(params, kept)
+        return jnp.split(read_off, 2, axis=-1)
+
+    def init(key: PRNGKeyArray, x: Images, contexts: Contexts) -> Params:
+        check_image_size(x.shape[1], x.shape[2], levels)
+        flows, priors = [], []
+        for level, context in zip(range(levels), contexts, strict=True):
+            flow_key, prior_key = jax.random.split(jax.random.fold_in(key, level))
+            x, context = squeezed(x, context)
+            flows.append(flow.init(flow_key, x, context))
+            x, _ = flow.forward(flows[-1], x, context)
+            if level < levels - 1:
+                x, _ = jnp.split(x, 2, axis=-1)
+                priors.append(ZeroConv(2 * x.shape[-1]).init(prior_key, x))
+        last = {"mean": jnp.zeros(x.shape[-1]), "log_sd": jnp.zeros(x.shape[-1])}
+        return {"flows": tuple(flows), "priors": tuple(priors), "last_prior": last}
+
+    def forward(params: Params, x: Images, contexts: Contexts) -> tuple[Latents, Density]:
+        check_image_size(x.shape[1], x.shape[2], levels)
+        latents, log_det, log_prior = [], jnp.zeros(x.shape[0]), jnp.zeros(x.shape[0])
+        for level, context in zip(range(levels), contexts, strict=True):
+            x, context = squeezed(x, context)
+            x, level_log_det = flow.forward(params["flows"][level], x, context)
+            if level < levels - 1:
+                x, z = jnp.split(x, 2, axis=-1)
+                mean, log_sd = prior(params["priors"][level], x)
+            else:
+                z, mean, log_sd = x, params["last_prior"]["mean"], params["last_prior"]["log_sd"]
+            log_det += level_log_det
+            log_prior += gaussian_log_density(z, mean, log_sd)
+            latents.append((z - mean) * jnp.exp(-log_sd))
+        return tuple(latents), Density(log_det, log_prior)
+
+    def log_prob(params: Params, x: Images, contexts: Contexts) -> Density:
+        return forward(params, x, contexts)[1]
+
+    def encode(params: Params, x: Images, contexts: Contexts) -> Latents:
+        return forward(params, x, contexts)[0]
+
+    def decode(params: Params, latents: Latents, contexts: Contexts) -> Images:
+        last = params["last_prior"]
+        x = latents[-1] * jnp.exp(last["log_sd"]) + last["mean"]
+        for level in reversed(range(levels)):
+            if level < levels - 1:
+                mean, log_sd = prior(params["priors"][level], x)
+                x = jnp.concatenate([x, latents[level] * jnp.exp(log_sd) + mean], axis=-1)
+            context = contexts[level]
+            context = None if context is None else bijectors.space_to_depth(context)
+            x, _ = flow.inverse(params["flows"][level], x, context)
+            x = bijectors.depth_to_space(x)
+        return x
+
+    def latent_shapes(shape: Shape) -> list[Shape]:
+        height, width, channels = shape
+        check_image_size(height, width, levels)
+        shapes = []
+        for level in range(levels):
+            height, width, channels = height // 2, width // 2, channels * 4
+            if level < levels - 1:
+                channels //= 2
+            shapes.append((height, width, channels))
+        return shapes
+
+    def prepare(params: Params) -> Params:
+        return {**params, "flows": tuple(map(flow.prepare, params["flows"]))}
+
+    def flop(shape: Shape, context_channels: Sequence[int]) -> float:
+        return cost.flop(shape, context_channels, steps, width, coupling)
+
+    def activation_size(shape: Shape, context_channels: Sequence[int]) -> int:
+        return cost.activation_size(shape, context_channels, 1 if reversible else steps, width)
+
+    return Flow(
+        init=init,
+        log_prob=log_prob,
+        encode=encode,
+        decode=decode,
+        sample=sample_by_decoding(decode, latent_shapes),
+        prepare=prepare,
+        latent_shapes=latent_shapes,
+        diagnostics=diagnostics,
+        flop=flop,
+        activation_size=activation_size,
+    )

@@ -1,0 +1,59 @@
+"""The settings of a Glow, which are flags, and their defaults by preset."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from flowvid import fields
+
+
+@dataclass(frozen=True)
+class GlowSettings:
+    """A Glow in head and tail: steps of ActNorm, invertible 1x1 convolution and coupling."""
+
+    head_steps: int = fields.field("Flow: glow", "steps of flow per level in the head.")
+    tail_steps: int = fields.field("Flow: glow", "steps of flow per level in the tail.")
+    width: int = fields.field("Flow: glow", "channels inside the coupling networks.")
+    coupling: str = fields.field("Flow: glow", "kind of coupling.", choices=("additive", "affine"))
+
+    PRESETS: ClassVar[fields.Presets] = {
+        "paper": {"head_steps": 32, "tail_steps": 1, "width": 512, "coupling": "additive"},
+        "small": {"head_steps": 6, "tail_steps": 4, "width": 96, "coupling": "additive"},
+    }
+
+    def __post_init__(self) -> None:
+        """Checks each field by itself.
+
+        Raises:
+            ConfigError: naming the field and its possible values.
+        """
+        fields.check(self)
+
+    def check(self, image_size: int, levels: int) -> None:
+        """Checks that each level can halve the image.
+
+        Raises:
+            ConfigError: naming both numbers.
+        """
+        fields.check_halvings(image_size, levels)
+
+    def steps(self, model: str) -> int:
+        """Returns the steps of flow per level of "head" or "tail"."""
+        return self.head_steps if model == "head" else self.tail_steps
+
+    def build(self, options: Any) -> Any:
+        """Returns the `Flow` of one model, for `flowvid.flows.protocol.BuildOptions`."""
+        from flowvid.flows.glow.flow import glow
+
+        return glow(
+            options.levels,
+            self.steps(options.model),
+            self.width,
+            self.coupling,
+            data_dependent=options.data_dependent,
+            reversible=options.reversible,
+            dtype=options.dtype,
+        )
+
+    def describe(self, model: str) -> str:
+        """Returns what a level does, for the model diagram."""
+        return f"{self.steps(model)} x (ActNorm, 1x1 conv, {self.coupling} coupling)"

@@ -1,0 +1,125 @@
+"""The contract of a flow over images, which head and tail are built on.
+
+Dimensions: B batch, H height, W width, C channels, K context channels of a level.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import jax
+from jax import Array
+from jaxtyping import Float, Key, PRNGKeyArray
+
+from flowvid.arrays import Params
+from flowvid.fields import Presets
+from flowvid.flows.density import Density
+
+Contexts = Sequence[Array | None]
+Latents = tuple[Array, ...]
+Shape = tuple[int, int, int]  # height, width, channels
+
+
+class Diagnostic(NamedTuple):
+    """A number that tells how near a model is to breaking, and the range in which it is safe."""
+
+    value: float
+    what: str  # as a warning names it: "a log-scale"
+    low: float = -math.inf
+    high: float = math.inf
+
+
+class Flow(NamedTuple):
+    """A conditional density over images, as pure functions.
+
+    `contexts` holds one map [B, H / 2^l, W / 2^l, K] for each level l, or None where the flow is not
+    conditioned. Latents are standardised: under the model each is N(0, 1), independent of the rest.
+    Densities are in nats, one per example.
+
+    - `init(key, x, contexts) -> params` sees a batch, for data-dependent initialisation.
+    - `log_prob(params, x, contexts) -> Density`.
+    - `encode(params, x, contexts) -> latents` and `decode(params, latents, contexts) -> x` are each
+      other's inverse, up to rounding.
+    - `sample(params, keys, shape, contexts, temperature) -> x` draws images of `shape` (H, W, C), one
+      per key; `temperature` multiplies the standard deviations of the latents.
+    - `prepare(params) -> params` computes what many calls of `decode` and `sample` share. These two
+      accept parameters in either form.
+    - `latent_shapes(shape) -> [shape per level]`, without the batch.
+    - `diagnostics(params) -> {name: Diagnostic}`, of parameters on the host; {} if there are none.
+    - `flop(shape, context_channels) -> float`: floating-point operations of one image's forward pass,
+      a multiply-add counted as two; `context_channels` holds K of each level.
+    - `activation_size(shape, context_channels) -> int`: the numbers that the backward pass of one
+      image keeps.
+    """
+
+    init: Callable[[PRNGKeyArray, Any, Contexts], Params]
+    log_prob: Callable[[Params, Any, Contexts], Density]
+    encode: Callable[[Params, Any, Contexts], Latents]
+    decode: Callable[[Params, Latents, Contexts], Any]
+    sample: Callable[[Params, Any, Shape, Contexts, Any], Any]
+    prepare: Callable[[Params], Params]
+    latent_shapes: Callable[[Shape], list[Shape]]
+    diagnostics: Callable[[Params], dict[str, Diagnostic]]
+    flop: Callable[[Shape, Sequence[int]], float]
+    activation_size: Callable[[Shape, Sequence[int]], int]
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What a flow is told when it is built, besides its own settings."""
+
+    model: str  # "head" or "tail"
+    levels: int
+    data_dependent: bool = True  # whether `init` may use its batch
+    reversible: bool = False  # whether the backward pass rebuilds activations (--backprop)
+    dtype: str | None = None  # of the networks' arithmetic; None for that of the parameters
+
+
+class FlowSettings(Protocol):
+    """A frozen dataclass whose fields are a flow's flags (`flowvid.fields`); an entry of `FLOWS`.
+
+    Its module imports JAX inside `build` alone, so that `--help` does not wait for JAX.
+    """
+
+    PRESETS: ClassVar[Presets]  # {preset: {field: value}}
+
+    def check(self, image_size: int, levels: int) -> None:
+        """Raises ConfigError when frames of this size cannot be modelled."""
+
+    def build(self, options: BuildOptions) -> Flow:
+        """Returns the flow of one model."""
+
+    def describe(self, model: str) -> str:
+        """Returns what a level does, in a few words, for the model diagram (Figure 1)."""
+
+
+def sample_latents(
+    keys: Key[Array, " batch"], shapes: Sequence[Shape], temperature: Float[Array, ""]
+) -> Latents:
+    """Draws normal latents with standard deviation `temperature`, from one key per example."""
+
+    def draw(key: PRNGKeyArray) -> Latents:
+        level_keys = jax.random.split(key, len(shapes))
+        return tuple(jax.random.normal(k, s) for k, s in zip(level_keys, shapes, strict=True))
+
+    return tuple(temperature * z for z in jax.vmap(draw)(keys))
+
+
+def sample_by_decoding(
+    decode: Callable[[Params, Latents, Contexts], Any],
+    latent_shapes: Callable[[Shape], list[Shape]],
+) -> Callable[[Params, Any, Shape, Contexts, Any], Any]:
+    """Returns a flow's `sample` that decodes independent normal latents."""
+
+    def sample(
+        params: Params,
+        keys: Key[Array, " batch"],
+        shape: Shape,
+        contexts: Contexts,
+        temperature: Float[Array, ""],
+    ) -> Any:
+        latents = sample_latents(keys, latent_shapes(shape), temperature)
+        return decode(params, latents, contexts)
+
+    return sample

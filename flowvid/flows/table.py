@@ -1,0 +1,11 @@
+"""The table of flows: `--flow` chooses one of them, and its settings are flags.
+
+A new flow is one module, with a settings dataclass as `flowvid.flows.protocol.FlowSettings`
+describes it, and one line here.
+"""
+
+from typing import Any
+
+from flowvid.flows.glow.settings import GlowSettings
+
+FLOWS: dict[str, Any] = {"glow": GlowSettings}  # of `FlowSettings` classes

@@ -1,0 +1,1 @@
+"""Training: the loop, train states, steps, checkpoints and reports."""

@@ -1,0 +1,65 @@
+"""What training minimises: bits per dimension of a batch's frames, and what to log about them."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from flowvid import random_keys
+from flowvid.arrays import Params
+from flowvid.config.metrics import Metric
+from flowvid.config.schema import Config
+from flowvid.flows.density import Density
+from flowvid.video import chunks, head, tail
+from flowvid.video.frames import Batch, dims, head_frames, tail_frames
+from flowvid.video.pixels import bits_per_dim
+
+
+def head_loss(config: Config, params: Params, batch: Batch, step: Array | int) -> tuple[Any, Any]:
+    """Mean bits per dimension of the first frames, and what to log about them."""
+    keys = random_keys.example_keys(config.seed, step, batch.example, random_keys.HEAD)
+    x = head_frames(keys, batch, config.metric)
+    bits, terms = _bits_and_terms(config.metric, head.log_prob(config, params, x, batch.label), x)
+    return _loss(jnp.mean(bits), jax.tree.map(jnp.mean, terms), x)
+
+
+def tail_loss(config: Config, params: Params, batch: Batch, step: Array | int) -> tuple[Any, Any]:
+    """Mean bits per dimension of the frames after the first, and what to log about them.
+
+    `tail.frames_at_once` of them pass through the tail together.
+    """
+    keys = random_keys.example_keys(config.seed, step, batch.example, random_keys.TAIL)
+    frames = tail_frames(keys, batch, config.metric, config.tail_frames)
+
+    def bits_and_terms(params: Params, chunk: Any) -> tuple[Array, dict[str, Array]]:
+        density = tail.frames_log_prob(config, params, *chunk)
+        return _bits_and_terms(config.metric, density, chunk[0])
+
+    loss, terms = chunks.mean(
+        bits_and_terms,
+        params,
+        tail.modelled_and_seen(config, params, frames),
+        tail.frames_at_once(config),
+    )
+    return _loss(loss, terms, frames.x)
+
+
+LOSSES = {"head": head_loss, "tail": tail_loss}
+
+
+def _bits_and_terms(metric: Metric, density: Density, x: Array) -> tuple[Array, dict[str, Array]]:
+    bits = bits_per_dim(density.log_prob, dims(x), metric)
+    return bits, {
+        "log_det_per_dim": density.log_det / dims(x),
+        "log_prior_per_dim": density.log_prior / dims(x),
+    }
+
+
+def _loss(loss: Array, terms: dict[str, Array], x: Array) -> tuple[Any, Any]:
+    logs = terms | {
+        "bits_per_dim": loss,
+        "frame_mean": jnp.mean(x),
+        "frame_mean_square": jnp.mean(x**2),  # E[x^2]; a mean, so any number of devices agrees
+    }
+    return loss, logs

@@ -1,0 +1,1 @@
+"""The video models: head and tail, pixels and densities, sampling."""

@@ -1,0 +1,33 @@
+"""Builds the flow and the context encoder of a run's head or tail from its configuration."""
+
+from flowvid.arrays import CHANNELS
+from flowvid.conditioning.protocol import ContextEncoder, EncoderOptions
+from flowvid.config.schema import Config
+from flowvid.flows.protocol import BuildOptions, Flow, Shape
+
+
+def flow_of(config: Config, model: str) -> Flow:
+    """Returns the flow of "head" or "tail"."""
+    options = BuildOptions(
+        model=model,
+        levels=config.levels,
+        data_dependent=config.ablation.trains,
+        reversible=config.backprop == "reversible",
+        dtype=None if config.compute_dtype == "float32" else config.compute_dtype,
+    )
+    flow: Flow = config.flow_settings.build(options)
+    return flow
+
+
+def encoder_of(config: Config, model: str) -> ContextEncoder:
+    """Returns the context encoder of "head" or "tail"."""
+    options = EncoderOptions(
+        config.levels, config.image_size, config.num_labels, config.sees(model)
+    )
+    encoder: ContextEncoder = config.context_settings.build(options)
+    return encoder
+
+
+def frame_shape(config: Config) -> Shape:
+    """Returns height, width and channels of a frame."""
+    return config.image_size, config.image_size, CHANNELS

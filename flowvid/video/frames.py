@@ -1,0 +1,63 @@
+"""From batches of clips to what head and tail model: dequantised frames, and those before them."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax import Array
+from jaxtyping import Float, Int, Key, UInt8, UInt32
+
+from flowvid.arrays import Labels
+from flowvid.config.metrics import Metric
+from flowvid.video.pixels import dequantize, to_grid
+
+
+class Batch(NamedTuple):
+    """A batch of clips; `example`, the global counter of examples, keys their noise."""
+
+    video: UInt8[Array, "batch frames height width channels"]
+    label: Int[Array, " batch"]
+    example: UInt32[Array, " batch"]
+
+
+class TailFrames(NamedTuple):
+    """What the tail models, and what it may see."""
+
+    x: Float[Array, "batch modelled height width channels"]  # dequantised
+    clean: Float[Array, "batch earlier height width channels"]  # before them, on the metric's grid
+    picked: Int[Array, "batch modelled"] | None  # indices of x among all next frames; None for all
+    labels: Labels
+
+
+def head_frames(
+    keys: Key[Array, " batch"], batch: Batch, metric: Metric
+) -> Float[Array, "batch height width channels"]:
+    """Returns dequantised first frames."""
+    return dequantize(keys, batch.video[:, 0], metric)
+
+
+def tail_frames(
+    keys: Key[Array, " batch"], batch: Batch, metric: Metric, drawn: int | None = None
+) -> TailFrames:
+    """Returns the dequantised frames after the first.
+
+    Args:
+        keys: one per example.
+        batch: the clips.
+        metric: the one to dequantise with.
+        drawn: how many frames to draw from each clip, without repeats; None for all of them.
+    """
+    later = batch.video[:, 1:]
+    picked = None
+    if drawn is not None:
+        choose = functools.partial(jax.random.choice, a=later.shape[1], shape=(drawn,))
+        picked = jax.vmap(lambda key: choose(jax.random.fold_in(key, 1), replace=False))(keys)
+        later = jax.vmap(lambda frames, at: frames[at])(later, picked)
+    clean = to_grid(batch.video[:, :-1], metric)
+    return TailFrames(dequantize(keys, later, metric), clean, picked, batch.label)
+
+
+def dims(x: Array) -> int:
+    """Returns D, height * width * channels of a frame."""
+    return int(np.prod(x.shape[-3:]))

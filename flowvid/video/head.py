@@ -1,0 +1,53 @@
+"""The head: a flow over the first frame of a video, with or without its label.
+
+Parameters are {"flow": ..., "context": {part: ...}}.
+"""
+
+import jax
+from jax import Array
+from jaxtyping import Float, Key, PRNGKeyArray
+
+from flowvid.arrays import Images, Labels, Params
+from flowvid.conditioning.protocol import Conditioning
+from flowvid.config.schema import Config
+from flowvid.flows.density import Density
+from flowvid.flows.protocol import Contexts
+from flowvid.video.build import encoder_of, flow_of, frame_shape
+
+
+def _contexts(config: Config, params: Params, labels: Labels) -> Contexts:
+    seen = Conditioning(label=labels if config.sees("head").label else None)
+    return encoder_of(config, "head").encode(params["context"], seen)
+
+
+def init(config: Config, key: PRNGKeyArray, x: Images, labels: Labels) -> Params:
+    """Returns parameters, with data-dependent ones set from dequantised first frames [B, H, W, 3]."""
+    flow_key, _, _ = jax.random.split(key, 3)
+    params: dict[str, Params] = {"context": encoder_of(config, "head").init(key, labels, None)}
+    contexts = _contexts(config, params, labels)
+    return params | {"flow": flow_of(config, "head").init(flow_key, x, contexts)}
+
+
+def log_prob(config: Config, params: Params, x: Images, labels: Labels) -> Density:
+    """Returns log p(x | label) of dequantised first frames [B, H, W, 3], in nats (equation 3)."""
+    return flow_of(config, "head").log_prob(params["flow"], x, _contexts(config, params, labels))
+
+
+def reconstruct(config: Config, params: Params, x: Images, labels: Labels) -> Images:
+    """Encodes first frames [B, H, W, 3] to latents and decodes these: x, up to rounding."""
+    flow, contexts = flow_of(config, "head"), _contexts(config, params, labels)
+    return flow.decode(params["flow"], flow.encode(params["flow"], x, contexts), contexts)
+
+
+def sample(
+    config: Config,
+    params: Params,
+    keys: Key[Array, " batch"],
+    labels: Labels,
+    temperature: Float[Array, ""],
+) -> Images:
+    """Samples first frames [B, H, W, 3] in the flow's units, from one key and label per video."""
+    contexts = _contexts(config, params, labels)
+    return flow_of(config, "head").sample(
+        params["flow"], keys, frame_shape(config), contexts, temperature
+    )

@@ -1,0 +1,79 @@
+"""Head and tail together: the parameters of both, and the bits of every frame of a video."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from flowvid import random_keys
+from flowvid.arrays import CHANNELS, Params
+from flowvid.config.metrics import Metric
+from flowvid.config.schema import Config
+from flowvid.video import head, tail
+from flowvid.video.frames import Batch, dims, head_frames, tail_frames
+from flowvid.video.pixels import bits_per_dim
+
+
+class VideoBits(NamedTuple):
+    """Bits per dimension of each video's first frame [B] and of its later frames [B, T - 1]."""
+
+    head: Float[Array, " batch"]
+    tail: Float[Array, "batch later_frames"]
+
+
+def eval_step(
+    config: Config,
+    metric: Metric,
+    seed: int,
+    params: dict[str, Params],
+    batch: Batch,
+    draw: Array | int = 0,
+) -> VideoBits:
+    """Bits per dimension of every frame of every video under `metric`.
+
+    Noise is fixed by `seed` and the number of the `draw`.
+
+    `params` is {"head": ..., "tail": ...}; single images [B, 1, H, W, 3] need no tail, and have no
+    later frames, [B, 0].
+    """
+    head_keys, tail_keys = (
+        random_keys.example_keys(seed, draw, batch.example, stream)
+        for stream in (random_keys.HEAD, random_keys.TAIL)
+    )
+    x = head_frames(head_keys, batch, metric)
+    density = head.log_prob(config, params["head"], x, batch.label)
+    first = bits_per_dim(density.log_prob, dims(x), metric)
+    if batch.video.shape[1] == 1:
+        return VideoBits(first, jnp.zeros((len(first), 0)))
+    frames = tail_frames(tail_keys, batch, metric)
+    density = tail.log_prob(config, params["tail"], frames)
+    return VideoBits(first, bits_per_dim(density.log_prob, dims(x), metric))
+
+
+def init_params(config: Config, batch: Batch) -> dict[str, Params]:
+    """Parameters of `config.models`, with ActNorm set from this batch (the same on every host)."""
+    head_key, tail_key = jax.random.split(random_keys.stream_key(config.seed, random_keys.PARAMS))
+    head_keys, tail_keys = (
+        random_keys.example_keys(config.seed, 0, batch.example, stream)
+        for stream in (random_keys.HEAD, random_keys.TAIL)
+    )
+    x = head_frames(head_keys, batch, config.metric)
+    params = {"head": head.init(config, head_key, x, batch.label)}
+    if "tail" in config.models:
+        frames = tail_frames(tail_keys, batch, config.metric, config.tail_frames)
+        params["tail"] = tail.init(config, tail_key, frames)
+    return params
+
+
+def blank_batch(config: Config) -> Batch:
+    """One black video, for what depends on shapes alone; traced, it takes no memory."""
+    shape = (1, config.num_frames, config.image_size, config.image_size, CHANNELS)
+    zero = jnp.zeros(1, jnp.uint32)
+    return Batch(jnp.zeros(shape, jnp.uint8), zero.astype(jnp.int32), zero)
+
+
+def params_template(config: Config) -> dict[str, Params]:
+    """Shapes and types of the parameters of `config.models`, without making them."""
+    return jax.eval_shape(lambda: init_params(config, blank_batch(config)))
