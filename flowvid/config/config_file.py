@@ -18,7 +18,7 @@ FORMAT_VERSION = 2
 
 
 def to_dict(config: Any, label_names: tuple[str, ...]) -> dict[str, Any]:
-    """Returns a run's configuration and labels, in order, as config.json and checkpoints hold it."""
+    """Returns a run's configuration and labels as config.json and checkpoints hold them."""
     return dataclasses.asdict(config) | {
         "label_names": list(label_names),
         "format_version": FORMAT_VERSION,

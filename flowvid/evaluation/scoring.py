@@ -100,7 +100,12 @@ def standard_error(per_video: Float[np.ndarray, " videos"]) -> float | None:
     return float(np.std(per_video, ddof=1) / math.sqrt(n)) if n > 1 else None
 
 
-def evaluator(config: Config, metric: Metric, seed: int) -> Any:
+def evaluator(
+    config: Config,
+    metric: Metric,
+    seed: int,
+    streams: random_keys.FrameStreams = random_keys.EVALUATION,
+) -> Any:
     """The compiled evaluation step under a metric; keep it to compile once a run.
 
     It takes parameters, this process's share of a batch and the number of the noise draw, and gives
@@ -108,7 +113,7 @@ def evaluator(config: Config, metric: Metric, seed: int) -> Any:
     """
 
     def body(params: PyTree, batch: Batch, draw: Any) -> Any:
-        bits = joint.eval_step(config, metric, seed, params, batch, draw)
+        bits = joint.eval_step(config, metric, seed, params, batch, draw, streams)
         return gather({"index": batch.example, "head": bits.head, "tail": bits.tail})
 
     return on_devices(body)
@@ -155,7 +160,7 @@ def label_evaluator(config: Config, seed: int) -> Any:
     """
 
     def body(params: PyTree, batch: Batch) -> Any:
-        keys = random_keys.example_keys(seed, 0, batch.example, random_keys.HEAD)
+        keys = random_keys.keys_of_frames(seed, random_keys.EVALUATION, 0, batch.example)
         x = head_frames(keys, batch, config.metric)
         log2_p = head.log_prob(config, params, x, batch.label).log_prob / math.log(2)
         return gather({"index": batch.example, "log2_p": log2_p})

@@ -68,14 +68,14 @@ def warnings(report: Report) -> dict[str, str]:
 
 @functools.partial(jax.jit, static_argnames="config")
 def _head_round_trip(config: Config, params: Params, batch: Batch) -> Array:
-    keys = random_keys.example_keys(config.seed, 0, batch.example, random_keys.HEAD)
+    keys = random_keys.keys_of_frames(config.seed, random_keys.STABILITY, 0, batch.example)
     x = head_frames(keys, batch, config.metric)
     return jnp.max(jnp.abs(x - head.reconstruct(config, params, x, batch.label)))
 
 
 @functools.partial(jax.jit, static_argnames="config")
 def _tail_round_trip(config: Config, params: Params, batch: Batch) -> Array:
-    keys = random_keys.example_keys(config.seed, 0, batch.example, random_keys.TAIL)
+    keys = random_keys.keys_of_frames(config.seed, random_keys.STABILITY, 0, batch.example)
     drawn = min(2, config.num_frames - 1)  # a few frames show as much as all
     frames = tail_frames(keys, batch, config.metric, drawn)
     return jnp.max(jnp.abs(frames.x - tail.reconstruct(config, params, frames)))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from absl import logging
 
+from flowvid import random_keys
 from flowvid.config.schema import Config
 from flowvid.data import datasets
 from flowvid.evaluation import scoring
@@ -19,7 +20,7 @@ class Validation:
     def __init__(self, config: Config, dataset: datasets.Dataset) -> None:
         self.config, self.dataset = config, dataset
         self.num_videos = min(config.eval_videos, len(dataset))
-        self.step = scoring.evaluator(config, config.metric, config.seed)
+        self.step = scoring.evaluator(config, config.metric, config.seed, random_keys.VALIDATION)
 
     def __call__(
         self, trainer: Trainer, reporter: Reporter, stopped: Callable[[], bool]
