@@ -38,6 +38,8 @@ class ContextEncoder(NamedTuple):
       `next_state(params, state, frame) -> state` once a frame is seen; of a fixed size for videos
       of any length, and None where the model sees no state.
     - `channels`: K of each level; 0 where nothing is seen.
+    - `label_table(params)`: what is learned of each label, [labels, ...], such as its image; None
+      where the label is not seen.
     - `diagnostics(params) -> {name: Diagnostic}`, of parameters on the host.
     - `flop(shape) -> {part: float}`: floating-point operations per frame of the forward pass.
     """
@@ -47,6 +49,7 @@ class ContextEncoder(NamedTuple):
     first_state: Callable[[Images], State]
     next_state: Callable[[Params, State, Images], State]
     channels: Sequence[int]
+    label_table: Callable[[Params], Array | None]
     diagnostics: Callable[[Params], dict[str, Diagnostic]]
     flop: Callable[[Shape], dict[str, float]]
 

@@ -16,6 +16,7 @@ from flowvid.arrays import Params
 from flowvid.config.schema import Config
 from flowvid.evaluation.scoring import standard_error
 from flowvid.video import joint
+from flowvid.video.build import encoder_of
 
 
 def label_bits(
@@ -63,28 +64,29 @@ def report(
     }
 
 
-def initial_images(config: Config) -> Float[np.ndarray, "labels height width channels"]:
-    """The label images that a run of this configuration starts from: its seed's."""
+def initial_label_table(config: Config) -> Float[np.ndarray, "labels *shape"]:
+    """Returns what the head has of each label at initialisation, by the run's seed."""
 
-    def images() -> Any:
-        return joint.init_params(config, joint.blank_batch(config))["head"]["labels"]
+    def table() -> Any:
+        params = joint.init_params(config, joint.blank_batch(config))["head"]
+        return encoder_of(config, "head").label_table(params["context"])
 
-    (leaf,) = jax.tree.leaves(jax.jit(images)())  # the rest is not worked out
-    return np.asarray(leaf)
+    return np.asarray(jax.jit(table)())  # XLA computes no other parameters
 
 
 def distance(config: Config, head_params: Params) -> dict[str, float]:
-    """How far the label images are from where they started: root mean squares over pixels.
+    """Returns how far the label images are from their start: root mean squares over pixels.
 
-    {"start": of the images as they were, "moved": of what has changed since, "least" and "most":
-    the same of single labels}.
+    "start" is that of the images at initialisation, "moved" that of their change since, "least" and
+    "most" those of single labels' changes. Encoders without images have other numbers per label.
     """
-    start = initial_images(config).astype(np.float64)
-    (now,) = jax.tree.leaves(head_params["labels"])
-    of_labels = np.sqrt(np.mean((np.asarray(now, np.float64) - start) ** 2, axis=(1, 2, 3)))
+    start = initial_label_table(config).astype(np.float64)
+    table = encoder_of(config, "head").label_table(head_params["context"])
+    change = (np.asarray(table, np.float64) - start).reshape(len(start), -1)
+    per_label = np.sqrt(np.mean(change**2, axis=1))
     return {
         "start": float(np.sqrt(np.mean(start**2))),
-        "moved": float(np.sqrt(np.mean(of_labels**2))),
-        "least": float(of_labels.min()),
-        "most": float(of_labels.max()),
+        "moved": float(np.sqrt(np.mean(per_label**2))),
+        "least": float(per_label.min()),
+        "most": float(per_label.max()),
     }

@@ -71,6 +71,9 @@ def pyramid_encoder(settings: PyramidSettings, options: EncoderOptions) -> Conte
         processed: Any = ContextProcessor().apply(params["processor"], state, frame)
         return processed
 
+    def label_table(params: Params) -> Array | None:
+        return params["labels"]["params"]["images"] if sees.label else None
+
     def diagnostics(params: Params) -> dict[str, Diagnostic]:
         return {f"context_{name}": found for name, found in log_scale_range(params).items()}
 
@@ -85,7 +88,14 @@ def pyramid_encoder(settings: PyramidSettings, options: EncoderOptions) -> Conte
         return found
 
     return ContextEncoder(
-        init, encode, first_state, next_state, (channels,) * levels, diagnostics, flop
+        init=init,
+        encode=encode,
+        first_state=first_state,
+        next_state=next_state,
+        channels=(channels,) * levels,
+        label_table=label_table,
+        diagnostics=diagnostics,
+        flop=flop,
     )
 
 
