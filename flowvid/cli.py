@@ -6,7 +6,6 @@ import pathlib
 import sys
 from collections.abc import Callable, Sequence
 
-import jax
 from absl import app, logging
 
 from flowvid.errors import ConfigError, Stopped, UserError
@@ -18,6 +17,8 @@ def enable_compilation_cache() -> None:
     JAX's own variable JAX_COMPILATION_CACHE_DIR, where set, is obeyed (empty turns it off).
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        import jax  # here, so that --help does not load it
+
         root = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
         jax.config.update("jax_compilation_cache_dir", str(root / "flowvid" / "xla"))
 

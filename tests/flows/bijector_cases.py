@@ -118,7 +118,7 @@ def trained(name, perturbed):
 
 @pytest.fixture(scope="session")
 def params_of(perturbed):
-    """Returns a function to a case's parameters at a stage: initial, noisy, or trained from noise."""
+    """Returns a function from a case and a stage, initial, noisy or trained, to parameters."""
     stages = {
         "initial": initial,
         "noisy": lambda name: perturbed(initial(name)),
