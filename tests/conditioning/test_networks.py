@@ -96,7 +96,8 @@ def test_processor_adds_to_the_state(processor):
 def test_processor_normalises_its_first_batch(processor):
     _, _, frame = processor
     params = ContextProcessor().init(jax.random.key(0), jnp.zeros((2, 4, 6, 4)), frame)["params"]
-    y = (frame + params["shift"][:3]) * jnp.exp(params["log_scale"][:3])
+    shift, log_scale = (params[name][None, None, None, :3] for name in ("shift", "log_scale"))
+    y = (frame + shift) * jnp.exp(log_scale)
     np.testing.assert_allclose(jnp.mean(y, (0, 1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(jnp.std(y, (0, 1, 2)), 1, rtol=1e-5)
     # The first state is zero and has no variance: its channels start as the identity.

@@ -23,11 +23,9 @@ def test_invertible_conv_starts_as_a_rotation():
 
 
 def test_invertible_conv_is_in_full_precision_on_accelerators(params_of):
+    double = inputs("invertible_conv")[0], params_of("invertible_conv", "initial")
+    x, params = jax.tree.map(lambda a: a.astype(jnp.float32), double)
     with jax.enable_x64(False):
-        x, params = jax.tree.map(
-            lambda a: a.astype(jnp.float32),
-            (inputs("invertible_conv")[0], params_of("invertible_conv", "initial")),
-        )
         for direction in (invertible_conv().forward, invertible_conv().inverse):
             walk = jax.jit(lambda params, x, walk=direction: walk(params, x, None))
             text = jax.export.export(walk, platforms=["tpu"])(params, x).mlir_module()
