@@ -5,7 +5,6 @@ sheet, samples.png. With one frame per video, the files are images and the sheet
 """
 
 import pathlib
-from typing import NamedTuple
 
 import numpy as np
 from absl import flags, logging
@@ -64,17 +63,13 @@ _SEED = flags.DEFINE_integer(
 )
 
 _VALIDATION = "validation"
+Labels = Int[np.ndarray, " batch"]
 
 
-class _Clips(NamedTuple):
-    """Real clips to continue, and their labels where these are known."""
+def _clips_to_continue(model: Model, num_given: int) -> tuple[Videos | None, Labels | None]:
+    """Returns the clips whose first `num_given` frames are given, and their labels.
 
-    videos: Videos
-    labels: Int[np.ndarray, " batch"] | None
-
-
-def _clips_to_continue(model: Model, num_given: int) -> _Clips | None:
-    """Returns the clips whose first `num_given` frames are given, or None for no clips.
+    Both are None where nothing is continued; the labels of a clip from a file are not known.
 
     Raises:
         ConfigError: for --num_given without clips, and for a run without a tail.
@@ -83,11 +78,11 @@ def _clips_to_continue(model: Model, num_given: int) -> _Clips | None:
     if source is None:
         if _NUM_GIVEN.value is not None:
             raise ConfigError("--num_given goes with --first_frames: name the clips to continue.")
-        return None
+        return None, None
     model.check_tail("--first_frames")
     if source != _VALIDATION:
         clip = decoding.read_clip(source, num_given, config.image_size)
-        return _Clips(np.broadcast_to(clip, (_NUM_VIDEOS.value, *clip.shape)), None)
+        return np.broadcast_to(clip, (_NUM_VIDEOS.value, *clip.shape)), None
     dataset = datasets.load(
         config.dataset,
         _VALIDATION,
@@ -103,7 +98,7 @@ def _clips_to_continue(model: Model, num_given: int) -> _Clips | None:
         )
     count = _number_of_clips(dataset)
     clips = next(datasets.eval_batches(dataset, batch_size=count, num_videos=count))
-    return _Clips(clips["video"], clips["label"])
+    return clips["video"], clips["label"]
 
 
 def _number_of_clips(dataset: datasets.Dataset) -> int:
@@ -120,7 +115,7 @@ def _number_of_clips(dataset: datasets.Dataset) -> int:
     return min(asked, there)
 
 
-def _usable_label(model: Model, clips: _Clips | None) -> str | None:
+def _usable_label(model: Model, real: Videos | None, labels: Labels | None) -> str | None:
     """Returns --label, or None where it has no effect.
 
     Raises:
@@ -128,7 +123,7 @@ def _usable_label(model: Model, clips: _Clips | None) -> str | None:
     """
     label, sees = _LABEL.value, model.config.sees
     if label is None:
-        if clips is not None and clips.labels is None and sees("tail").label:
+        if real is not None and labels is None and sees("tail").label:
             raise ConfigError(
                 f"the tail of {model.config.variant} is conditioned on labels: give --label for "
                 f"{_FIRST_FRAMES.value}."
@@ -136,7 +131,7 @@ def _usable_label(model: Model, clips: _Clips | None) -> str | None:
         return None
     if not model.config.ablation.uses_labels:
         reason = f"the variant {model.config.variant} is not conditioned on labels"
-    elif clips is not None and not sees("tail").label:
+    elif real is not None and not sees("tail").label:
         reason = "labels condition the first frame, which is given"
     else:
         return label
@@ -177,15 +172,14 @@ def main() -> None:
     model = flowvid.load(workdir, checkpoint=_CHECKPOINT.value, average=_AVERAGE.value)
     num_frames = _NUM_FRAMES.value or model.config.num_frames
     num_given = _NUM_GIVEN.value or 4
-    clips = _clips_to_continue(model, num_given)
-    real = None if clips is None else clips.videos
+    real, labels = _clips_to_continue(model, num_given)
     samples = model.sample(
         _NUM_VIDEOS.value,
-        _usable_label(model, clips),
+        _usable_label(model, real, labels),
         num_frames=num_frames,
         temperature=_TEMPERATURE.value,
         first_frames=None if real is None else real[:, :num_given],
-        labels=None if clips is None else clips.labels,
+        labels=labels,
         seed=_SEED.value,
     )
     kept = np.flatnonzero(samples.finite)
