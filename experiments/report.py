@@ -22,7 +22,7 @@ from experiments.report_parts import Section, clip
 from flowvid import cli
 from flowvid.data import datasets
 from flowvid.errors import TrainingError
-from flowvid.evaluation import evaluation_report
+from flowvid.evaluation import text_report
 from flowvid.video.model import Model
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
@@ -40,25 +40,25 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the samples.", 0, 2**32 - 1)
 _SIDE = 128  # pixels of a clip in the page
 
 
-def _saved_evaluation(path: pathlib.Path, step: int) -> evaluation_report.Report | None:
+def _saved_evaluation(path: pathlib.Path, step: int) -> text_report.Report | None:
     """That of the step, if it is there and this version wrote it."""
     if not path.exists():
         return None
-    report: evaluation_report.Report = json.loads(path.read_text())
+    report: text_report.Report = json.loads(path.read_text())
     try:
-        evaluation_report.format_report(report)
+        text_report.format_report(report)
     except KeyError:  # an older version's has less in it
         return None
     return report if report["step"] == step else None
 
 
-def evaluated(workdir: pathlib.Path, model: Model) -> evaluation_report.Report:
+def evaluated(workdir: pathlib.Path, model: Model) -> text_report.Report:
     """The evaluation of the run's last step, made now if it is not there.
 
     Raises:
         TrainingError: when it cannot be made.
     """
-    path = workdir / "evaluation_report.json"
+    path = workdir / "evaluation.json"
     report = _saved_evaluation(path, model.step)
     if report is None:
         command = [sys.executable, "-m", "flowvid.evaluate", f"--workdir={workdir}"]
@@ -166,7 +166,7 @@ def page(workdir: pathlib.Path) -> str:
         title=f"{model.config.variant} on {model.config.dataset}",
         summary=f"{workdir}, step {model.step}, {model.config.preset} preset.",
         configuration=dataclasses.asdict(model.config),
-        likelihood=evaluation_report.format_report(report),
+        likelihood=text_report.format_report(report),
         per_frame=Markup(report_parts.per_frame(report)),
         curves=Markup(report_parts.curves(workdir, model.config)),
         sections=sections,

@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments import ablation
 from experiments.paper import TABLE_1
-from flowvid.evaluation.evaluation_report import TITLES
+from flowvid.evaluation.text_report import TITLES
 
 _PARTS = {"head": "first frame", "tail": "later frames"}
 

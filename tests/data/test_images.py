@@ -15,7 +15,7 @@ from flowvid import random_keys
 from flowvid.config import config_file, schema
 from flowvid.data import catalog
 from flowvid.errors import ConfigError, DataError
-from flowvid.evaluation import evaluation_report, scoring
+from flowvid.evaluation import evaluation_report, scoring, text_report
 from flowvid.parallel.devices import replicate
 from flowvid.training import loop
 from flowvid.training.train_state import is_constant
@@ -157,7 +157,7 @@ def test_the_report_has_no_tail_but_what_labels_are_worth(trained, of_images):
     assert bound["tail"] is None
     assert 0 < bound["head"]["bits_per_dim"] < 6
     assert report["labels"]["num_labels"] == 8
-    title, _, *rows = evaluation_report.format_report(report).splitlines()
+    title, _, *rows = text_report.format_report(report).splitlines()
     assert f"over 5 images of {splits[1].name} validation" in title
     assert not any("tail" in row or "copy" in row for row in rows)
     assert len(rows) == 8
