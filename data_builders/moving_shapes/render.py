@@ -18,7 +18,7 @@ Colour = Float[np.ndarray, " 3"]
 Shape = Callable[[Grid, Grid, float], Grid]  # x, y and radius to signed distances
 Rng = np.random.Generator
 
-SPLITS = ("train", "validation")
+SPLITS = ("train", "validation", "test")  # the order keys the clips: only append to it
 SECOND_OBJECT_PROBABILITY = 0.25
 SENSOR_NOISE = 2.0  # standard deviation in grey levels
 SHADOW_BLUR = 0.05  # a shadow ends half as far from the shape
