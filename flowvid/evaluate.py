@@ -8,12 +8,13 @@ evaluation.npz. To resume an interrupted evaluation, run the same command again.
 import functools
 import pathlib
 
-from absl import flags
+from absl import flags, logging
 
 import flowvid
 from flowvid import cli
 from flowvid.config import command_line
 from flowvid.config.metrics import METRICS
+from flowvid.config.schema import Config
 from flowvid.data import datasets
 from flowvid.errors import ConfigError
 from flowvid.evaluation import evaluation_report, text_report
@@ -41,6 +42,12 @@ _NOISE_DRAWS = flags.DEFINE_integer(
 _SEED = flags.DEFINE_integer(
     "seed", 0, "Seed of the dequantisation noise.", lower_bound=0, upper_bound=2**32 - 1
 )
+_SPLIT = flags.DEFINE_enum(
+    "split",
+    None,
+    ["validation", "test"],
+    "Split to evaluate on. [validation; with --checkpoint=best, test if the dataset has one]",
+)
 command_line.define_distributed_flags()
 
 
@@ -62,7 +69,7 @@ def main() -> None:
         max_skipped=run.max_skipped,
     )
     with processes.first_goes_first("opening the datasets"):
-        train, validation = load("train"), load("validation")
+        train, validation = load("train"), load(_split(run, load))
     if run.ablation.uses_labels and validation.label_names != model.label_names:
         raise ConfigError(
             f"the {len(validation.label_names)} labels of {validation.name} differ from the "
@@ -87,6 +94,23 @@ def main() -> None:
     evaluation_report.forget(keep_in)
     print(text_report.format_report(result.report))
     print(f"Written to {path}.")
+
+
+def _split(run: Config, load: functools.partial) -> str:
+    """Returns the split to evaluate on; warns if the checkpoint was chosen on that split."""
+    split = _SPLIT.value
+    if split is None:
+        (name,) = load.args
+        on_test = _CHECKPOINT.value == "best" and datasets.has_split(name, "test", **load.keywords)
+        split = "test" if on_test else "validation"
+    own = _DATASET.value in (None, run.dataset)
+    if _CHECKPOINT.value == "best" and split == "validation" and own and processes.is_first():
+        logging.warning(
+            "--checkpoint=best was chosen on the same split, validation, so its bits per "
+            "dimension are too low on average: use --checkpoint=last, or a dataset with a test "
+            "split."
+        )
+    return split
 
 
 if __name__ == "__main__":

@@ -66,13 +66,13 @@ def from_dict(saved: Any, where: Any = "the configuration") -> tuple[Config, tup
 def differences(some: dict[str, Any], others: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Returns the fields of two `to_dict`s that differ and that cannot change on resuming.
 
-    Fields of nested settings are returned by their own names, as their flags are called.
+    Fields of nested settings are returned by their own names, as their flags are called. The
+    fingerprint of the dataset is not compared: training checks it, with a message of its own.
     """
     some, others = _flattened(some), _flattened(others)
     both = {name: (some.get(name), others.get(name)) for name in some | others}
-    return {
-        n: values for n, values in both.items() if n not in RESUMABLE and values[0] != values[1]
-    }
+    ignored = (*RESUMABLE, "dataset_fingerprint")
+    return {n: values for n, values in both.items() if n not in ignored and values[0] != values[1]}
 
 
 def _flattened(saved: dict[str, Any]) -> dict[str, Any]:

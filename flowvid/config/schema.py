@@ -135,6 +135,7 @@ class Config:
     log_every: int = fields.field("Reporting", "steps between TensorBoard events.")
 
     num_labels: int = 0  # of the dataset; known once it is loaded
+    dataset_fingerprint: str = ""  # of the training examples; known once they are loaded
 
     def __post_init__(self) -> None:
         """Refuses a configuration that cannot be trained.

@@ -13,7 +13,7 @@ from flowvid.data import datasets
 from flowvid.errors import ConfigError, Stopped
 from flowvid.parallel import processes
 from flowvid.training import train_state
-from flowvid.training.checkpoints import run_state
+from flowvid.training.checkpoints import reading, run_state
 from flowvid.training.checkpoints.run_state import RunState
 from flowvid.training.checkpoints.saving import Checkpoints
 from flowvid.training.progress import Reporter
@@ -42,8 +42,13 @@ def prepare(config: Config) -> tuple[Config, datasets.Dataset, datasets.Dataset]
         num_steps = 0
     elif num_steps is None:  # one pass
         num_steps = max(len(train) // config.batch_size, 1)
-    labels = len(train.label_names)
-    return dataclasses.replace(config, num_steps=num_steps, num_labels=labels), train, validation
+    config = dataclasses.replace(
+        config,
+        num_steps=num_steps,
+        num_labels=len(train.label_names),
+        dataset_fingerprint=train.fingerprint,
+    )
+    return config, train, validation
 
 
 def train(config: Config, workdir: pathlib.Path) -> RunState:
@@ -61,6 +66,7 @@ def train(config: Config, workdir: pathlib.Path) -> RunState:
     config, dataset, validation = prepare(config)
     _check_devices(config)
     _check_labels(dataset, workdir)
+    _check_files(config, workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     with (
         interruption.only_one(workdir),
@@ -110,6 +116,25 @@ def _check_labels(dataset: datasets.Dataset, workdir: pathlib.Path) -> None:
             f"the run in {workdir} has been trained on {len(names)} labels ({shown}, ...), but "
             f"{dataset.name} has {len(dataset.label_names)} ({now}, ...): give it its own data "
             "set, or use another --workdir."
+        )
+
+
+def _check_files(config: Config, workdir: pathlib.Path) -> None:
+    """Checks that a run to resume has been trained on the same examples in the same order."""
+    found = reading.find_config(workdir)
+    if found is None:
+        return
+    saved = found[0]
+    # Another dataset, length or size is refused by name when the checkpoint is restored.
+    same = all(
+        getattr(saved, name) == getattr(config, name)
+        for name in ("dataset", "num_frames", "image_size")
+    )
+    # Runs of earlier versions have no fingerprint.
+    if same and saved.dataset_fingerprint not in ("", config.dataset_fingerprint):
+        raise ConfigError(
+            f"the files of {config.dataset} have changed since the run in {workdir} began (so the "
+            "order of examples would change): use another --workdir, or restore the files."
         )
 
 

@@ -74,7 +74,7 @@ def to_batch(batch: dict[str, Any]) -> Batch:
     return Batch(batch["video"], batch["label"], batch["index"])
 
 
-def to_devices(batches: Iterator[datasets.Batch]) -> Iterator[Batch]:
+def to_devices(batches: Iterator[datasets.ExampleBatch]) -> Iterator[Batch]:
     """What `Trainer.take` takes; the next two are on their way to this process's devices."""
     return jax_utils.prefetch_to_device((shard(to_batch(b)) for b in batches), 2)
 

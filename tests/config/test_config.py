@@ -128,7 +128,7 @@ def test_one_frame_leaves_the_head_alone(preset):
 def test_every_field_is_a_flag_with_help_and_default(config_flags):
     assert {field.name for field in dataclasses.fields(Config)} - {
         field.name for field in FLAG_FIELDS
-    } == {"num_labels", "flow_settings", "context_settings"}
+    } == {"num_labels", "dataset_fingerprint", "flow_settings", "context_settings"}
     nested = [*dataclasses.fields(GlowSettings), *dataclasses.fields(PyramidSettings)]
     for field in FLAG_FIELDS + nested:
         assert field.metadata["help"] in config_flags[field.name].help

@@ -57,7 +57,7 @@ def images(of_images):
     return np.stack([i["video"] for i in items]), np.array([i["label"] for i in items])
 
 
-# Which data sets hold images.
+# Which datasets hold images.
 
 
 def test_records_of_one_frame_are_images(image_dir, data_dir):
@@ -78,7 +78,7 @@ def test_the_question_prepares_nothing_and_finds_what_is_missing(tmp_path):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(DataError, match="holds no clips and no images"):
         catalog.holds_images(str(tmp_path))
-    with pytest.raises(DataError, match="Unknown data set 'moving_shape'"):
+    with pytest.raises(DataError, match="Unknown dataset 'moving_shape'"):
         catalog.holds_images("moving_shape")
 
 
@@ -129,7 +129,7 @@ def test_a_stopped_run_goes_on_to_the_bits_of_the_unbroken_one(of_images, image_
 
 
 def test_more_frames_than_an_image_has_are_refused(tiny, image_dir, tmp_path):
-    with pytest.raises(DataError, match="1 frames a video, but 5 were asked for"):
+    with pytest.raises(DataError, match="1 frames per video, but 5 were asked for"):
         loop.train(tiny(dataset=str(image_dir)), tmp_path)
 
 
@@ -203,15 +203,15 @@ def test_an_image_that_is_not_finite_is_reported(trained):
 
 def test_what_needs_a_tail_is_refused(trained, images):
     pictures, labels = images
-    with pytest.raises(ConfigError, match=r"head alone .* has no tail for 2 frames a video: use"):
+    with pytest.raises(ConfigError, match=r"head alone .* has no tail for 2 frames per video: use"):
         trained.sample(2, num_frames=2)
     with pytest.raises(ConfigError, match=r"head alone .* has no tail for first_frames: use"):
         trained.sample(first_frames=pictures)
-    with pytest.raises(ConfigError, match=r"head alone .* has no tail for 3 frames a video: use"):
+    with pytest.raises(ConfigError, match=r"head alone .* has no tail for 3 frames per video: use"):
         trained.log_prob(pictures.repeat(3, axis=1), labels)
 
 
-def test_the_data_set_is_as_small_as_it_says(of_images):
+def test_the_dataset_is_as_small_as_it_says(of_images):
     config, train, validation = loop.prepare(of_images(num_steps=None))
     assert {"train": len(train), "validation": len(validation)} == NUM_CLIPS
     assert (config.num_steps, config.num_labels) == (3, 8)

@@ -1,4 +1,4 @@
-"""Previews of data sets: the statistics against plain numpy, and the entry point's files."""
+"""Previews of datasets: the statistics against plain numpy, and the entry point's files."""
 
 import json
 
@@ -172,7 +172,7 @@ def test_one_label_is_shown_and_measured(data_dir, tmp_path, call):
 
 def test_frames_and_size_default_to_what_there_is(short_dir, tmp_path, call, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, out, _ = call("preview", f"--dataset={short_dir}/32x32_4f/1.0.0", "--split=validation")
+    code, out, _ = call("preview", f"--dataset={short_dir}/32x32_4f/1.1.0", "--split=validation")
     assert code == 0
     assert "moving_shapes, split validation: 2 clips of 4 frames at 32x32" in out
     assert (tmp_path / "preview" / "moving_shapes" / "samples.gif").exists()
@@ -217,11 +217,11 @@ def test_the_seed_draws_other_clips(data_dir, tmp_path, call):
     ("args", "message"),
     [
         (["--label=bouncing"], "Unknown label 'bouncing'; the nearest of 8: bounce,"),
-        (["--label=red_disk"], "moving_shapes has no clip of 'red_disk' in split 'train'"),
+        (["--label=red_disk"], "moving_shapes has no clip with label 'red_disk' in split 'train'"),
         (["--split=test"], "no examples in split 'test'; it has 4 in 'train', 2 in 'validation'"),
-        (["--num_frames=5"], "has 4 frames a video, but 5 were asked for"),
+        (["--num_frames=5"], "has 4 frames per video, but 5 were asked for"),
         (["--image_size=24"], "available at 32x32, but image size 24 was asked for"),
-        (["--dataset=moving_shape"], "Unknown data set 'moving_shape'; use moving_shapes"),
+        (["--dataset=moving_shape"], "Unknown dataset 'moving_shape'; use moving_shapes"),
     ],
 )
 def test_an_error_is_one_line(short_dir, tmp_path, call, args, message):

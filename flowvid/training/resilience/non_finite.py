@@ -126,12 +126,12 @@ class Incidents:
                 }
             )
 
-    def _batch(self, start: int) -> datasets.Batch:
+    def _batch(self, start: int) -> datasets.ExampleBatch:
         """The global batch, read again: its position in the data is all that it depends on."""
         size, seed = self.config.batch_size, self.config.seed
         return next(datasets.train_batches(self.dataset, batch_size=size, seed=seed, start=start))
 
-    def _keep(self, step: int, start: int, batch: datasets.Batch) -> str | None:
+    def _keep(self, step: int, start: int, batch: datasets.ExampleBatch) -> str | None:
         """Writes a batch to a file of its own, in one move; None where enough are kept."""
         folder = self.workdir / "incidents"
         folder.mkdir(exist_ok=True)
