@@ -94,7 +94,7 @@ def test_a_poisoned_example_is_written_down_and_its_batch_kept(config, poison, t
     assert int(run.tail.skipped_in_a_row) == 0
     (event,) = log_of(tmp_path)
     batch = next(datasets.train_batches(dataset, batch_size=4, seed=config.seed, start=8))
-    expected = {"event": "not finite", "model": "tail", "step": 3, "in_a_row": 1}
+    expected = {"event": "non-finite", "model": "tail", "step": 3, "in_a_row": 1}
     expected |= {"bits_per_dim": "nan", "examples": [8, 12], "ids": batch["id"]}
     assert {name: event[name] for name in expected} == expected
     norms = {name for name in event if name.startswith("gradient_norm")}
@@ -106,7 +106,7 @@ def test_a_poisoned_example_is_written_down_and_its_batch_kept(config, poison, t
     assert "Step 3 of the tail is skipped: bits per dimension nan" in caplog.text
 
 
-def test_too_many_in_a_row_go_back_to_the_last_checkpoint_and_past_their_data(
+def test_too_many_in_a_row_go_roll_back_the_last_checkpoint_and_past_their_data(
     config, poison, tmp_path, caplog
 ):
     poison([21, 24], "head")  # in the steps 6 and 7: steps 4 and 6 have checkpoints due
@@ -116,14 +116,14 @@ def test_too_many_in_a_row_go_back_to_the_last_checkpoint_and_past_their_data(
     assert int(run.head.skipped) == int(run.head.skipped_in_a_row) == 0
     events = [(e["event"], e["step"], e.get("model"), e.get("in_a_row")) for e in log_of(tmp_path)]
     assert events == [
-        ("not finite", 6, "head", 1),
-        ("not finite", 7, "head", 2),
-        ("not finite", 7, "tail", 1),
+        ("non-finite", 6, "head", 1),
+        ("non-finite", 7, "head", 2),
+        ("non-finite", 7, "tail", 1),
         ("restored", 7, None, None),
     ]
     restored = log_of(tmp_path)[-1]
     assert (restored["to"], restored["examples"]) == (4, 28)
-    assert "back from step 7 to the checkpoint of step 4" in caplog.text
+    assert "rolled back from step 7 to the checkpoint of step 4" in caplog.text
     assert reading.saved_steps(tmp_path) == [4, 6, 8]  # 6 only of the second time
 
 
@@ -151,15 +151,15 @@ def test_a_poisoned_run_stopped_anywhere_ends_in_the_same_bits(
     poison([21, 24])  # as above: back from step 7 to step 4
     config = config(max_skips=2, log_every=100)
     unbroken = loop.train(config, tmp_path / "unbroken")
-    add = non_finite.Incidents.add
+    add = non_finite.NonFiniteSteps.add
 
-    def stop_at(self, done, wait):
-        if done.step == at:
+    def stop_at(self, completed, wait):
+        if completed.step == at:
             os.kill(os.getpid(), signal.SIGTERM)
-        return add(self, done, wait)
+        return add(self, completed, wait)
 
     with monkeypatch.context() as patch:
-        patch.setattr(non_finite.Incidents, "add", stop_at)
+        patch.setattr(non_finite.NonFiniteSteps, "add", stop_at)
         with pytest.raises(Stopped) as stopped:
             loop.train(config, tmp_path / "broken")
     last = reading.saved_steps(tmp_path / "broken")[-1]
@@ -175,9 +175,7 @@ def test_a_poisoned_run_stopped_anywhere_ends_in_the_same_bits(
 
 def test_a_run_that_does_not_get_better_is_given_up(config, poison, tmp_path):
     poison(range(8, 10_000))
-    message = (
-        r"given up at step 4: 2 steps in a row had no finite .* after 1 restores .* is no better"
-    )
+    message = r"training stops at step 4: 2 steps in a row had a non-finite .* after 1 rollbacks to"
     with pytest.raises(TrainingError, match=message):
         loop.train(config(max_skips=2, max_restores=1), tmp_path)
     assert reading.saved_steps(tmp_path) == [0, 2]
@@ -201,14 +199,14 @@ def test_only_the_first_batches_are_kept(config, poison, tmp_path, monkeypatch):
 
 def test_the_progress_bar_goes_back_with_the_run(config, poison, tmp_path, monkeypatch):
     shown = []
-    back_to = Reporter.back_to
+    roll_back = Reporter.roll_back
 
     def note(self, run):
         shown.append(self.bar.n)
-        back_to(self, run)
+        roll_back(self, run)
         shown.append(self.bar.n)
 
-    monkeypatch.setattr(Reporter, "back_to", note)
+    monkeypatch.setattr(Reporter, "roll_back", note)
     poison(range(8, 16))
     loop.train(config(max_skips=2), tmp_path)
     assert shown[0] in (4, 5)
@@ -238,7 +236,7 @@ def test_a_replay_names_the_example(kept):
     assert [(row.model, row.example) for row in rows if not row.finite] == [("tail", 9)]
     assert set(rows[-1].gradient_norms) == {"flow", "pyramid"}
     table = replay.format_rows(at, rows)
-    (marked,) = (line for line in table.splitlines() if line.endswith("<- not finite"))
+    (marked,) = (line for line in table.splitlines() if line.endswith("<- non-finite"))
     assert re.search(rf"^ +9 +{rows[5].id} +tail +nan +flow", marked)
 
 
@@ -256,7 +254,7 @@ def test_a_replay_is_what_the_step_computed(kept):
     assert np.mean(alone) == pytest.approx(float(bits), rel=1e-5)
 
 
-def test_a_replay_falls_back_to_the_oldest_checkpoint(kept, tmp_path):
+def test_a_replay_falls_roll_back_the_oldest_checkpoint(kept, tmp_path):
     workdir, batch = kept
     shutil.copytree(workdir, tmp_path, dirs_exist_ok=True)
     for step in (0, 2):
@@ -289,4 +287,4 @@ def test_a_run_that_is_given_up_ends_in_one_line(data_dir, tmp_path, call, poiso
     poison(range(10_000))
     fields = {**TINY, "data_dir": data_dir, "workdir": tmp_path, "max_skips": 1, "max_restores": 0}
     result = call("train", *(f"--{name}={value}" for name, value in fields.items()))
-    assert_one_line(result, "the run is given up at step 1")
+    assert_one_line(result, "training stops at step 1")
