@@ -357,7 +357,7 @@ def poison_one(drill: Drill) -> str:
     position = _BATCH * step - 1
     events = _poisoned_and_killed(drill, f"{position}")
     seen = [(e["event"], e["step"]) for e in events]
-    expect(seen == [("not finite", step)], f"events {seen}")
+    expect(seen == [("non-finite", step)], f"events {seen}")
     workdir = drill.unbroken(How(poison=f"{position}"))
     tail = final_state(workdir).tail
     expect(tail is not None and int(tail.skipped) == 1, "another number of steps was skipped")
@@ -372,7 +372,7 @@ def poison_in_a_row(drill: Drill) -> str:
     poison = f"{_BATCH * start}:{_BATCH * (start + bad)}"
     events = _poisoned_and_killed(drill, poison)
     seen = [(e["event"], e["step"]) for e in events]
-    expected = [("not finite", start + i + 1) for i in range(bad)] + [("restored", start + bad)]
+    expected = [("non-finite", start + i + 1) for i in range(bad)] + [("restored", start + bad)]
     expect(seen == expected, f"events {seen}")
     back = start // _EVERY * _EVERY
     run = final_state(drill.unbroken(How(poison=poison)))
@@ -387,7 +387,7 @@ def poison_all(drill: Drill) -> str:
     workdir = drill.folder("given_up")
     codes, said = drill.start(workdir, How(poison=f"{_BATCH * 25}:")).ended()
     expect(codes == {1}, f"exit codes {codes}: {said[-300:]}")
-    expect("error: the run is given up at step" in said, said[-300:])
+    expect("error: training stops at step" in said, said[-300:])
     expect("Traceback" not in said, "a traceback")
     _expect_readable(workdir)
     return f"given up, exit code 1; checkpoints of steps {saved_steps(workdir)} can be read"
@@ -422,7 +422,7 @@ def damage(harm: Callable[[pathlib.Path], None]) -> Callable[[Drill], str]:
         said = drill.finish(workdir)
         told = f"The checkpoint of step {newest} in"
         expect(told in said and "cannot be used" in said, f"not told: {said[-300:]}")
-        expect(f"Going on from step {before} of" in said, f"not from step {before}: {said[-300:]}")
+        expect(f"Resuming from step {before} of" in said, f"not from step {before}: {said[-300:]}")
         expect((workdir / "damaged" / str(newest)).exists(), "not set aside")
         drill.expect_the_same(workdir)
         return f"step {newest} told and set aside, on from step {before}; same bits"

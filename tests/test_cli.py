@@ -54,7 +54,7 @@ def test_the_same_command_goes_on(trained, call, data_dir):
     workdir, _ = trained
     code, out, _ = call("train", *train_args(data_dir, workdir=workdir))
     assert code == 0
-    assert f"Going on from step 4 of {workdir}." in out
+    assert f"Resuming from step 4 of {workdir}." in out
     assert f"{workdir} is trained to step 4." in out
     code, out, _ = call("train", f"--workdir={workdir}", "--num_steps=5")
     assert code == 0
@@ -145,7 +145,7 @@ def test_images_train_the_head_alone_without_being_told(
     code, out, _ = call("train", *image_args, f"--workdir={workdir}", "--num_steps=5")
     assert code == 0
     assert "holds single images" not in out
-    assert f"Going on from step 4 of {workdir}." in out
+    assert f"Resuming from step 4 of {workdir}." in out
     assert f"{workdir} is trained to step 5." in out
 
 

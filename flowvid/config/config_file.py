@@ -25,15 +25,19 @@ def to_dict(config: Any, label_names: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
+class OtherVersionError(ConfigError):
+    """A run's folder of another format version."""
+
+
 def check_version(saved: dict[str, Any], where: Any) -> None:
     """Checks that a saved configuration is of this version's format.
 
     Raises:
-        ConfigError: naming both versions.
+        OtherVersionError: if it is not, naming both versions.
     """
     version = saved.get("format_version", 1)
     if version != FORMAT_VERSION:
-        raise ConfigError(
+        raise OtherVersionError(
             f"{where} is of format version {version}, but flowvid {flowvid.__version__} reads "
             f"version {FORMAT_VERSION}: train again in another --workdir, or use the version of "
             "flowvid that wrote it."
@@ -101,6 +105,8 @@ def read(workdir: pathlib.Path) -> tuple[Config, tuple[str, ...]]:
         saved = json.loads(path.read_text())
         if not (isinstance(saved, dict) and "objective" in saved):
             return from_dict(saved, path)
+    except OtherVersionError:
+        raise
     except ValueError as error:  # ConfigErrors among them
         raise ConfigError(
             f"{path} cannot be read as a run's configuration: {error}. If the run has checkpoints, "

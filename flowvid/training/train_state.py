@@ -98,6 +98,6 @@ def moving_average(largest_decay: float, average: Params, params: Params, step: 
     )
 
 
-def best_params(state: ModelState) -> Params:
+def eval_params(state: ModelState) -> Params:
     """What is evaluated and sampled from: the average where there is one, else the parameters."""
     return state.params if state.average is None else state.average

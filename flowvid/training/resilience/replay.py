@@ -94,7 +94,7 @@ def format_rows(at: int, rows: list[Row]) -> str:
     ]
     for row in rows:
         norms = ", ".join(f"{part} {norm:.3g}" for part, norm in row.gradient_norms.items())
-        mark = "" if row.finite else "  <- not finite"
+        mark = "" if row.finite else "  <- non-finite"
         lines.append(
             f"{row.example:>10}  {row.id:{width}}  {row.model:5}  {row.bits_per_dim:12.4g}  {norms}"
             + mark
