@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from experiments import run_data
+from experiments.running import finished_runs
 from flowvid.training import trainer
 from flowvid.training.checkpoints import reading, run_state
 from flowvid.training.train_state import ModelState, is_constant
@@ -84,7 +84,7 @@ def saved(workdir: Path, step: int) -> run_state.RunState:
 
 def events(workdir: Path) -> dict[str, dict[int, float]]:
     """TensorBoard's scalars: {tag: {step: value}}."""
-    curves = run_data.scalars(workdir)
+    curves = finished_runs.scalars(workdir)
     return {tag: dict(zip(*curve, strict=True)) for tag, curve in curves.items()}
 
 

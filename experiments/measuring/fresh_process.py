@@ -1,4 +1,4 @@
-"""Runs a measurement in a process of its own, so that its memory, cache and flags are its own."""
+"""Calls a measurement in a new process, so that memory, caches and flags are its own."""
 
 import json
 import os
@@ -17,18 +17,18 @@ def call(
     cores: int | None = None,
     environment: dict[str, str] | None = None,
 ) -> Any:
-    """What `experiments.<module>.<function>(**arguments)` returns; both ways as JSON.
+    """Returns `function(**arguments)`, called in a new process; both travel as JSON.
 
     Args:
-        function: "module.function", in experiments.
+        function: "module.function", of the package `experiments.measuring`.
         arguments: by name.
-        cores: use only so many.
-        environment: variables; besides, huge pages where `flowvid.train` would have them.
+        cores: how many the process may use; all by default.
+        environment: variables for the process. Huge pages are on, as in `flowvid.train`.
 
     Raises:
-        TrainingError: when the process fails; with the end of what it printed.
+        TrainingError: when the process fails, with the end of what it printed.
     """
-    code = "import sys; from experiments import fresh_process; fresh_process.serve(*sys.argv[1:])"
+    code = f"import sys; from {__name__} import serve; serve(*sys.argv[1:])"
     done = subprocess.run(
         [sys.executable, "-c", code, function, json.dumps(arguments), str(cores or 0)],
         env={**cli.HUGE_PAGES, **os.environ, **(environment or {})},
@@ -41,13 +41,13 @@ def call(
 
 
 def serve(function: str, arguments: str, cores: str) -> None:
-    """The other side of `call`."""
+    """Prints what a function returns, as the process that `call` starts."""
     if int(cores):  # before JAX makes its threads
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(cores)])
     import importlib
 
     module, name = function.split(".")
-    result = getattr(importlib.import_module(f"experiments.{module}"), name)(
+    result = getattr(importlib.import_module(f"{__package__}.{module}"), name)(
         **json.loads(arguments)
     )
     print("\n" + json.dumps(result))

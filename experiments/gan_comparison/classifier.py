@@ -1,7 +1,7 @@
-"""A small video classifier, trained on a data set's labels; what it sees of a clip is a feature.
+"""A small video classifier, trained on a dataset's labels, whose activations are a clip's features.
 
-Flow and GAN are compared by these features: neither model has seen them, and they need no network
-from elsewhere.
+Flow and GAN are compared by these features. Neither model has been trained on them, and they need
+no pretrained network.
 """
 
 import functools
@@ -16,19 +16,19 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, UInt8
 from tqdm import tqdm
 
-from experiments.run_data import Videos
+from experiments.running.finished_runs import Videos
 from flowvid.data import datasets
 from flowvid.flows.convolution import Conv
 from flowvid.gan.model import from_pixels
 
 FEATURES = 64
 BATCH = 64
-_MAPS = (32, 64, 64)  # channels of the convolutions, each of which halves height and width
+_MAPS = (32, 64, 64)  # channels of the convolutions; each halves height and width
 _LEARNING_RATE = 1e-3
 
 
 class Network(nn.Module):
-    """Three convolutions of stride 2 over all frames at once, then two dense layers."""
+    """Three convolutions of stride 2 over all frames together, then two dense layers."""
 
     num_labels: int
 
@@ -36,7 +36,7 @@ class Network(nn.Module):
     def __call__(
         self, videos: UInt8[Array, "batch frames height width 3"]
     ) -> tuple[Float[Array, "batch labels"], Float[Array, "batch features"]]:
-        """Clips -> logits of the labels, and features. Frames are channels: motion is seen."""
+        """Returns logits of the labels, and features; frames are channels, so motion counts."""
         batch, frames, height, width, channels = videos.shape
         maps = jnp.moveaxis(from_pixels(videos), 1, 3)
         maps = maps.reshape(batch, height, width, frames * channels)
@@ -47,31 +47,37 @@ class Network(nn.Module):
 
 
 class Classifier(NamedTuple):
-    """A trained one."""
+    """A trained network."""
 
     network: Network
     params: Any
 
-    def see(
+    def classify(
         self, videos: Videos
     ) -> tuple[Int[np.ndarray, " videos"], Float[np.ndarray, "videos features"]]:
-        """The label that it gives each clip, and the clip's features."""
+        """Returns the most likely label of each clip, and the clip's features."""
         parts = [videos[i : i + BATCH] for i in range(0, len(videos), BATCH)]
-        seen = [_see(self.network, self.params, part) for part in parts]
+        results = [_classify(self.network, self.params, part) for part in parts]
         labels, features = (
-            np.concatenate(list(map(np.asarray, part))) for part in zip(*seen, strict=True)
+            np.concatenate(list(map(np.asarray, part))) for part in zip(*results, strict=True)
         )
         return labels, features
 
 
 @functools.partial(jax.jit, static_argnames="network")
-def _see(network: Network, params: Any, videos: Any) -> tuple[Array, Array]:
+def _classify(network: Network, params: Any, videos: Any) -> tuple[Array, Array]:
     logits, features = cast(tuple[Array, Array], network.apply(params, videos))
     return jnp.argmax(logits, axis=1), features
 
 
 def train(dataset: datasets.Dataset, num_steps: int, seed: int) -> Classifier:
-    """Trains one with Adam on batches of 64 clips."""
+    """Trains a classifier with Adam on batches of 64 clips.
+
+    Args:
+        dataset: the training split.
+        num_steps: of Adam.
+        seed: of parameters and data order.
+    """
     network = Network(len(dataset.label_names))
     optimiser = optax.adam(_LEARNING_RATE)
     batches = datasets.train_batches(dataset, batch_size=BATCH, seed=seed)

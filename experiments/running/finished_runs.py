@@ -1,4 +1,4 @@
-"""What a finished run has left behind: its curves, clips that it has seen or has not."""
+"""Reads what a finished run has left: its TensorBoard curves and the clips of its dataset."""
 
 import pathlib
 
@@ -16,7 +16,10 @@ Videos = UInt8[np.ndarray, "videos frames height width channels"]
 
 
 def scalars(workdir: pathlib.Path) -> dict[str, Curve]:
-    """TensorBoard's scalars by name: steps and values; of a step written twice, the later."""
+    """Returns TensorBoard's scalars by tag: the steps in order, and the value at each.
+
+    Where a resumed run has logged a step twice, the later value counts.
+    """
     found: dict[str, dict[int, float]] = {}
     for path in sorted(workdir.glob("events.out.tfevents.*")):
         for event in event_file_loader.EventFileLoader(str(path)).Load():
@@ -27,19 +30,26 @@ def scalars(workdir: pathlib.Path) -> dict[str, Curve]:
     return {tag: ([s for s, _ in c], [v for _, v in c]) for tag, c in ordered.items()}
 
 
-def split_of(config: Config | GanConfig, split: str) -> datasets.Dataset:
-    """A split of the data that a run was trained on."""
+def load_split(
+    config: Config | GanConfig, split: str, num_frames: int | None = None
+) -> datasets.Dataset:
+    """Returns a split of the dataset that a run was trained on, at its frame size.
+
+    Args:
+        config: the run's.
+        split: "train" or "validation".
+        num_frames: frames per clip; the run's by default.
+    """
     return datasets.load(
         config.dataset,
         split,
         data_dir=config.data_dir,
-        num_frames=config.num_frames,
+        num_frames=num_frames or config.num_frames,
         image_size=config.image_size,
         max_skipped=config.max_skipped,
     )
 
 
-def clips(config: Config | GanConfig, split: str, count: int) -> Videos:
-    """The first `count` clips of a split, as many as there are."""
-    dataset = split_of(config, split)
+def first_clips(dataset: datasets.Dataset, count: int) -> Videos:
+    """Returns the first `count` clips of a split, or all of them where there are fewer."""
     return np.stack([dataset[index]["video"] for index in range(min(count, len(dataset)))])

@@ -1,10 +1,10 @@
-"""Matplotlib without a screen, loaded only where something is drawn."""
+"""Matplotlib without a display, imported only where something is drawn."""
 
 from typing import Any
 
 
 def pyplot() -> Any:
-    """matplotlib.pyplot, drawing to files."""
+    """Returns `matplotlib.pyplot`, which draws to files alone."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,7 +1,6 @@
-"""`python -m flowvid.train` with bad data: its loss is NaN on the examples of --poison.
+"""`python -m flowvid.train` with bad data: the tail's loss is NaN on the examples of --poison.
 
-For `experiments.fault_drill`, and for trying what a run does then; all other flags are the
-trainer's.
+The fault drill starts it. All other flags are those of `flowvid.train`.
 """
 
 from typing import Any
@@ -16,12 +15,12 @@ from flowvid.training import objectives
 from flowvid.video.frames import Batch
 
 _POISON = flags.DEFINE_list(
-    "poison", [], "Positions in the data, and ranges of them: 100,104:112,200: (to the end)."
+    "poison", [], "Positions in the data and ranges of them: 100,104:112,200: (to the end)."
 )
 
 
 def parse(ranges: list[str]) -> list[tuple[int, int]]:
-    """Half-open ranges of positions.
+    """Returns half-open ranges of positions.
 
     Raises:
         ConfigError: for anything but numbers, start:stop and start:.
@@ -30,14 +29,16 @@ def parse(ranges: list[str]) -> list[tuple[int, int]]:
     for text in ranges:
         start, colon, stop = text.partition(":")
         if not start.isdecimal() or not (stop.isdecimal() or not stop):
-            raise ConfigError(f"--poison={text} is no position: use 100, 104:112 or 200: instead.")
+            raise ConfigError(
+                f"--poison={text} is not a position: use 100, 104:112 or 200: instead."
+            )
         last = int(stop) if stop else int(start) + 1 if not colon else 2**31 - 1
         parsed.append((int(start), last))
     return parsed
 
 
 def poisoned(loss: Any, ranges: list[tuple[int, int]]) -> Any:
-    """A loss of `flowvid.steps` that is NaN, and its gradient with it, on some of the examples."""
+    """Returns a loss of `objectives.LOSSES` that is NaN, with its gradient, on some examples."""
 
     def with_poison(config: Config, params: Any, batch: Batch, step: Any) -> Any:
         value, logs = loss(config, params, batch, step)
@@ -50,7 +51,7 @@ def poisoned(loss: Any, ranges: list[tuple[int, int]]) -> Any:
 
 
 def main() -> None:
-    """Poisons the tail's loss, and trains."""
+    """Poisons the tail's loss and trains."""
     if ranges := parse(_POISON.value):
         objectives.LOSSES["tail"] = poisoned(objectives.LOSSES["tail"], ranges)
     train.main()

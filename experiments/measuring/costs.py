@@ -1,7 +1,7 @@
-"""Single measurements of the paper's models, each meant for a process of its own.
+"""Measures what the paper's models cost: each function is meant for a process of its own.
 
-A configuration is {"preset", and what differs from it}. Times are of synthetic videos: what a step
-costs does not depend on what is in them.
+A configuration is given as `changes`: {"preset", and the fields that differ from it}. Times are
+measured on random videos, since the cost of a step does not depend on their content.
 """
 
 import functools
@@ -28,12 +28,12 @@ NUM_LABELS = 8
 
 
 def config_of(changes: dict[str, Any]) -> Config:
-    """The configuration, as a run on a data set of 8 labels has it."""
+    """Returns the configuration of a run on a dataset of 8 labels."""
     return preset_config(**{"num_steps": 1000, "num_labels": NUM_LABELS} | changes)
 
 
 def random_batch(config: Config, num_videos: int) -> Batch:
-    """Videos of noise."""
+    """Returns a batch of random videos."""
     rng = np.random.default_rng(0)
     shape = (num_videos, config.num_frames, config.image_size, config.image_size, 3)
     videos = rng.integers(0, 256, shape, dtype=np.uint8)
@@ -41,8 +41,8 @@ def random_batch(config: Config, num_videos: int) -> Batch:
     return Batch(jnp.asarray(videos), jnp.asarray(index % NUM_LABELS, int), jnp.asarray(index))
 
 
-def _lively(path: jax.tree_util.KeyPath, leaf: Array) -> Array:
-    """No convolution is left at its zeros: nothing can be skipped."""
+def _perturbed(path: jax.tree_util.KeyPath, leaf: Array) -> Array:
+    """Returns a parameter with noise, so that no convolution is zero and could be skipped."""
     if train_state.is_constant(path):
         return leaf
     noise = np.random.default_rng(0).normal(size=leaf.shape).astype(np.float32)
@@ -50,18 +50,18 @@ def _lively(path: jax.tree_util.KeyPath, leaf: Array) -> Array:
 
 
 def parameters(config: Config) -> dict[str, Any]:
-    """Initialised from a few random frames, then moved off their start."""
+    """Returns parameters that are initialised from a few random frames and then perturbed."""
     init = jax.jit(functools.partial(joint.init_params, config))
-    return jax.tree_util.tree_map_with_path(_lively, init(random_batch(config, 2)))
+    return jax.tree_util.tree_map_with_path(_perturbed, init(random_batch(config, 2)))
 
 
 def peak_rss_mb() -> float:
-    """Of this process."""
+    """Returns the largest resident memory that this process has had, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def seconds(work: Any, repeats: int) -> list[float]:
-    """Of each call; `work` returns what to wait for."""
+    """Returns the seconds of each call of `work`, which returns the arrays to wait for."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -71,9 +71,16 @@ def seconds(work: Any, repeats: int) -> list[float]:
 
 
 def training_step(name: str, changes: dict[str, Any], repeats: int) -> dict[str, Any]:
-    """A training step of "head" or "tail": seconds to compile and to run, memory.
+    """Measures a training step of "head" or "tail": compile time, run time and memory.
 
-    The first run is left out of "seconds", where there are to be several.
+    Args:
+        name: of the model.
+        changes: the configuration.
+        repeats: timed runs; with several, one more comes before them and is not counted.
+
+    Returns:
+        {"compile_s", "temp_mb", "gflop"}, and with repeats {"seconds" of each run, "peak_rss_mb",
+        "matmul_gflops": this machine's speed}.
     """
     config = config_of(changes)
     template = getattr(trainer.state_template(config), name)
@@ -103,9 +110,9 @@ def training_step(name: str, changes: dict[str, Any], repeats: int) -> dict[str,
 
 
 def gradient_memory(name: str, changes: dict[str, Any]) -> dict[str, float]:
-    """Temporary memory of a loss and its gradients, by XLA's analysis; nothing is run.
+    """Returns the temporary memory of a loss and its gradients in MB, by XLA's analysis.
 
-    Parameters, gradients and the optimiser's numbers are not in it.
+    Nothing is run. Parameters, gradients and the optimiser's state are not included.
     """
     config = config_of(changes)
     videos = (config.batch_size, config.num_frames, config.image_size, config.image_size, 3)
@@ -122,9 +129,9 @@ def gradient_memory(name: str, changes: dict[str, Any]) -> dict[str, float]:
 
 
 def gan_memory(name: str, changes: dict[str, Any]) -> dict[str, float]:
-    """The same of the GAN's generator or discriminator, whose steps hold all frames.
+    """Returns the same of the GAN's "generator" or "discriminator", whose steps hold all frames.
 
-    The discriminator's is that of the paper's objective.
+    The discriminator's loss is that of the paper's objective.
     """
     config = gan_config.preset_config(**{"num_labels": NUM_LABELS} | changes)
     template = gan_steps.template(config)
@@ -154,7 +161,7 @@ def _temp_mb(compiled: Any) -> float:
 
 
 def sampling_speed(changes: dict[str, Any], num_videos: int, repeats: int) -> dict[str, Any]:
-    """Generating videos from nothing, against the likelihood of as many frames, in turns."""
+    """Times sampling and, in turn, the likelihood of as many frames; the first pair compiles."""
     config = config_of(changes)
     params = parameters(config)
     batch = random_batch(config, num_videos)
@@ -181,7 +188,7 @@ def sampling_speed(changes: dict[str, Any], num_videos: int, repeats: int) -> di
 
 
 def loader(changes: dict[str, Any], num_batches: int) -> dict[str, float]:
-    """Batches of the configuration's data set, on their way to the devices."""
+    """Measures how fast batches of the configuration's dataset reach the devices."""
     config = config_of(changes)
     dataset = datasets.load(
         config.dataset, "train", num_frames=config.num_frames, image_size=config.image_size
@@ -195,7 +202,7 @@ def loader(changes: dict[str, Any], num_batches: int) -> dict[str, float]:
 
 
 def parts(changes: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Parameters and arithmetic of each part at one frame, forward (paper, section IX)."""
+    """Returns parameters and forward GFLOP per frame of each part (paper, section IX)."""
     config = config_of(changes)
     template = joint.params_template(config)
     gflop = {

@@ -1,6 +1,6 @@
-"""Where the time of a training step on CPU goes: XLA's own operations, grouped.
+"""Measures where the time of a training step on CPU goes, by groups of XLA's operations.
 
-On one core, since operations of several threads overlap and their times would not add up.
+It uses one core: operations of several threads overlap, and their times would not add up.
 """
 
 import collections
@@ -11,12 +11,12 @@ from typing import Any
 
 import jax
 
-from experiments import measurements
+from experiments.measuring import costs
 from flowvid.parallel.devices import replicate, shard
 from flowvid.training import train_state, trainer
 
 FLAGS = "--xla_cpu_enable_xprof_traceme=true --xla_cpu_multi_thread_eigen=false"
-# The first pattern that an operation's name has: its kind.
+# The kind of an operation is the first whose pattern is in its name.
 _KINDS = (
     ("matrix products", r"ynn_fusion|dot"),
     ("storing activations and gradients", r"dynamic-update-slice"),
@@ -35,7 +35,7 @@ _PHASES = (
 
 
 def _operations(text: str) -> dict[str, str]:
-    """The phase of each operation of a compiled module's text that says where it comes from."""
+    """Returns the phase of each operation that a compiled module's text has metadata for."""
     found = re.findall(r'%?([\w.-]+) = .*?metadata=\{op_name="([^"]*)"', text)
     return {
         name: next(phase for phase, pattern in _PHASES if re.search(pattern, op_name))
@@ -44,17 +44,17 @@ def _operations(text: str) -> dict[str, str]:
 
 
 def profile(name: str, changes: dict[str, Any]) -> dict[str, Any]:
-    """Seconds of one step by phase and kind, and of the whole."""
-    config = measurements.config_of(changes)
-    batch = shard(measurements.random_batch(config, config.batch_size))
+    """Measures one step of "head" or "tail": its seconds, and those of each phase and kind."""
+    config = costs.config_of(changes)
+    batch = shard(costs.random_batch(config, config.batch_size))
     optimiser = trainer.optimisers(config)[name]
-    params = measurements.parameters(config)[name]
+    params = costs.parameters(config)[name]
     current = replicate(train_state.create(config, params, optimiser))
     step = trainer.train_steps(config)[name].lower(current, batch).compile()
     current, _ = jax.block_until_ready(step(current, batch))
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
-            whole = measurements.seconds(lambda: step(current, batch), 1)[0]
+            whole = costs.seconds(lambda: step(current, batch), 1)[0]
         (path,) = pathlib.Path(folder).rglob("*.xplane.pb")
         trace = jax.profiler.ProfileData.from_file(str(path))
     phases = _operations(step.as_text())
@@ -73,7 +73,7 @@ def profile(name: str, changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def format_table(profiled: dict[str, Any]) -> str:
-    """As Markdown; what the profile has no name for is the last row."""
+    """Returns the profile as Markdown; the last row has what no operation accounts for."""
     whole = profiled["step_s"]
     rows = [(r["phase"], r["kind"], r["seconds"]) for r in profiled["rows"]]
     rows = [row for row in rows if row[2] > 0.002 * whole]

@@ -1,6 +1,6 @@
-"""What the paper reports in numbers, for comparison: Table I."""
+"""The numbers that the paper reports, for comparison: Table I."""
 
-# Cross entropy in bits per dimension (paper's metric) on 1% of Moments in Time.
+# Cross entropy in bits per dimension (the paper's metric) on 1% of Moments in Time.
 TABLE_1 = {
     "init": {"head": 6.4241, "tail": 6.4242},
     "prev_frame": {"head": 1.0947, "tail": 1.7243},

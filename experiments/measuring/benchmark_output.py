@@ -1,4 +1,4 @@
-"""What `experiments.benchmark` measured, as text and as a picture."""
+"""The results of `experiments.benchmark` as text and as a picture."""
 
 import pathlib
 import statistics
@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments.plotting import pyplot
+from experiments.running.plotting import pyplot
 from flowvid.errors import ConfigError
 
-_AXES = ("flow steps a level", "batch", "frames")
+_AXES = ("flow steps per level", "batch", "frames")
 _MEASURED = {
     "memory": ("temp_mb", "temporary memory (MB)"),
-    "times": ("median_s", "a training step (s)"),
+    "times": ("median_s", "training step (s)"),
 }
 
 
@@ -23,14 +23,14 @@ def _cell(value: Any) -> str:
 
 
 def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
-    """Rows in Markdown."""
+    """Returns rows as a table in Markdown."""
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     lines += [f"| {' | '.join(_cell(row[name]) for name in columns)} |" for row in rows]
     return "\n".join(lines)
 
 
 def text(section: str, figures: Any) -> str:
-    """What `experiments.benchmark` prints of a section."""
+    """Returns what `experiments.benchmark` prints for a section."""
     if section == "parts":
         counts = _table(
             [{"part": part} | of_part for part, of_part in figures.items()],
@@ -48,11 +48,11 @@ def text(section: str, figures: Any) -> str:
         return (
             f"Sampling {figures['videos']} videos, {figures['frames']} frames: {sampled:.3g} s, "
             f"{figures['videos'] / sampled:.3g} videos and {figures['frames'] / sampled:.3g} "
-            f"frames a second; the forward pass over as many frames: {forward:.3g} s, so that "
+            f"frames per second. The forward pass over as many frames takes {forward:.3g} s; "
             f"sampling runs at {ratio:.2f} of its speed."
         )
     if section == "loader":
-        return f"The loader gives {figures['videos_per_s']:,.0f} videos a second."
+        return f"The loader gives {figures['videos_per_s']:,.0f} videos per second."
     if section == "gan":
         return _table(figures, ("frames", "model", "temp_mb"))
     what = "temp_mb" if section == "memory" else "median_s"
@@ -60,16 +60,17 @@ def text(section: str, figures: Any) -> str:
 
 
 def draw(report: dict[str, Any], path: pathlib.Path) -> None:
-    """Writes one picture: a row each of memory, times, GAN, as far as the report has them.
+    """Writes one picture, with a row for each of memory, times and GAN that the report has.
 
     Raises:
-        ConfigError: when it has none.
+        ConfigError: when the report has none of them.
     """
     sections = [name for name in _MEASURED if name in report]
     rows = len(sections) + ("gan" in report)
     if not rows:
         raise ConfigError(
-            "there are no curves to draw: --sections=memory,times or --sections=gan measures them."
+            "there are no curves to draw: measure them with --sections=memory,times or "
+            "--sections=gan."
         )
     columns = len(_AXES) if sections else 1
     size = (11 if sections else 5.5, 3.2 * rows)
@@ -85,7 +86,7 @@ def draw(report: dict[str, Any], path: pathlib.Path) -> None:
     if "gan" in report:
         panel, *others = panels[-1]
         _lines(panel, report["gan"], "model", "frames", "temp_mb")
-        panel.set(xlabel="frames of a video", ylabel="temporary memory (MB)", ylim=(0, None))
+        panel.set(xlabel="frames per video", ylabel="temporary memory (MB)", ylim=(0, None))
         panel.legend(fontsize=7)
         for other in others:
             other.axis("off")
@@ -96,7 +97,7 @@ def draw(report: dict[str, Any], path: pathlib.Path) -> None:
 
 
 def _lines(panel: Any, points: list[dict[str, Any]], name: str, x: str, y: str) -> None:
-    """A line for each value of `name`."""
+    """Draws a line for each value of `name`."""
     for value in dict.fromkeys(point[name] for point in points):
         of_value = [point for point in points if point[name] == value]
         xs, ys = ([point[key] for point in of_value] for key in (x, y))

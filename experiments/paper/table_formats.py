@@ -1,22 +1,23 @@
-"""Table I as Markdown, LaTeX and CSV, the paper's numbers beside ours."""
+"""Table I as Markdown, LaTeX and CSV, with the paper's numbers beside ours."""
 
 import csv
 import io
 from collections.abc import Iterator
 from typing import Any
 
-from experiments import ablation
-from experiments.paper import TABLE_1
-from flowvid.evaluation.text_report import TITLES
+from experiments.paper.claims import claims
+from experiments.paper.published import TABLE_1
+from experiments.paper.seed_statistics import number
+from flowvid.evaluation.evaluation_report import TITLES
 
 _PARTS = {"head": "first frame", "tail": "later frames"}
 
 
-def _entry(answer: dict[str, Any] | None) -> str:
-    if answer is None:
+def _baseline(entry: dict[str, Any] | None) -> str:
+    if entry is None:
         return ""
-    error = "" if answer["stderr"] is None else f" ± {answer['stderr']:.3f}"
-    return f"{answer['bits_per_dim']:.3f}{error}"
+    error = "" if entry["stderr"] is None else f" ± {entry['stderr']:.3f}"
+    return f"{entry['bits_per_dim']:.3f}{error}"
 
 
 def _columns(results: dict[str, Any]) -> list[tuple[str, str]]:
@@ -25,15 +26,15 @@ def _columns(results: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _cells(results: dict[str, Any]) -> Iterator[list[str]]:
-    """The rows: what the paper has, then a column a metric and part."""
+    """Yields the rows: the paper's numbers, then one column per metric and part."""
     columns = _columns(results)
     for row, entries in results["rows"].items():
         paper = [f"{TABLE_1[row][part]:.4f}" for part in _PARTS]
-        yield [row, *paper, *(ablation.number(entries[m][p]) for m, p in columns)]
+        yield [row, *paper, *(number(entries[m][p]) for m, p in columns)]
     for name, title in TITLES.items():
-        answers = [_entry(results["baselines"][m][p].get(name)) for m, p in columns]
-        if any(answers):
-            yield [title, "", "", *answers]
+        cells = [_baseline(results["baselines"][m][p].get(name)) for m, p in columns]
+        if any(cells):
+            yield [title, "", "", *cells]
 
 
 def _caption(results: dict[str, Any]) -> str:
@@ -48,17 +49,17 @@ def _caption(results: dict[str, Any]) -> str:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The table, and below it which of the paper's claims hold."""
+    """Returns the table, and below it which of the paper's claims hold."""
     titles = [f"Table I: {title}" for title in _PARTS.values()]
     titles += [f"{metric} metric: {_PARTS[part]}" for metric, part in _columns(results)]
     lines = [f"| | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|"]
     lines += [f"| {' | '.join(cells)} |" for cells in _cells(results)]
-    claims = [f"- {line}" for line in ablation.claims(results)]
-    return "\n".join([_caption(results), "", *lines, "", *claims]) + "\n"
+    listed = [f"- {line}" for line in claims(results)]
+    return "\n".join([_caption(results), "", *lines, "", *listed]) + "\n"
 
 
 def latex(results: dict[str, Any]) -> str:
-    """A table for a document with booktabs."""
+    """Returns the table for a document that uses the package booktabs."""
 
     def escaped(text: str) -> str:
         return text.replace("_", r"\_").replace(" ± ", r" $\pm$ ")
@@ -87,7 +88,7 @@ def latex(results: dict[str, Any]) -> str:
 
 
 def comma_separated(results: dict[str, Any]) -> str:
-    """One line a variant, metric, part and seed."""
+    """Returns one line per variant, metric, part and seed."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["variant", "metric", "part", "seed", "bits_per_dim"])

@@ -1,6 +1,6 @@
-"""Runs in processes of their own, several at a time: trained, evaluated, never done twice.
+"""Trains and evaluates runs in processes, several at a time; what is done is not done again.
 
-A run that was interrupted goes on when the same command is given again.
+A run that was interrupted is resumed by the same command.
 """
 
 import concurrent.futures
@@ -17,12 +17,13 @@ from typing import Any
 
 from tqdm import tqdm
 
+from experiments.running import configurations
 from flowvid.errors import TrainingError
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run's folder, and the flags that make it; `evaluate` of None leaves it out."""
+    """A run's folder and the flags that make it; with `evaluate` of None it is not evaluated."""
 
     workdir: pathlib.Path
     train: dict[str, Any]
@@ -30,7 +31,7 @@ class Run:
     module: str = "flowvid.train"  # that trains it
 
     def commands(self) -> list[list[str]]:
-        """The arguments of Python, one list a process, in order."""
+        """Returns Python's arguments for each process, in order."""
         workdir = {"workdir": self.workdir}
         commands = [["-m", self.module, *_flags(workdir | self.train)]]
         if self.evaluate is not None:
@@ -39,16 +40,29 @@ class Run:
 
     @property
     def log(self) -> pathlib.Path:
-        """What its processes have printed."""
+        """The file that holds what the processes printed."""
         return self.workdir / "log.txt"
 
     def is_done(self) -> bool:
-        """Whether these very commands have been carried out."""
+        """Returns whether exactly these commands have been carried out."""
         path = self._done
         return path.exists() and json.loads(path.read_text()) == self.commands()
 
+    def check(self) -> None:
+        """Checks that the folder holds no run of another configuration.
+
+        Raises:
+            ConfigError: naming the fields that differ.
+        """
+        if not self.is_done():
+            configurations.check_reusable(self.workdir, self.module, self.train)
+
     def carry_out(self, environment: dict[str, str], cores: Sequence[int] | None) -> None:
-        """Trains and evaluates.
+        """Trains and evaluates the run, unless that is done.
+
+        Args:
+            environment: variables for the processes, beside those of this one.
+            cores: that the processes may use; None for all.
 
         Raises:
             TrainingError: when a process fails; with the end of what it printed.
@@ -69,8 +83,8 @@ class Run:
             if code:
                 end = self.log.read_text()[-1000:].replace("\r", "\n").strip()
                 raise TrainingError(
-                    f"python {' '.join(command)} has failed with exit code {code}:\n{end}\n"
-                    f"All that it printed is in {self.log}; the same command goes on from there."
+                    f"python {' '.join(command)} failed with exit code {code}:\n{end}\n"
+                    f"{self.log} holds all that it printed; run the same command again to resume."
                 )
         self._done.write_text(json.dumps(self.commands(), indent=1) + "\n")
 
@@ -91,14 +105,17 @@ def carry_out(runs: Iterable[Run], jobs: int, gpus: Sequence[str] = ()) -> None:
     """Carries out all runs, `jobs` at a time, each with its share of the cores.
 
     Args:
-        runs: to be done, or to be found done.
-        jobs: processes at a time.
-        gpus: numbers of CUDA devices: then one job at a time on each of them, however many `jobs`.
+        runs: those that are done are skipped.
+        jobs: runs at a time.
+        gpus: numbers of CUDA devices; each then takes one run at a time, whatever `jobs` is.
 
     Raises:
-        TrainingError: when one fails, once those that have begun are over.
+        ConfigError: before any run starts, when a folder holds a run of another configuration.
+        TrainingError: when a run fails, once those that have started are over.
     """
     runs = list(runs)
+    for run in runs:
+        run.check()
     places: queue.SimpleQueue[tuple[dict[str, str], Sequence[int] | None]] = queue.SimpleQueue()
     for gpu in gpus:
         places.put(({"CUDA_VISIBLE_DEVICES": gpu}, None))
@@ -129,7 +146,7 @@ def carry_out(runs: Iterable[Run], jobs: int, gpus: Sequence[str] = ()) -> None:
 
 
 def _shares(jobs: int) -> list[Sequence[int] | None]:
-    """The cores of each job; None where the system does not say which there are."""
+    """Returns the cores of each job; None where the system does not list them."""
     if jobs == 1 or not hasattr(os, "sched_getaffinity"):
         return [None] * jobs
     cores = sorted(os.sched_getaffinity(0))

@@ -1,4 +1,4 @@
-"""Which machine a figure was measured on."""
+"""Describes the machine that a number was measured on."""
 
 import os
 import pathlib
@@ -6,7 +6,7 @@ import platform
 
 
 def describe() -> str:
-    """Its cores, and the processor's name where Linux tells it."""
+    """Returns the number of cores, and the processor's name where Linux gives it."""
     info = pathlib.Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]

@@ -1,4 +1,4 @@
-"""Draws each figure of the paper from its saved data; nothing is trained or generated here."""
+"""Draws each of the paper's figures from its saved data; nothing is trained or generated here."""
 
 import json
 from collections.abc import Callable
@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments.plotting import pyplot
+from experiments.running.plotting import pyplot
 from flowvid.arrays import CHANNELS
 from flowvid.config import config_file
 from flowvid.data import media
-from flowvid.video.build import flow_of, frame_shape
+from flowvid.video.build import encoder_of, flow_of, frame_shape
 
 Arrays = dict[str, Any]
 
@@ -30,7 +30,7 @@ def _shape(size: int, channels: int) -> str:
 
 
 def model_diagram(arrays: Arrays) -> Any:
-    """Figure 1: head and tail, level by level, with the shapes of what goes in and out."""
+    """Draws figure 1: head and tail, level by level, with the shapes of inputs and outputs."""
     settings, _ = config_file.from_dict(json.loads(str(arrays["config"])))
     figure, panels = pyplot().subplots(
         1, len(settings.models), figsize=(8.4 * len(settings.models), 1.5 + 1.3 * settings.levels)
@@ -46,7 +46,7 @@ def model_diagram(arrays: Arrays) -> Any:
         if context[name]:
             _box(panel, -3.7, top, "\n".join(context[name]), "#fde9cf")
         if settings.sees(name).state:
-            carries = "context processor:\nstate and frame to the next state"
+            carries = "context processor:\nstate and frame to next state"
             _box(panel, -3.7, top + 0.8, carries, "#f8d9d9")
             _arrow(panel, (-3.7, top + 0.8), (-3.7, top))
         for level, latent in enumerate(latents):
@@ -60,7 +60,7 @@ def model_diagram(arrays: Arrays) -> Any:
             _box(panel, 3.6, y, gaussian, "#eee3f3")
             _arrow(panel, (2.05, y), (2.9, y), shrinkA=0, shrinkB=0)
             if context[name]:
-                shape = _shape(size * 2, _channels(context[name]))
+                shape = _shape(size * 2, encoder_of(settings, name).channels[level])
                 _box(panel, -3.7, y, f"context map\n{shape}", "#fde9cf")
                 _arrow(panel, (-3.7, y + 1), (-3.7, y))
                 _arrow(panel, (-2.95, y), (-2.05, y), shrinkA=0, shrinkB=0)
@@ -71,10 +71,6 @@ def model_diagram(arrays: Arrays) -> Any:
     return figure
 
 
-def _channels(context: list[str]) -> int:
-    return sum(int(text.split()[-2]) for text in context)
-
-
 def _pictures(panel: Any, images: np.ndarray, title: str) -> None:
     panel.imshow(images, interpolation="nearest")
     panel.set_title(title, fontsize=9)
@@ -82,7 +78,7 @@ def _pictures(panel: Any, images: np.ndarray, title: str) -> None:
 
 
 def faces(arrays: Arrays) -> Any:
-    """Figure 2: generated images."""
+    """Draws figure 2: generated images."""
     figure, panel = pyplot().subplots(figsize=(6, 6.3))
     title = f"generated at temperature {arrays['temperature']}, after {arrays['step']} steps"
     _pictures(panel, media.image_grid(arrays["generated"]), title)
@@ -91,11 +87,12 @@ def faces(arrays: Arrays) -> Any:
 
 
 def label_gradient(arrays: Arrays) -> Any:
-    """Figure 3: gradient norms over steps."""
+    """Draws figure 3: gradient norms over steps."""
     figure, panel = pyplot().subplots(figsize=(6, 3.5))
-    for name, title in (("labels", "label images"), ("tail", "the whole tail")):
+    for name, title in (("labels", "label images"), ("tail", "whole tail")):
         norm = arrays[f"{name}/norm"]
-        # The first one is zero, behind convolutions that start at zero: not on a logarithmic axis.
+        # The first norm is zero, since the convolutions behind the label images start at zero; a
+        # logarithmic axis cannot show it.
         panel.plot(arrays[f"{name}/steps"], np.where(norm > 0, norm, np.nan), label=title)
     panel.set(xlabel="step", ylabel="gradient norm", yscale="log")
     panel.grid(alpha=0.3)
@@ -105,11 +102,11 @@ def label_gradient(arrays: Arrays) -> Any:
 
 
 def first_frames(arrays: Arrays) -> Any:
-    """Figure 4: generated first frames over real ones."""
+    """Draws figure 4: generated first frames above real ones."""
     figure, (above, below) = pyplot().subplots(2, 1, figsize=(8, 5))
     for panel, name, title in (
         (above, "generated", f"generated at temperature {arrays['temperature']}"),
-        (below, "real", "real, held out"),
+        (below, "real", "real, held-out"),
     ):
         images = arrays[name]
         columns = 8 if len(images) % 8 == 0 else len(images)
@@ -119,8 +116,8 @@ def first_frames(arrays: Arrays) -> Any:
     return figure
 
 
-def _overfit(arrays: Arrays) -> Any:
-    """Real over generated frames, and what head and tail have learned over steps."""
+def overfitted(arrays: Arrays) -> Any:
+    """Draws figures 5 and 8: real and generated frames, and bits per dimension over steps."""
     figure, (pictures, panel) = pyplot().subplots(2, 1, figsize=(8, 5.5), height_ratios=(1, 1.1))
     both = np.stack([arrays["real"], arrays["generated"]])
     sheet = media.contact_sheet(both, columns=10, captions=("real", "generated"))
@@ -128,7 +125,7 @@ def _overfit(arrays: Arrays) -> Any:
     _pictures(
         pictures,
         sheet,
-        f"temperature 0; PSNR of the frames {min(psnr):.1f} to {max(psnr):.1f} dB",
+        f"temperature 0; PSNR per frame {min(psnr):.1f} to {max(psnr):.1f} dB",
     )
     for name in ("head", "tail"):
         if f"{name}/steps" in arrays:
@@ -141,7 +138,7 @@ def _overfit(arrays: Arrays) -> Any:
 
 
 def instability(arrays: Arrays) -> Any:
-    """Figure 6: three numbers over steps, a line a run; steps that were not finite are marked."""
+    """Draws figure 6: three numbers over steps, one line per run, with skipped steps marked."""
     names = sorted({key.rpartition("/")[0] for key in arrays if "/" in key})
     models = sorted({name.split("/")[0] for name in names})
     columns = {
@@ -172,19 +169,19 @@ def _run(panel: Any, arrays: Arrays, name: str, key: str) -> None:
     panel.plot(steps, values, color=colour, alpha=0.7, linewidth=0.9, label=title)
     failed = np.diff(arrays[f"{name}/skipped"], prepend=0) > 0
     if failed.any():
-        # Where the numbers are: the last finite value before the step that had none.
+        # A skipped step has no finite value: its mark is at the last one before.
         finite = np.isfinite(values)
         last = np.maximum.accumulate(np.where(finite, np.arange(len(values)), 0))
         panel.plot(steps[failed], values[last][failed], "x", color="red", markersize=5)
 
 
 def gan(arrays: Arrays) -> Any:
-    """Figure 7: a line a run of the GAN, coloured by objective; dashed, the real clips."""
+    """Draws figure 7: one line per run of the GAN, coloured by objective; real clips dashed."""
     titles = {
         "generator/frame_mean": "mean of generated pixels, -1 to 1",
-        "generator/frame_std": "standard deviation in a frame",
+        "generator/frame_std": "standard deviation within a frame",
         "generator/between_std": "standard deviation between videos",
-        "generator/saturated": "share of saturated tanh",
+        "generator/saturated": "share of saturated tanh units",
         "generator/loss": "generator's loss",
         "discriminator/loss": "discriminator's loss",
     }
@@ -204,13 +201,14 @@ def gan(arrays: Arrays) -> Any:
     return figure
 
 
+# By the number in the paper.
 DRAW: dict[str, Callable[[Arrays], Any]] = {
     "1": model_diagram,
     "2": faces,
     "3": label_gradient,
     "4": first_frames,
-    "5": _overfit,
+    "5": overfitted,
     "6": instability,
     "7": gan,
-    "8": _overfit,
+    "8": overfitted,
 }
