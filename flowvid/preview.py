@@ -1,6 +1,6 @@
 """Shows the contents of a dataset: `python -m flowvid.preview --dataset=moving_shapes`.
 
-Writes clips to samples.png and samples.gif, and a summary to dataset_statistics.json, which is also
+Writes clips to samples.png and samples.gif, and a summary to summary.json, which is also
 printed.
 """
 
@@ -113,11 +113,9 @@ def main() -> None:
         grid = dataset_statistics.side_by_side(videos)
         scale = max(1, _GIF_SIZE // max(grid.shape[1:3]))
         media.write_video(out / "samples.gif", grid, scale=scale)
-    (out / "dataset_statistics.json").write_text(
-        json.dumps(report, indent=2, allow_nan=False) + "\n"
-    )
+    (out / "summary.json").write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
     print(dataset_statistics.format_summary(report))
-    print(f"{len(shown)} clips and dataset_statistics.json are in {out}.")
+    print(f"{len(shown)} clips and summary.json are in {out}.")
 
 
 if __name__ == "__main__":

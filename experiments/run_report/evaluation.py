@@ -8,8 +8,8 @@ from absl import logging
 
 from flowvid.config.metrics import METRICS
 from flowvid.data import datasets
-from flowvid.evaluation import evaluation_report
-from flowvid.evaluation.evaluation_report import Report
+from flowvid.evaluation import evaluation_report, text_report
+from flowvid.evaluation.text_report import Report
 from flowvid.video.model import Model
 
 _SEED, _NOISE_DRAWS = 0, 4  # the defaults of `flowvid.evaluate`
@@ -45,7 +45,7 @@ def _saved(folder: pathlib.Path, wanted: dict[str, Any]) -> Report | None:
     # Reports of earlier versions do not name the checkpoint; its step tells it.
     found: dict[str, Any] = {"checkpoint": "last"} | report
     try:
-        evaluation_report.format_report(report)
+        text_report.format_report(report)
         found["metrics"] = list(report["metrics"])
         different = [name for name, value in wanted.items() if found[name] != value]
     except (KeyError, TypeError):

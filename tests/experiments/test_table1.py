@@ -91,7 +91,7 @@ def test_rows_are_of_the_runs_that_they_name(results, folder):
         for part, variant in of_parts.items():
             told = []
             for seed in SEEDS:
-                path = ablation.workdir_of(folder, variant, seed) / "evaluation_report.json"
+                path = ablation.workdir_of(folder, variant, seed) / "evaluation.json"
                 report = json.loads(path.read_text())
                 told.append(report["metrics"]["5-bit"][part]["bits_per_dim"])
             entry = results["rows"][row]["5-bit"][part]
@@ -106,9 +106,7 @@ def test_differences_are_paired_over_videos(results, folder):
     def tails(variant):
         of_seeds = []
         for seed in SEEDS:
-            with np.load(
-                ablation.workdir_of(folder, variant, seed) / "evaluation_report.npz"
-            ) as file:
+            with np.load(ablation.workdir_of(folder, variant, seed) / "evaluation.npz") as file:
                 of_seeds.append(file["5-bit/tail"].mean(axis=1))
         return np.stack(of_seeds)
 
@@ -227,7 +225,7 @@ def test_a_run_is_trained_evaluated_and_then_left_alone(tmp_path, data_dir):
     del train["num_steps"]
     run = runs.Run(tmp_path / "init", train, {"num_videos": 2, "metrics": "paper"})
     runs.carry_out([run], jobs=2)
-    report = json.loads((run.workdir / "evaluation_report.json").read_text())
+    report = json.loads((run.workdir / "evaluation.json").read_text())
     assert (report["variant"], report["step"], report["num_videos"]) == ("init", 0, 2)
     assert run.is_done()
     assert "flowvid.evaluate" in run.log.read_text()

@@ -8,20 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import assert_same, events, saved, small_state
+from helpers import assert_same, events, saved
 
 import flowvid
 from flowvid.config import config_file, schema
 from flowvid.data import datasets
-from flowvid.errors import ConfigError, TrainingError
+from flowvid.errors import ConfigError
 from flowvid.parallel.devices import replicate, shard, unreplicate
 from flowvid.training import loop, steps, train_state, trainer
 from flowvid.training.checkpoints import reading
 from flowvid.training.progress import Reporter
 from flowvid.training.train_state import is_constant
-from flowvid.video import pixels
 from flowvid.video.frames import Batch
-from flowvid.video.pixels import bits_per_dim
 
 pytest_plugins = ["system_fixtures"]
 
