@@ -1,5 +1,6 @@
 """The fault drill's runs: how they are started, and how their final bits are compared."""
 
+import functools
 import pathlib
 import random
 import socket
@@ -33,13 +34,13 @@ class Size(NamedTuple):
         return {
             "preset": "small",
             "variant": "state_label",
-            "levels": 2,
+            "levels": 1,
             "head_steps": 1,
             "tail_steps": 1,
             "width": 8,
             "state_size": 4,
-            "image_size": 16,
-            "num_frames": 5,
+            "image_size": 8,
+            "num_frames": 4,
             "tail_frames": 2,
             "batch_size": BATCH,
             "num_steps": self.num_steps,
@@ -63,13 +64,17 @@ class Drill:
     def __init__(self, root: pathlib.Path, kills: int, seed: int, size: Size = FULL_SIZE) -> None:
         self.root, self.kills, self.size = root, kills, size
         self.random = random.Random(seed)
-        self.data_dir = root / "data"
         self._uninterrupted: dict[Setup, pathlib.Path] = {}
         self._started: list[Processes] = []
-        builder = moving_shapes.Builder
+
+    @functools.cached_property
+    def data_dir(self) -> pathlib.Path:
+        """The folder of a small dataset, which is prepared when it is first needed."""
+        folder, builder = self.root / "data", moving_shapes.Builder
         few = mock.patch.object(builder, "NUM_CLIPS", {"train": 64, "validation": 8})
         with few, tfds_records.quiet():
-            builder(data_dir=self.data_dir, config="32x32_30f").download_and_prepare()
+            builder(data_dir=folder, config="32x32_30f").download_and_prepare()
+        return folder
 
     def start(self, workdir: pathlib.Path, setup: Setup = ALONE, **changes: Any) -> Processes:
         """Starts or resumes training in `workdir`, with changed flags."""
@@ -153,11 +158,14 @@ class Drill:
         """
         settings, names = reading.read_config(workdir)
         with Checkpoints(workdir, settings, names) as kept:
-            run = kept.restore(trainer.state_template(settings))
+            run = kept.restore(_template(settings))
         ended = run is not None and int(run.step) == self.size.num_steps
         expect(ended, f"{workdir} has not ended")
         assert run is not None
         return run
+
+
+_template = functools.cache(trainer.state_template)
 
 
 def expect(condition: bool, observed: str) -> None:

@@ -9,7 +9,8 @@ import pytest
 from helpers import TINY
 
 import flowvid
-from experiments import figure_data, figure_drawing, run_data, runs
+from experiments.paper import figure_data, figure_drawing, overfitting
+from experiments.running import finished_runs, run_processes
 from flowvid.config import config_file, schema
 from flowvid.data import decoding
 from flowvid.errors import ConfigError
@@ -34,7 +35,7 @@ def train_here():
                 loop.train(schema.preset_config(**run.train), run.workdir)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "carry_out", carry_out)
+        patch.setattr(run_processes, "carry_out", carry_out)
         yield
 
 
@@ -107,7 +108,7 @@ def test_first_frames_are_generated_beside_real_ones(number, request_of, run_of,
     model = flowvid.load(workdir)
     expected = model.sample(3, num_frames=1, temperature=0.5).videos[:, 0]
     np.testing.assert_array_equal(arrays["generated"], expected)
-    dataset = run_data.split_of(model.config, "validation")
+    dataset = finished_runs.load_split(model.config, "validation")
     np.testing.assert_array_equal(arrays["real"][1], dataset[1]["video"][0])
     figure, _ = drawn(number, arrays, tmp_path)
     assert "temperature 0.5" in figure.axes[0].get_title()
@@ -116,16 +117,16 @@ def test_first_frames_are_generated_beside_real_ones(number, request_of, run_of,
 def test_the_gradient_of_label_images_is_what_the_run_has_logged(request_of, run_of, tmp_path):
     workdir = run_of("state_label")
     arrays = figure_data.label_gradient(request_of(run=workdir))
-    logged = run_data.scalars(workdir)
+    logged = finished_runs.scalars(workdir)
     assert arrays["labels/steps"].tolist() == STEPS
     assert tuple(arrays["labels/norm"]) == tuple(logged["head/gradient_norm/labels"][1])
     assert tuple(arrays["tail/norm"]) == tuple(logged["tail/gradient_norm"][1])
     figure, _ = drawn("3", arrays, tmp_path)
-    np.testing.assert_array_equal(lines(figure)["the whole tail"].get_ydata(), arrays["tail/norm"])
+    np.testing.assert_array_equal(lines(figure)["whole tail"].get_ydata(), arrays["tail/norm"])
 
 
 def test_a_run_without_labels_has_no_such_gradient(request_of, run_of):
-    with pytest.raises(ConfigError, match="give one of --variant=state_label"):
+    with pytest.raises(ConfigError, match="use one of --variant=state_label"):
         figure_data.label_gradient(request_of(run=run_of("prev_frame")))
 
 
@@ -139,15 +140,15 @@ def test_a_figure_of_a_run_needs_one(request_of):
 
 def test_a_lossless_clip_is_read_back_to_the_pixel(tmp_path):
     video = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
-    figure_data.write_lossless(tmp_path / "a" / "clip.mkv", video)
+    overfitting.write_lossless(tmp_path / "a" / "clip.mkv", video)
     read = decoding.read_clip(tmp_path / "a" / "clip.mkv", None, 16)
     np.testing.assert_array_equal(read, video)
 
 
 def test_psnr_by_hand():
     black = np.zeros((2, 2, 3), np.uint8)
-    assert figure_data.psnr(black + np.uint8(16), black) == pytest.approx(24.048, abs=1e-3)
-    assert figure_data.psnr(black, black) == float("inf")
+    assert overfitting.psnr(black + np.uint8(16), black) == pytest.approx(24.048, abs=1e-3)
+    assert overfitting.psnr(black, black) == float("inf")
 
 
 @pytest.fixture(scope="module")
@@ -156,33 +157,64 @@ def overfitted(request_of, train_here):
     given = request_of().given
     small = {name: value for name, value in given.items() if name not in ("num_frames",)}
     request = request_of(given=small | {"num_steps": 30, "tail_frames": 1, "log_every": 10})
-    return figure_data.overfit_clip(request), request
+    return figure_data.overfitted_clip(request), request
 
 
 def test_four_frames_are_learned_and_generated_again(overfitted, tmp_path):
     arrays, request = overfitted
     settings = schema.preset_config(**request.given | {"num_frames": 4})
-    np.testing.assert_array_equal(arrays["real"], run_data.clips(settings, "validation", 1)[0])
-    model = flowvid.load(request.folder / "run")
+    held_out = finished_runs.load_split(settings, "validation")
+    np.testing.assert_array_equal(arrays["real"], held_out[0]["video"])
+    model = flowvid.load(overfitting.folder_of(request.folder, arrays["real"]) / "run")
     assert (model.config.num_frames, model.step) == (4, 30)
     again = model.sample(1, num_frames=4, temperature=0.0).videos[0]
     np.testing.assert_array_equal(arrays["generated"], again)
     assert arrays["psnr"].shape == (4,)
-    assert arrays["psnr"][0] == pytest.approx(figure_data.psnr(again[0], arrays["real"][0]))
+    assert arrays["psnr"][0] == pytest.approx(overfitting.psnr(again[0], arrays["real"][0]))
     assert arrays["head/bits"][-1] < arrays["head/bits"][0]
     figure, _ = drawn("5", arrays, tmp_path)
-    assert re.search(r"PSNR of the frames [\d.]+ to [\d.]+ dB", figure.axes[0].get_title())
+    assert re.search(r"PSNR per frame [\d.]+ to [\d.]+ dB", figure.axes[0].get_title())
     np.testing.assert_array_equal(lines(figure)["tail"].get_ydata(), arrays["tail/bits"])
 
 
 @pytest.mark.usefixtures("train_here")
 def test_a_clip_of_ones_own_is_overfitted_as_a_whole(request_of, tmp_path):
     video = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
-    figure_data.write_lossless(tmp_path / "own.mkv", video)
-    arrays = figure_data.overfit_video(request_of(clip=tmp_path / "own.mkv"))
+    overfitting.write_lossless(tmp_path / "own.mkv", video)
+    arrays = figure_data.overfitted_video(request_of(clip=tmp_path / "own.mkv"))
     np.testing.assert_array_equal(arrays["real"], video)
     assert arrays["tail/steps"].tolist() == STEPS
     drawn("8", arrays, tmp_path)
+
+
+def test_another_clip_gets_a_run_of_its_own(request_of, monkeypatch, tmp_path):
+    """The records and the model of the clip that was overfitted before are not used for it."""
+    rng = np.random.default_rng(0)
+    planned = []
+
+    def stop(runs, jobs):
+        planned.extend(runs)
+        raise InterruptedError
+
+    monkeypatch.setattr(run_processes, "carry_out", stop)
+    folder = tmp_path / "figure"
+    for name in ("a", "b", "a"):
+        path = tmp_path / f"{name}.mkv"
+        if not path.exists():
+            overfitting.write_lossless(path, rng.integers(0, 256, (5, 16, 16, 3), np.uint8))
+        with pytest.raises(InterruptedError):
+            figure_data.overfitted_video(request_of(folder=folder, clip=path))
+    first, second, again = planned
+    assert first == again
+    assert first.workdir != second.workdir
+    for run, name in ((first, "a"), (second, "b")):
+        saved, wanted = (
+            decoding.read_clip(path, 5, 16)
+            for path in (f"{run.train['dataset']}/train/clip.mkv", tmp_path / f"{name}.mkv")
+        )
+        np.testing.assert_array_equal(saved, wanted)
+    data = [(run.train["dataset"], run.train["data_dir"]) for run in (first, second)]
+    assert not set(data[0]) & set(data[1])
 
 
 # Stability.
@@ -196,7 +228,7 @@ def test_runs_with_and_without_clipping_are_compared(request_of, train_here, tmp
     assert names == {f"{model}/{run}" for model in ("head", "tail") for run in expected}
     for run in expected:
         folder = request.folder / run.replace(", ", "-").replace("seed ", "seed").replace(" ", "_")
-        logged = run_data.scalars(folder)
+        logged = finished_runs.scalars(folder)
         np.testing.assert_array_equal(
             arrays[f"tail/{run}/bits_per_dim"], logged["tail/bits_per_dim_5-bit"][1]
         )
@@ -207,7 +239,7 @@ def test_runs_with_and_without_clipping_are_compared(request_of, train_here, tmp
     assert len(figure.axes[0].get_lines()) == 2
 
 
-def test_steps_that_are_not_finite_are_marked(tmp_path):
+def test_skipped_steps_are_marked(tmp_path):
     run = {
         "steps": np.arange(1, 6),
         "log_det_per_dim": np.array([1.0, 2.0, np.nan, np.inf, 3.0]),
@@ -226,13 +258,14 @@ def test_steps_that_are_not_finite_are_marked(tmp_path):
 def test_figure_7_is_of_the_gan_by_objective(request_of, tmp_path):
     request = request_of()
     arrays = figure_data.gan(request)
-    logged = run_data.scalars(request.folder / "r1-seed0")
+    logged = finished_runs.scalars(request.folder / "r1-seed0")
     for tag in logged:
         np.testing.assert_array_equal(arrays[f"r1, seed 0/{tag}"], logged[tag][1])
     settings, _ = gan_config.read(request.folder / "paper-seed0")
     assert settings.objective == "paper"
     assert settings.width == request.given["width"]  # a flag that the GAN has, too
-    real = run_data.clips(settings, "validation", 4) / 127.5 - 1
+    held_out = finished_runs.load_split(settings, "validation")
+    real = finished_runs.first_clips(held_out, 4) / 127.5 - 1
     assert arrays["real/generator/between_std"] == pytest.approx(real.std(axis=0).mean(), rel=1e-5)
     figure, _ = drawn("7", arrays, tmp_path)
     assert len(figure.axes) == 6
@@ -265,7 +298,7 @@ def test_a_figure_is_saved_as_data_png_and_pdf_and_drawn_again(call, run_of, tmp
     ("flags", "message"),
     [
         (["--figures=9"], "unknown figure '9': use some of 1, 2, 3, 4, 5, 6, 7, 8."),
-        (["--figures=5", "--redraw"], "figure5.npz is not there: leave --redraw out"),
+        (["--figures=5", "--redraw"], "figure5.npz does not exist: leave --redraw out"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(flags, message, call, tmp_path):

@@ -1,7 +1,8 @@
-"""Flow against GAN: the distance and the diversity of features, the classifier, the whole table."""
+"""Flow and GAN: the distances of features, the classifier, kinds of runs, and the whole table."""
 
 import json
 import re
+import shutil
 
 import imageio.v3 as iio
 import numpy as np
@@ -10,7 +11,9 @@ from command_line import assert_one_line
 from helpers import NUM_CLIPS, TINY
 
 import flowvid
-from experiments import classifier, comparison, run_data
+from experiments.gan_comparison import classifier, comparison, generators, result_files
+from experiments.gan_comparison.feature_metrics import diversity, frechet_distance
+from experiments.running import finished_runs
 from flowvid.config import config_file
 from flowvid.errors import ConfigError
 from flowvid.gan import config, trained, training
@@ -28,31 +31,32 @@ def gaussian(mean, scales, count=200_000):
 
 def test_the_distance_is_that_of_two_gaussians():
     a = gaussian(0.0, np.array([1.0, 2.0, 0.5]))
-    assert comparison.frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
     # Of diagonal ones: |difference of means|^2 + |difference of deviations|^2.
     b = gaussian(1.0, np.array([3.0, 2.0, 1.0]))
-    assert comparison.frechet_distance(a, b) == pytest.approx(3 + 4 + 0.25, rel=0.02)
+    assert frechet_distance(a, b) == pytest.approx(3 + 4 + 0.25, rel=0.02)
     turned = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
-    same = comparison.frechet_distance(a @ turned, b @ turned)
-    assert same == pytest.approx(comparison.frechet_distance(a, b), rel=1e-6)
+    same = frechet_distance(a @ turned, b @ turned)
+    assert same == pytest.approx(frechet_distance(a, b), rel=1e-6)
 
 
 def test_diversity_is_the_mean_distance_of_two_clips():
     features = np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 0.0]])
-    assert comparison.diversity(features) == pytest.approx((5 + 5 + 0) / 3)
-    assert comparison.diversity(np.ones((4, 2))) == 0
+    assert diversity(features) == pytest.approx((5 + 5 + 0) / 3)
+    assert diversity(np.ones((4, 2))) == 0
 
 
-def test_the_classifier_learns_and_sees_motion(tiny):
-    dataset = run_data.split_of(tiny(), "train")
+def test_the_classifier_learns_and_sees_motion(tiny, monkeypatch):
+    dataset = finished_runs.load_split(tiny(), "train")
     videos = np.stack([dataset[i]["video"] for i in range(len(dataset))])
     labels = np.array([dataset[i]["label"] for i in range(len(dataset))])
+    monkeypatch.setattr(classifier, "BATCH", len(videos))
     before, after = (classifier.train(dataset, steps, seed=0) for steps in (0, 60))
-    assert np.mean(before.see(videos)[0] == labels) < 0.6
-    told, features = after.see(videos)
-    assert np.mean(told == labels) > 0.9
+    assert np.mean(before.classify(videos)[0] == labels) < 0.6
+    predicted, features = after.classify(videos)
+    assert np.mean(predicted == labels) > 0.9
     assert features.shape == (len(videos), classifier.FEATURES)
-    assert not np.allclose(after.see(videos[:, ::-1])[1], features)
+    assert not np.allclose(after.classify(videos[:, ::-1])[1], features)
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +72,23 @@ def compare(*workdirs, **changes):
     return comparison.compare(workdirs, temperatures=[0.5, 1.0], **few | changes)
 
 
+def copy_of(workdir, folder, **changes):
+    """A run whose configuration differs in some fields, but whose parameters are the same."""
+    shutil.copytree(workdir, folder)
+    saved = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(saved | changes))
+    return folder
+
+
 @pytest.fixture(scope="module")
-def result(run_of, gan_run):
-    return compare(run_of("state_label"), gan_run, gan_run)
+def other_seed(gan_run, tmp_path_factory):
+    """The GAN's run as another seed might have had it."""
+    return copy_of(gan_run, tmp_path_factory.mktemp("gan") / "seed5", seed=5)
+
+
+@pytest.fixture(scope="module")
+def result(run_of, gan_run, other_seed):
+    return compare(run_of("state_label"), gan_run, other_seed)
 
 
 FLOW = "flow, state_label, temperature 0.5"
@@ -99,11 +117,12 @@ def test_every_kind_is_measured(result, run_of, gan_run):
     )
 
 
-def test_the_table_is_written_read_and_shown_in_the_report(result, tmp_path, monkeypatch):
-    monkeypatch.setattr(comparison, "KEPT", 1)  # encoding videos takes long
-    comparison.write(result, tmp_path)
-    table, clips = comparison.read(tmp_path)
-    assert table == comparison.markdown(result)
+def test_the_table_is_written_and_read(result, tmp_path, monkeypatch):
+    monkeypatch.setattr(result_files, "KEPT", 1)  # encoding videos takes long
+    result_files.write(result, tmp_path)
+    table, clips, dataset = result_files.read(tmp_path)
+    assert dataset == "moving_shapes"
+    assert table == result_files.markdown(result)
     row = next(line for line in table.splitlines() if line.startswith("| GAN, paper | 2 |"))
     mean, spread = map(float, re.findall(r"\| ([\d.e+]+) ± ([\d.e+]+)", row)[0])
     distances = result.scores["GAN, paper"]["distance"]
@@ -114,11 +133,9 @@ def test_the_table_is_written_read_and_shown_in_the_report(result, tmp_path, mon
     assert numbers["scores"] == result.scores
     sheet = iio.imread(tmp_path / "comparison.png")
     assert sheet.shape[0] > len(clips) * TINY["image_size"]
-    section = comparison.section(tmp_path)
-    assert section.table == table
-    assert [len(row) for row in section.rows] == [1] * 5
+    assert [len(some) for some in clips.values()] == [1] * 5
     with pytest.raises(ConfigError, match=r"experiments\.compare"):
-        comparison.section(tmp_path / "none")
+        result_files.read(tmp_path / "none")
 
 
 def test_the_command_compares_and_says_where(call, gan_run, tmp_path):
@@ -127,7 +144,46 @@ def test_the_command_compares_and_says_where(call, gan_run, tmp_path):
     assert code == 0
     assert "| GAN, paper | 1 |" in out
     assert str(tmp_path) in out
-    assert comparison.read(tmp_path)[0] in out
+    assert result_files.read(tmp_path).table in out
+
+
+def kinds_of(*workdirs):
+    return generators.kinds(workdirs, [generators.load(workdir) for workdir in workdirs])
+
+
+def test_runs_of_other_sizes_or_steps_are_not_seeds_of_one_another(gan_run, other_seed, tmp_path):
+    assert kinds_of(gan_run, other_seed) == ["GAN, paper"] * 2
+    # What changes nothing in the model is no difference; the preset's values are what counts.
+    often = copy_of(gan_run, tmp_path / "often", log_every=7, preset="paper", seed=6)
+    longer = copy_of(gan_run, tmp_path / "longer", num_steps=2, learning_rate=0.5)
+    assert kinds_of(gan_run, longer, often, other_seed) == [
+        "GAN, paper (learning_rate 0.0001, num_steps 1)",
+        "GAN, paper (learning_rate 0.5, num_steps 2)",
+        "GAN, paper (learning_rate 0.0001, num_steps 1)",
+        "GAN, paper (learning_rate 0.0001, num_steps 1)",
+    ]
+
+
+def test_flows_of_other_checkpoints_are_shown_apart(run_of):
+    workdir = run_of("state_label")
+    last, earlier = (flowvid.load(workdir, checkpoint=step) for step in ("last", "2"))
+    assert generators.kinds([workdir] * 2, [last, earlier]) == [
+        "flow, state_label (step 4)",
+        "flow, state_label (step 2)",
+    ]
+
+
+def test_a_run_that_is_given_twice_is_refused(gan_run, tmp_path):
+    """It would show no spread where there are no two seeds."""
+    copied = copy_of(gan_run, tmp_path / "copied")
+    with pytest.raises(ConfigError, match=r"copied are the same run.*'GAN, paper' and seed 0"):
+        kinds_of(gan_run, copied)
+
+
+def test_a_flow_that_draws_more_frames_than_the_gan_has_is_compared(gan_run, run_of, tmp_path):
+    short = copy_of(gan_run, tmp_path / "short", num_frames=2)
+    settings, frames = comparison._shared_settings([run_of("state_label"), short])
+    assert (settings.tail_frames, frames) == (2, 2)
 
 
 def test_runs_that_do_not_fit_together_are_refused(gan_run, data_dir, tmp_path):
@@ -135,7 +191,7 @@ def test_runs_that_do_not_fit_together_are_refused(gan_run, data_dir, tmp_path):
         compare(gan_run, tmp_path)
     other = config.preset_config(**GAN | {"image_size": 8}, data_dir=str(data_dir))
     config_file.write(other, ("bounce",), tmp_path)
-    with pytest.raises(ConfigError, match=r"--image_size=16.*of 8"):
+    with pytest.raises(ConfigError, match=r"--image_size=16, but .* has 8"):
         compare(gan_run, tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Table I: which runs its rows are of, the numbers and their errors, and every format of them."""
+"""Table I: which runs its rows are of, its numbers, its formats, and the command."""
 
 import copy
 import csv
@@ -8,17 +8,19 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers import TINY, assert_same, saved
+from helpers import assert_same, saved
 
 import flowvid
-from experiments import ablation, runs, tables
-from flowvid.errors import TrainingError
+from experiments.paper import ablation, table_formats
+from experiments.paper.seed_statistics import number
+from experiments.running.run_processes import Run
+from flowvid.errors import ConfigError
 from flowvid.evaluation import evaluation_report
 from flowvid.training import loop
 
 pytest_plugins = ["system_fixtures", "command_line"]
 
-SEEDS = ["0", "3"]
+SEEDS = [0, 3]
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,17 @@ def varied(result, seed):
     return evaluation_report.Evaluation(report, arrays)
 
 
+def change_config(workdir, to, **changes):
+    """Writes a run's config.json to another folder, with changed fields."""
+    saved = json.loads((workdir / "config.json").read_text())
+    (to / "config.json").write_text(json.dumps(saved | changes))
+
+
+def change_report(workdir, **changes):
+    path = workdir / "evaluation.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
 @pytest.fixture(scope="module")
 def folder(run_of, evaluated, tmp_path_factory):
     """What the table needs of the runs of two seeds."""
@@ -57,8 +70,8 @@ def folder(run_of, evaluated, tmp_path_factory):
         for seed in SEEDS:
             workdir = ablation.workdir_of(folder, variant, seed)
             workdir.mkdir()
-            shutil.copy(run_of(variant) / "config.json", workdir)
-            evaluation_report.write(result if seed == "0" else varied(result, int(seed)), workdir)
+            change_config(run_of(variant), workdir, seed=seed)
+            evaluation_report.write(result if seed == 0 else varied(result, seed), workdir)
     return folder
 
 
@@ -75,29 +88,18 @@ def test_the_state_row_needs_no_run_of_its_own(run_of):
         assert_same(getattr(own, part).params, getattr(other, part).params)
 
 
-def test_means_errors_and_spread_by_hand():
-    values = np.array([[1.0, 2.0, 6.0], [3.0, 2.0, 4.0]])
-    entry = ablation.spread(values)
-    # Over seeds the videos have 2, 2 and 5: variance 3, over 3 videos; the seeds have 3 and 3.
-    assert entry == {"mean": 3.0, "stderr": 1.0, "per_seed": [3.0, 3.0], "spread": 0.0}
-    one = ablation.spread(values[:1, :1])
-    assert one == {"mean": 1.0, "stderr": None, "per_seed": [1.0], "spread": None}
-    assert ablation.number(one) == "1.000"
-    assert ablation.number(entry, 1) == "3.0 ± 1.0 (0.0)"
-
-
 def test_rows_are_of_the_runs_that_they_name(results, folder):
     for row, of_parts in ablation.ROWS.items():
         for part, variant in of_parts.items():
-            told = []
+            expected = []
             for seed in SEEDS:
                 path = ablation.workdir_of(folder, variant, seed) / "evaluation.json"
                 report = json.loads(path.read_text())
-                told.append(report["metrics"]["5-bit"][part]["bits_per_dim"])
+                expected.append(report["metrics"]["5-bit"][part]["bits_per_dim"])
             entry = results["rows"][row]["5-bit"][part]
-            np.testing.assert_allclose(entry["per_seed"], told, rtol=1e-6)
-            assert entry["mean"] == pytest.approx(np.mean(told))
-            assert entry["spread"] == pytest.approx(np.std(told, ddof=1))
+            np.testing.assert_allclose(entry["per_seed"], expected, rtol=1e-6)
+            assert entry["mean"] == pytest.approx(np.mean(expected))
+            assert entry["spread"] == pytest.approx(np.std(expected, ddof=1))
     assert results["seeds"] == [0, 3]
     assert (results["num_steps"], results["num_videos"]) == (4, 5)
 
@@ -116,62 +118,67 @@ def test_differences_are_paired_over_videos(results, folder):
     assert entry["stderr"] == pytest.approx(gain.mean(axis=0).std(ddof=1) / np.sqrt(5))
     np.testing.assert_allclose(entry["per_seed"], gain.mean(axis=1))
     one = results["labels"]["bits_per_video"]
-    told = [run["bits_per_video"] for run in results["labels"]["runs"]]
-    np.testing.assert_allclose(one["per_seed"], told)
+    expected = [run["bits_per_video"] for run in results["labels"]["runs"]]
+    np.testing.assert_allclose(one["per_seed"], expected)
     assert one["per_seed"][0] == one["per_seed"][1]  # `varied` leaves labels alone
 
 
-def made_up(tail=0.0, head=0.0, labels=0.0, copying=0.0):
-    """Results whose differences have these means and standard errors of 1."""
-    entry = lambda mean: {"mean": mean, "stderr": 1.0, "spread": None, "per_seed": [mean]}  # noqa: E731
-    bits = {"init": 6.0, "prev_frame": 2.0, "state": 2.0, "state_label": 2.5}
-    label = {"accuracy": 0.5, "accuracy_stderr": 0.1, "chance": 0.125, "most_bits": 3.0}
-    return {
-        "own_metric": "5-bit",
-        "rows": {r: {"5-bit": {"head": entry(b), "tail": entry(b)}} for r, b in bits.items()},
-        "differences": {"tail": {"5-bit": entry(tail)}, "head": {"5-bit": entry(head)}},
-        "labels": {"bits_per_video": entry(labels), "runs": [label]},
-        "against_copying": {
-            "logistic": {row: entry(copying) for row in bits},
-            "histogram": {row: entry(-1.0) for row in bits},
-        },
-    }
+@pytest.fixture
+def copied(folder, tmp_path):
+    """A copy of the table's runs, to change."""
+    return shutil.copytree(folder, tmp_path / "copied")
 
 
-def test_claims_hold_only_beyond_two_standard_errors():
-    beaten, state, head, labels, copying = ablation.claims(made_up())
-    assert "as in the paper: yes; the smallest gap is 3.500" in beaten
-    assert ": not certain; " in state
-    assert ": not certain; " in head
-    assert ": yes; label bits are 0.000 ± 1.000" in labels
-    assert copying.endswith(": none.")
-    _, state, head, labels, copying = ablation.claims(made_up(-2.1, 2.1, 2.1, 0.1))
-    assert ": yes; " in state
-    assert ": yes; " in head
-    assert ": no; " in labels
-    assert copying.endswith(": prev_frame (logistic), state (logistic), state_label (logistic).")
-    _, state, head, *_ = ablation.claims(made_up(2.1, -2.1))
-    assert ": no; " in state
-    assert ": no; " in head
+def test_an_evaluation_on_other_data_is_not_in_the_table(copied):
+    """Such as one that was made by hand, after the table's own."""
+    workdir = ablation.workdir_of(copied, "prev_frame", 3)
+    change_report(workdir, dataset="moving_digits", num_videos=2)
+    with pytest.raises(ConfigError, match="prev_frame-seed3 does not fit the table") as error:
+        ablation.collect(copied, SEEDS)
+    assert "evaluation's dataset is moving_digits, not moving_shapes" in str(error.value)
+    assert "evaluation's num_videos is 2, not 5" in str(error.value)
+
+
+def test_an_evaluation_of_another_step_is_not_in_the_table(copied):
+    change_report(ablation.workdir_of(copied, "prev_frame", 0), step=2)
+    with pytest.raises(ConfigError, match=r"prev_frame-seed0.*step is 2, not 4"):
+        ablation.collect(copied, SEEDS)
+
+
+@pytest.mark.parametrize(
+    ("variant", "changes", "message"),
+    [
+        ("init", {"n_bits": 8}, "n_bits is 8, not 5"),
+        ("prev_frame", {"learning_rate": 1.0}, "learning_rate is 1.0, not 0.01"),
+        ("state_label", {"num_steps": 8}, "num_steps is 8, not 4"),
+        ("prev_frame", {"seed": 0}, "seed is 0, not 3"),
+        ("prev_frame", {"variant": "state"}, "variant is state, not prev_frame"),
+    ],
+)
+def test_a_run_of_another_configuration_is_not_in_the_table(variant, changes, message, copied):
+    workdir = ablation.workdir_of(copied, variant, 3)
+    change_config(workdir, workdir, **changes)
+    with pytest.raises(ConfigError, match=f"{variant}-seed3 does not fit the table.*{message}"):
+        ablation.collect(copied, SEEDS)
 
 
 def test_the_tables_have_the_papers_numbers_beside_ours(results):
-    text = tables.markdown(results)
+    text = table_formats.markdown(results)
     header, _, *rows = [line for line in text.splitlines() if line.startswith("|")]
     assert header.count("|") == rows[0].count("|") == 8
     by_name = {row.split("|")[1].strip(): row for row in rows}
     assert {*ablation.ROWS, "copy last frame, logistic", "PNG"} <= set(by_name)
     assert "| 1.1217 | 1.6587 |" in by_name["state"]
-    assert ablation.number(results["rows"]["state"]["paper"]["tail"]) in by_name["state"]
+    assert number(results["rows"]["state"]["paper"]["tail"]) in by_name["state"]
     assert text.count("\n- ") == 5
-    source = tables.latex(results)
+    source = table_formats.latex(results)
     assert r"prev\_frame & 1.0947 & 1.7243 & " in source
     assert all(
         line.count("&") == 6
         for line in source.splitlines()
         if line.endswith(r"\\") and "multi" not in line
     )
-    lines = list(csv.DictReader(io.StringIO(tables.comma_separated(results))))
+    lines = list(csv.DictReader(io.StringIO(table_formats.comma_separated(results))))
     assert len(lines) == 4 * 2 * 2 * 2
     one = next(
         x
@@ -190,7 +197,7 @@ def test_what_is_done_is_not_done_again(folder, call, data_dir):
     for seed in SEEDS:
         for variant in ablation.TRAINED:
             train = given | {"variant": variant, "seed": seed}
-            run = runs.Run(ablation.workdir_of(folder, variant, seed), train, evaluate)
+            run = Run(ablation.workdir_of(folder, variant, seed), train, evaluate)
             assert not run.is_done()
             (run.workdir / "done.json").write_text(json.dumps(run.commands()))
     flags = ["--preset=small", f"--data_dir={data_dir}", "--num_videos=5"]
@@ -206,7 +213,7 @@ def test_what_is_done_is_not_done_again(folder, call, data_dir):
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--variant=state", "--variant: the table has all variants"),
+        ("--variant=state", "--variant cannot be given: the table has all variants"),
         ("--seeds=1,1", "--seeds=1,1: give different numbers"),
         ("--seeds=one", "--seeds=one: give different numbers"),
     ],
@@ -215,45 +222,3 @@ def test_flags_that_make_no_table_are_refused(flag, message, call, tmp_path):
     code, _, err = call("experiments.table1", f"--workdir={tmp_path}", flag)
     assert code == 1
     assert message in err
-
-
-# Runs in processes of their own.
-
-
-def test_a_run_is_trained_evaluated_and_then_left_alone(tmp_path, data_dir):
-    train = TINY | {"variant": "init", "data_dir": str(data_dir)}
-    del train["num_steps"]
-    run = runs.Run(tmp_path / "init", train, {"num_videos": 2, "metrics": "paper"})
-    runs.carry_out([run], jobs=2)
-    report = json.loads((run.workdir / "evaluation.json").read_text())
-    assert (report["variant"], report["step"], report["num_videos"]) == ("init", 0, 2)
-    assert run.is_done()
-    assert "flowvid.evaluate" in run.log.read_text()
-    before = run.log.read_text()
-    runs.carry_out([run], jobs=1)
-    assert run.log.read_text() == before
-    other = runs.Run(run.workdir, train, {"num_videos": 3})
-    assert not other.is_done()
-
-
-def test_a_run_that_fails_says_where_to_look(tmp_path):
-    run = runs.Run(tmp_path / "bad", {"variant": "state", "width": 0}, None)
-    with pytest.raises(TrainingError, match="--width=0 must be at least 1") as error:
-        runs.carry_out([run], jobs=1)
-    assert str(run.log) in str(error.value)
-    assert not run.is_done()
-
-
-def test_jobs_share_the_cores_and_gpus_take_turns(monkeypatch, tmp_path):
-    monkeypatch.setattr(runs.os, "sched_getaffinity", lambda _: {0, 1, 2, 5, 7})
-    assert runs._shares(2) == [[0, 2, 7], [1, 5]]
-    assert runs._shares(1) == [None]
-    assert runs._shares(7)[5:] == [[0], [1]]
-    seen = []
-    monkeypatch.setattr(
-        runs.Run, "carry_out", lambda self, environment, cores: seen.append((environment, cores))
-    )
-    planned = [runs.Run(tmp_path / str(i), {}, None) for i in range(4)]
-    runs.carry_out(planned, jobs=1, gpus=["4", "6"])
-    assert {environment["CUDA_VISIBLE_DEVICES"] for environment, _ in seen} <= {"4", "6"}
-    assert [cores for _, cores in seen] == [None] * 4
