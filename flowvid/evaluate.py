@@ -1,6 +1,6 @@
 """Evaluates a run: `python -m flowvid.evaluate --workdir=runs/prev_frame`.
 
-Prints bits per dimension of the head and the tail on the validation split, the baselines and the
+Prints bits per dimension of the head and the tail on a held-out split, the baselines and the
 label information. Writes them to <workdir>/evaluation.json, and numbers per video to
 evaluation.npz. To resume an interrupted evaluation, run the same command again.
 """
@@ -17,8 +17,6 @@ from flowvid.config.metrics import METRICS
 from flowvid.config.schema import Config
 from flowvid.data import datasets
 from flowvid.errors import ConfigError
-from flowvid.evaluation import evaluation_report, text_report
-from flowvid.parallel import processes
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 _CHECKPOINT = flags.DEFINE_string(
@@ -52,7 +50,10 @@ command_line.define_distributed_flags()
 
 
 def main() -> None:
-    """Loads a checkpoint, evaluates it on the validation split, prints and writes the report."""
+    """Loads a checkpoint, evaluates it on a held-out split, prints and writes the report."""
+    from flowvid.evaluation import evaluation_report, text_report
+    from flowvid.parallel import processes
+
     if (others := command_line.distributed_flags()) is not None:
         processes.start(*others)
     workdir = pathlib.Path(_WORKDIR.value)
@@ -98,6 +99,8 @@ def main() -> None:
 
 def _split(run: Config, load: functools.partial) -> str:
     """Returns the split to evaluate on; warns if the checkpoint was chosen on that split."""
+    from flowvid.parallel import processes
+
     split = _SPLIT.value
     if split is None:
         (name,) = load.args

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from flowvid import cli
 from flowvid.conditioning.label_names import label_index
-from flowvid.data import catalog, dataset_statistics, datasets, media, tfds_records
+from flowvid.data import catalog, datasets, media, tfds_records
 from flowvid.errors import DataError
 
 _DATASET = flags.DEFINE_string(
@@ -79,6 +79,8 @@ def _identify() -> tuple[str, int, int]:
 
 def main() -> None:
     """Reads the labels, selects clips, writes the pictures and the summary, prints the summary."""
+    from flowvid.data import dataset_statistics  # imports JAX, which --help does without
+
     name, num_frames, image_size = _identify()
     dataset = datasets.load(
         _DATASET.value,

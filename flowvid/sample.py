@@ -5,16 +5,16 @@ sheet, samples.png. With one frame per video, the files are images and the sheet
 """
 
 import pathlib
+from typing import Any
 
 import numpy as np
 from absl import flags, logging
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 
 import flowvid
 from flowvid import cli
 from flowvid.data import datasets, decoding, media
 from flowvid.errors import ConfigError
-from flowvid.video.model import Model, Videos
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 _CHECKPOINT = flags.DEFINE_string(
@@ -64,9 +64,10 @@ _SEED = flags.DEFINE_integer(
 
 _VALIDATION = "validation"
 Labels = Int[np.ndarray, " batch"]
+Videos = UInt8[np.ndarray, "batch frames height width channels"]
 
 
-def _clips_to_continue(model: Model, num_given: int) -> tuple[Videos | None, Labels | None]:
+def _clips_to_continue(model: Any, num_given: int) -> tuple[Videos | None, Labels | None]:
     """Returns the clips whose first `num_given` frames are given, and their labels.
 
     Both are None where nothing is continued; the labels of a clip from a file are not known.
@@ -115,7 +116,7 @@ def _number_of_clips(dataset: datasets.Dataset) -> int:
     return min(asked, there)
 
 
-def _usable_label(model: Model, real: Videos | None, labels: Labels | None) -> str | None:
+def _usable_label(model: Any, real: Videos | None, labels: Labels | None) -> str | None:
     """Returns --label, or None where it has no effect.
 
     Raises:
@@ -140,7 +141,7 @@ def _usable_label(model: Model, real: Videos | None, labels: Labels | None) -> s
 
 
 def _contact_sheet(
-    model: Model, videos: Videos, real: np.ndarray | None, kept: np.ndarray
+    model: Any, videos: Videos, real: np.ndarray | None, kept: np.ndarray
 ) -> np.ndarray:
     """Returns a sheet with one row per video, captioned by label, or a grid of images.
 
