@@ -1,4 +1,4 @@
-"""Training steps: they lower the loss, skip what is non-finite, and do not depend on the devices."""
+"""Training steps: they lower the loss, skip non-finite ones, and do not depend on the devices."""
 
 import functools
 
