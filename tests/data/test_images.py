@@ -23,8 +23,8 @@ from flowvid.video import joint, sampling
 
 pytest_plugins = ["system_fixtures"]
 
-HEAD_PARTS = {"init": {"flow"}, "prev_frame": {"flow"}, "state": {"flow"}} | {
-    "state_label": {"flow", "labels", "pyramid"}
+CONTEXT_PARTS: dict[str, set[str]] = {"init": set(), "prev_frame": set(), "state": set()} | {
+    "state_label": {"labels", "pyramid"}
 }
 
 
@@ -90,7 +90,8 @@ def test_every_variant_trains_its_head_alone(image_run_of, variant):
     workdir, run = image_run_of(variant)
     trains = schema.VARIANTS[variant].trains
     assert run.tail is None
-    assert set(run.head.params) == HEAD_PARTS[variant]
+    assert set(run.head.params) == {"flow", "context"}
+    assert set(run.head.params["context"]) == CONTEXT_PARTS[variant]
     assert set(joint.params_template(config_file.read(workdir)[0])) == {"head"}
     steps_done = 4 if trains else 0
     assert (int(run.step), int(run.head.step), int(run.examples)) == (
@@ -193,9 +194,10 @@ def test_samples_are_single_images(trained):
 
 
 def test_an_image_that_is_not_finite_is_reported(trained):
-    table = trained.params["head"]["labels"]["params"]["images"]
-    bad = {"params": {"images": table.at[1].set(np.nan)}}
-    params = {"head": trained.params["head"] | {"labels": bad}}
+    head = trained.params["head"]
+    table = head["context"]["labels"]["params"]["images"]
+    bad = {"labels": {"params": {"images": table.at[1].set(np.nan)}}}
+    params = {"head": head | {"context": head["context"] | bad}}
     keys, labels = random_keys.video_keys(0, 3), np.arange(3, dtype=np.int32)
     samples = sampling.generate(trained.config, params, keys, labels, 1, np.float32(1))
     assert samples.finite.tolist() == [True, False, True]
