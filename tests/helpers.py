@@ -1,5 +1,6 @@
 """What the tests of the system share: a tiny configuration, saved states, same trees, scalars."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,12 @@ def assert_same(tree: object, other: object) -> None:
 
 
 def relative_distance(a: object, b: object) -> float:
-    """|a - b| / |b| of two arrays, in double precision; 0 / 0 is 0."""
+    """Returns |a - b| / |b| of two arrays, in double precision, where 0 / 0 is 0."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    distance = np.linalg.norm(a - b)
-    return float(distance / np.linalg.norm(b)) if distance else 0.0
+    distance, norm = np.linalg.norm(a - b), np.linalg.norm(b)
+    if not distance:
+        return 0.0
+    return float(distance / norm) if norm else math.inf
 
 
 def assert_near(tree: object, other: object, tolerance: float) -> None:
