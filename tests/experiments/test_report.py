@@ -82,7 +82,7 @@ def test_the_page_has_every_part(page):
         assert title in text
     assert "first frame (head)" in text
     assert "copy last frame, logistic" in text
-    assert "label bits" in text or "bits a video" in text
+    assert "bits per video" in text
     assert text.count("<svg") == 2
     assert "a table of other models" in text
     # Of each of 3 samples a real and a training clip; 2 continued ones; 6 at 2 temperatures; 1.
