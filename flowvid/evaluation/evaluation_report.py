@@ -26,7 +26,19 @@ from flowvid.video.model import Model
 
 
 class Evaluation(NamedTuple):
-    """The report, and the numbers per video (or per video and frame) by their names."""
+    """The report, and the numbers per video by their names.
+
+    The report is {"variant", "step", "checkpoint", "checkpoint_chosen_on", "averaged", "dataset",
+    "split", "num_videos", "seed", "metrics": {name: {"head": {"bits_per_dim", "stderr"}, "tail":
+    {..., "per_frame"}, "baselines": {...}, "head_baselines": {...}, "importance_weighted":
+    {"draws", "head", "tail"}}}, "labels": as of `label_information.report` and "images"}, with
+    standard errors over videos. "baselines" are those of the later frames. "checkpoint_chosen_on"
+    is "validation" for the best checkpoint. What does not apply is None, such as the "tail" of
+    single images.
+
+    Per video, there are "5-bit/head" [N], "5-bit/tail" [N, T - 1], "5-bit/baselines/png" [N],
+    "labels" [N], ...
+    """
 
     report: Report
     per_video: dict[str, np.ndarray]
@@ -73,7 +85,7 @@ def evaluate(
     checkpoint: str = "last",
     keep_in: pathlib.Path | None = None,
 ) -> Evaluation:
-    """Returns the report that `flowvid.evaluate` prints and writes.
+    """Returns the report that `flowvid.evaluate` prints, and the numbers per video.
 
     Args:
         model: the run's model.
@@ -87,17 +99,6 @@ def evaluate(
             a step.
         keep_in: folder for intermediate results, from which the same evaluation is resumed. Once
             the report is written, `forget` removes it.
-
-    Returns:
-        The report {"variant", "step", "checkpoint", "checkpoint_chosen_on", "averaged", "dataset",
-        "split", "num_videos", "seed", "metrics": {name: {"head": {"bits_per_dim", "stderr"},
-        "tail": {..., "per_frame"}, "baselines": {...}, "head_baselines": {...},
-        "importance_weighted": {"draws", "head", "tail"}}}, "labels"}, with standard errors over
-        videos. "baselines" are those of the later frames. "checkpoint_chosen_on" is "validation"
-        for the best checkpoint. Entries that do not apply are None, such as the "tail" of single
-        images.
-        Per video, "5-bit/head" [N], "5-bit/tail" [N, T - 1], "5-bit/baselines/png" [N],
-        "labels" [N], ...
 
     Raises:
         TrainingError: if a video's likelihood is non-finite.
