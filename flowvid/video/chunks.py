@@ -35,7 +35,11 @@ def _split(arrays: PyTree, at_most: int) -> PyTree:
 
 
 def each(f: Callable[[Any], Any], arrays: PyTree, at_most: int) -> PyTree:
-    """f(arrays), for an f that treats examples (the leading axis) alone, `at_most` at once."""
+    """Returns f(arrays), where f treats every example alone, for at most `at_most` at once.
+
+    `lax.map(batch_size=...)` would vectorise an f of a single example, so that kernels that are
+    written for batches would not be used, and would compile f once more for the remainder.
+    """
     examples = _number(arrays)
     if examples <= at_most:
         return f(arrays)

@@ -8,20 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import assert_same, events, saved, small_state
+from helpers import assert_same, events, saved
 
 import flowvid
 from flowvid.config import config_file, schema
 from flowvid.data import datasets
-from flowvid.errors import ConfigError, TrainingError
+from flowvid.errors import ConfigError
 from flowvid.parallel.devices import replicate, shard, unreplicate
 from flowvid.training import loop, steps, train_state, trainer
 from flowvid.training.checkpoints import reading
 from flowvid.training.progress import Reporter
 from flowvid.training.train_state import is_constant
-from flowvid.video import pixels
 from flowvid.video.frames import Batch
-from flowvid.video.pixels import bits_per_dim
 
 pytest_plugins = ["system_fixtures"]
 
@@ -140,7 +138,7 @@ def test_a_finished_run_has_nothing_left_to_do(tiny, run_of):
 
 
 def test_devices_must_share_the_batch_evenly(tiny, tmp_path):
-    with pytest.raises(ConfigError, match="--batch_size=3 does not divide over 2 devices"):
+    with pytest.raises(ConfigError, match="--batch_size=3 is not divisible by 2 devices"):
         loop.train(tiny(batch_size=3), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
