@@ -210,7 +210,7 @@ def test_images_of_one_label_share_a_row(trained, call, tmp_path):
         ("train", ["--dataset={empty}"], "holds no clips and no images. Expected are clips (.mp4"),
         ("train", ["--dataset={empty}/missing"], "missing does not exist. Expected are clips"),
         ("train", ["--image_size=18"], "--image_size=18 must be divisible by 2^levels = 4"),
-        ("train", ["--batch_size=3"], "--batch_size=3 does not divide over 2 devices"),
+        ("train", ["--batch_size=3"], "--batch_size=3 is not divisible by 2 devices"),
         ("train", ["--workdir={run}", "--width=16"], "--width=16 (the run has 8)"),
         ("train", ["stray"], "unexpected argument 'stray'"),
         ("train", ["--workdir={bad}"], "bad.mp4: File exists"),

@@ -106,7 +106,7 @@ def _check_devices(config: Config) -> None:
     devices = jax.device_count()
     if config.batch_size % devices:
         raise ConfigError(
-            f"--batch_size={config.batch_size} does not divide over {devices} devices: make it a "
+            f"--batch_size={config.batch_size} is not divisible by {devices} devices: make it a "
             f"multiple of {devices}."
         )
 

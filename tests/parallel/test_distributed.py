@@ -152,7 +152,7 @@ def test_a_run_goes_on_with_another_number_of_devices(data_dir, alone, tmp_path)
 
 MEET = """
 import jax
-from flowvid import distributed
+from flowvid.parallel import processes
 processes.start(None, None, None)
 print(f"process {jax.process_index()} of {jax.process_count()}, {processes.any_process(7)}")
 """

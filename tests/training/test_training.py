@@ -138,7 +138,7 @@ def test_a_finished_run_has_nothing_left_to_do(tiny, run_of):
 
 
 def test_devices_must_share_the_batch_evenly(tiny, tmp_path):
-    with pytest.raises(ConfigError, match="--batch_size=3 does not divide over 2 devices"):
+    with pytest.raises(ConfigError, match="--batch_size=3 is not divisible by 2 devices"):
         loop.train(tiny(batch_size=3), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
