@@ -1,12 +1,8 @@
-<<<<<<< HEAD
 """What the entry points share: start-up, grouped help, and errors as one line.
 
 Nothing here imports JAX before the flags are parsed, so that `--help` and a misspelt flag answer at
 once. Entry points import what needs JAX inside their `main` for the same reason.
 """
-=======
-"""Code that the entry points share: start-up, and one-line error messages."""
->>>>>>> w-train
 
 import gc
 import os
@@ -30,11 +26,7 @@ _HELP = re.compile(r"(<.*?>: )?(?:([A-Z]\w*(?: \(\w+\))?): )?(.*)", re.DOTALL)
 def enable_compilation_cache() -> None:
     """Keeps compiled programs in the user's cache folder, so that later runs start at once.
 
-<<<<<<< HEAD
     JAX's own variable JAX_COMPILATION_CACHE_DIR takes precedence; empty, it turns the cache off.
-=======
-    JAX's own variable JAX_COMPILATION_CACHE_DIR takes precedence; an empty one disables the cache.
->>>>>>> w-train
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         import jax
@@ -43,23 +35,11 @@ def enable_compilation_cache() -> None:
         jax.config.update("jax_compilation_cache_dir", str(root / "flowvid" / "xla"))
 
 
-<<<<<<< HEAD
 def use_huge_pages() -> None:
     """Restarts the program with an allocator that asks for huge pages.
 
     The C library reads GLIBC_TUNABLES once, at the start. A value that is already set takes
     precedence; empty, it turns this off. Other systems than Linux are left alone.
-=======
-# Each step allocates its memory anew. With pages of 4 KB, allocating and accessing it takes about a
-# tenth of a step of the paper preset on CPU.
-HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-
-
-def use_huge_pages() -> None:
-    """Restarts the program with huge pages for allocations, which glibc reads only at the start.
-
-    GLIBC_TUNABLES takes precedence; an empty one disables this. Does nothing on other systems.
->>>>>>> w-train
     """
     if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
         os.environ.update(HUGE_PAGES)
@@ -67,7 +47,6 @@ def use_huge_pages() -> None:
 
 
 def collect_less_often() -> None:
-<<<<<<< HEAD
     """Makes garbage collection rarer: tracing creates millions of objects that stay alive."""
     gc.set_threshold(100_000, 50, 1000)
 
@@ -81,17 +60,6 @@ def run(main: Callable[[], None], huge_pages: bool = False) -> None:
     Args:
         main: the entry point's work, which may import JAX.
         huge_pages: whether to restart with huge pages (`use_huge_pages`) once the flags are right.
-=======
-    """Runs the garbage collector less often: it takes a tenth of the time of tracing a model."""
-    gc.set_threshold(100_000, 50, 1000)
-
-
-def run(main: Callable[[], None]) -> None:
-    """Runs an entry point: parses flags, and prints an error that a user can fix as one line.
-
-    Exits with code 1 after such an error, and with 128 + n after signal n stopped a run. Any other
-    error is a bug and keeps its traceback.
->>>>>>> w-train
     """
 
     def guarded(argv: Sequence[str]) -> None:
@@ -118,7 +86,6 @@ def run(main: Callable[[], None]) -> None:
 
     collect_less_often()
     logging.use_absl_handler()
-<<<<<<< HEAD
     logging.set_verbosity(logging.WARNING)  # Orbax logs much at lower levels
     app.run(guarded, flags_parser=_parse)
 
@@ -148,7 +115,3 @@ def grouped_help() -> str:
     description = (sys.modules["__main__"].__doc__ or "").strip()
     parts = [f"{group}\n" + "\n".join(lines) for group, lines in groups.items()]
     return "\n\n".join([description, *parts, "--helpfull lists the flags of libraries, too."])
-=======
-    logging.set_verbosity(logging.WARNING)  # Orbax logs much at INFO
-    app.run(guarded)
->>>>>>> w-train

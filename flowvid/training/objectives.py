@@ -17,13 +17,8 @@ from flowvid.video.pixels import bits_per_dim
 
 
 def head_loss(config: Config, params: Params, batch: Batch, step: Array | int) -> tuple[Any, Any]:
-<<<<<<< HEAD
-    """Mean bits per dimension of the first frames, and what to log about them."""
-    keys = random_keys.keys_of_frames(config.seed, random_keys.TRAINING, step, batch.example)
-=======
     """Returns the mean bits per dimension of the first frames (a scalar), and metrics to log."""
-    keys = random_keys.example_keys(config.seed, step, batch.example, random_keys.HEAD)
->>>>>>> w-train
+    keys = random_keys.keys_of_frames(config.seed, random_keys.TRAINING, step, batch.example)
     x = head_frames(keys, batch, config.metric)
     bits, terms = _bits_and_terms(config.metric, head.log_prob(config, params, x, batch.label), x)
     return _loss(jnp.mean(bits), jax.tree.map(jnp.mean, terms), x)
