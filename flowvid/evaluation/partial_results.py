@@ -35,8 +35,8 @@ def identify_model(model: Model) -> str:
 def identify_dataset(dataset: datasets.Dataset) -> list[Any]:
     """Returns what identifies a split, as JSON has it.
 
-    Datasets in different folders may have the same name, so a digest of the first and the last clip
-    is included.
+    The fingerprint changes with the records. Datasets in different folders may have the same name
+    and equal records but for their pixels, so a digest of the first and the last clip is included.
     """
     digest = hashlib.sha256()
     for index in (0, len(dataset) - 1):
@@ -49,6 +49,7 @@ def identify_dataset(dataset: datasets.Dataset) -> list[Any]:
         dataset.num_frames,
         dataset.image_size,
         dataset.label_names,
+        dataset.fingerprint,
         digest.hexdigest(),
     ]
 
