@@ -39,16 +39,6 @@ class GanState(NamedTuple):
     step: Array  # scalar int32
     skipped: Array  # scalar int32: steps without a finite loss or gradient, that changed nothing
 
-    @property
-    def best_step(self) -> int:
-        """None: no likelihood says which is best."""
-        return -1
-
-    @property
-    def restore_step(self) -> int:
-        """None: a run does not go back."""
-        return -1
-
 
 def optimiser(config: GanConfig, name: str) -> optax.GradientTransformation:
     """Adam; the discriminator may learn at another rate (Heusel et al. 2017).
