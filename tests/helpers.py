@@ -1,4 +1,4 @@
-"""What the tests of the system share: a tiny configuration, saved states, same trees, scalars."""
+"""Helpers of the system tests: a tiny configuration, saved states, comparisons of trees."""
 
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ DIMS = 16 * 16 * 3  # of a frame
 
 
 def assert_same(tree: object, other: object) -> None:
-    """Both trees have the same structure, types and bits."""
+    """Asserts that two trees have the same structure, types and bits."""
     assert jax.tree.structure(tree) == jax.tree.structure(other)
     for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True):
         assert np.asarray(a).dtype == np.asarray(b).dtype
@@ -45,14 +45,14 @@ def assert_same(tree: object, other: object) -> None:
 
 
 def relative_distance(a: object, b: object) -> float:
-    """|a - b| / |b| of two arrays, in double precision; 0 / 0 is 0."""
+    """Returns |a - b| / |b| of two arrays, in double precision, where 0 / 0 is 0."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     distance = np.linalg.norm(a - b)
     return float(distance / np.linalg.norm(b)) if distance else 0.0
 
 
 def assert_near(tree: object, other: object, tolerance: float) -> None:
-    """Trees of one structure; no leaf is further from the other's than `tolerance` of its norm."""
+    """Asserts that trees have the same structure, and no leaf is further than `tolerance`."""
     assert jax.tree.structure(tree) == jax.tree.structure(other)
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     for (path, a), b in zip(leaves, jax.tree.leaves(other), strict=True):
@@ -61,7 +61,7 @@ def assert_near(tree: object, other: object, tolerance: float) -> None:
 
 
 def drawn_params(shapes: Any) -> Any:
-    """Parameters of these shapes, noise throughout, so that every network has a say."""
+    """Returns random parameters of these shapes, so that no network is zero."""
     rng = np.random.default_rng(0)
 
     def draw(path: Any, leaf: Any) -> jax.Array:
@@ -74,7 +74,7 @@ def drawn_params(shapes: Any) -> Any:
 
 
 def saved(workdir: Path, step: int) -> run_state.RunState:
-    """What the checkpoint of a step holds."""
+    """Returns the state in the checkpoint of a step."""
     template = trainer.state_template(reading.read_config(workdir)[0])
     host = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), template)
     with ocp.CheckpointManager(workdir / "checkpoints") as manager:
@@ -83,7 +83,7 @@ def saved(workdir: Path, step: int) -> run_state.RunState:
 
 
 def events(workdir: Path) -> dict[str, dict[int, float]]:
-    """TensorBoard's scalars: {tag: {step: value}}."""
+    """Returns the TensorBoard scalars of a run: {tag: {step: value}}."""
     curves = run_data.scalars(workdir)
     return {tag: dict(zip(*curve, strict=True)) for tag, curve in curves.items()}
 
