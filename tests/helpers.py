@@ -1,4 +1,4 @@
-"""What the tests of the system share: a tiny configuration, saved states, same trees, scalars."""
+"""Helpers of the system tests: a tiny configuration, saved states, comparisons of trees."""
 
 import math
 from pathlib import Path
@@ -38,7 +38,7 @@ DIMS = 16 * 16 * 3  # of a frame
 
 
 def assert_same(tree: object, other: object) -> None:
-    """Both trees have the same structure, types and bits."""
+    """Asserts that two trees have the same structure, types and bits."""
     assert jax.tree.structure(tree) == jax.tree.structure(other)
     for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True):
         assert np.asarray(a).dtype == np.asarray(b).dtype
@@ -55,7 +55,7 @@ def relative_distance(a: object, b: object) -> float:
 
 
 def assert_near(tree: object, other: object, tolerance: float) -> None:
-    """Trees of one structure; no leaf is further from the other's than `tolerance` of its norm."""
+    """Asserts that trees have the same structure, and no leaf is further than `tolerance`."""
     assert jax.tree.structure(tree) == jax.tree.structure(other)
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     for (path, a), b in zip(leaves, jax.tree.leaves(other), strict=True):
@@ -64,20 +64,20 @@ def assert_near(tree: object, other: object, tolerance: float) -> None:
 
 
 def drawn_params(shapes: Any) -> Any:
-    """Parameters of these shapes, noise throughout, so that every network has a say."""
+    """Returns random parameters of these shapes, so that no network is zero."""
     rng = np.random.default_rng(0)
 
     def draw(path: Any, leaf: Any) -> jax.Array:
         if not is_constant(path):
             return jnp.asarray(0.1 * rng.normal(size=leaf.shape), jnp.float32)
         of_permutation = path[-1].key == "permutation"
-        return jnp.ones(leaf.shape) * (jnp.eye(leaf.shape[-1]) if of_permutation else -1.0)
+        return jnp.broadcast_to(jnp.eye(leaf.shape[-1]) if of_permutation else -1.0, leaf.shape)
 
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def saved(workdir: Path, step: int) -> run_state.RunState:
-    """What the checkpoint of a step holds."""
+    """Returns the state in the checkpoint of a step."""
     template = trainer.state_template(reading.read_config(workdir)[0])
     host = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), template)
     with ocp.CheckpointManager(workdir / "checkpoints") as manager:
@@ -86,8 +86,13 @@ def saved(workdir: Path, step: int) -> run_state.RunState:
 
 
 def events(workdir: Path) -> dict[str, dict[int, float]]:
+<<<<<<< HEAD
     """TensorBoard's scalars: {tag: {step: value}}."""
     curves = finished_runs.scalars(workdir)
+=======
+    """Returns the TensorBoard scalars of a run: {tag: {step: value}}."""
+    curves = run_data.scalars(workdir)
+>>>>>>> w-train
     return {tag: dict(zip(*curve, strict=True)) for tag, curve in curves.items()}
 
 

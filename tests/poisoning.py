@@ -1,6 +1,6 @@
 """Fixtures that make the loss of chosen examples NaN.
 
-A test file takes them by `pytest_plugins = ["system_fixtures", "poisoning"]`.
+A test file uses them by `pytest_plugins = ["system_fixtures", "poisoning"]`.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved comes back bit by bit, from the run's folder alone, or not at all."""
+"""Checkpoints are restored bit by bit, from the run's folder alone; the best ones are kept."""
 
 import dataclasses
 import shutil

@@ -41,7 +41,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_newest_checkpoint_is_never_taken_for_a_good_one(two_saved, tmp_path, damage):
-    """Whichever file is damaged: the newest comes back whole, or the one before with a warning."""
+    """Whichever file is damaged, the newest checkpoint is restored intact, or the one before."""
     newest = two_saved / "checkpoints" / "2"
     files = [path.relative_to(newest) for path in newest.rglob("*") if path.is_file()]
     taken = set()
@@ -133,8 +133,8 @@ def test_a_checkpoint_with_damaged_metrics_has_no_validation(tmp_path):
         assert_same(kept.restore(small_state(0)), small_state(3))
 
 
-def test_half_of_a_checkpoint_is_swept_away(two_saved, tmp_path):
-    """What a run leaves that is killed while it saves: a folder of another name."""
+def test_a_partial_checkpoint_is_deleted(two_saved, tmp_path):
+    """A run that is killed while it saves leaves a folder with a temporary name."""
     shutil.copytree(two_saved, tmp_path, dirs_exist_ok=True)
     half = tmp_path / "checkpoints" / "3.orbax-checkpoint-tmp"
     shutil.copytree(tmp_path / "checkpoints" / "2" / "state", half / "state")
@@ -163,9 +163,9 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-@pytest.mark.parametrize("told", ["beforehand", "while it writes"])
-def test_a_full_disk_is_told_and_every_finished_checkpoint_stays(small_disk, monkeypatch, told):
-    if told == "while it writes":  # somebody else fills it meanwhile
+@pytest.mark.parametrize("noticed", ["beforehand", "while it writes"])
+def test_a_full_disk_is_reported_and_finished_checkpoints_stay(small_disk, monkeypatch, noticed):
+    if noticed == "while it writes":  # somebody else fills it meanwhile
         monkeypatch.setattr(Checkpoints, "_check_space", lambda self, state: None)
         monkeypatch.setattr(threading, "excepthook", lambda *args: None)
     large = lambda step: small_state(step, size=200_000)  # noqa: E731  (0.8 MB)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("poisoned")
 
 @pytest.fixture(scope="module")
 def config(tiny):
-    """A function that makes the configuration of eight steps, with changes."""
+    """A function that returns the configuration of eight steps, with changes."""
     return lambda **changes: tiny(**EIGHT_STEPS | {"eval_every": 2} | changes)
 
 
@@ -48,7 +48,7 @@ def scripted(monkeypatch):
 
 
 def kept(workdir):
-    """The saved steps, the best of them, and the state of the last, which tells its own step."""
+    """Returns the saved steps, the best step and the state of the last step."""
     steps = reading.saved_steps(workdir)
     template = reading.params_template(reading.read_config(workdir)[0])
     _, best = reading.restore_params(workdir, template, checkpoint="best")
@@ -80,7 +80,7 @@ SCRIPT = {2: 2.0, 4: 1.0, 6: 1.5, 8: 1.6, 10: 1.7, 12: 1.8}
 
 @pytest.fixture(scope="module")
 def unbroken(config, poisoned, tmp_path_factory):
-    """What is kept of a run of 12 steps that rolls back from step 7 to step 4."""
+    """The result of `kept` for a run of 12 steps that rolls back from step 7 to step 4."""
     workdir = tmp_path_factory.mktemp("unbroken")
     poisoned.update(dict.fromkeys((20, 24), 102))
     with pytest.MonkeyPatch.context() as patch:
@@ -116,7 +116,7 @@ def test_a_run_stopped_after_any_step_keeps_the_same_checkpoints(
 
 
 @pytest.mark.parametrize("at", [4, 10, 12])
-def test_a_run_stopped_in_a_validation_makes_up_for_it_once(
+def test_a_validation_that_a_signal_stops_is_made_once_after_resuming(
     config, poison, scripted, unbroken, tmp_path, at
 ):
     poison([20, 24])

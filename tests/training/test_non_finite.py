@@ -25,12 +25,12 @@ pytestmark = pytest.mark.usefixtures("poisoned")
 
 @pytest.fixture(scope="module")
 def config(tiny):
-    """A function that makes the configuration of eight steps, with changes."""
+    """A function that returns the configuration of eight steps, with changes."""
     return lambda **changes: tiny(**EIGHT_STEPS | changes)
 
 
 def log_of(workdir):
-    """The events that a run has written down."""
+    """Returns the events in the log of a run."""
     lines = (workdir / "incidents" / "log.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
 
@@ -39,7 +39,7 @@ def without_time(events):
     return [{k: v for k, v in event.items() if k != "time"} for event in events]
 
 
-def test_a_poisoned_example_is_written_down_and_its_batch_kept(config, poison, tmp_path, caplog):
+def test_a_poisoned_example_is_logged_and_its_batch_kept(config, poison, tmp_path, caplog):
     poison([9])  # in step 3
     config, dataset, _ = loop.prepare(config())
     run = loop.train(config, tmp_path)
@@ -60,7 +60,7 @@ def test_a_poisoned_example_is_written_down_and_its_batch_kept(config, poison, t
     assert "Step 3 of the tail is skipped: bits per dimension nan" in caplog.text
 
 
-def test_too_many_in_a_row_go_roll_back_the_last_checkpoint_and_past_their_data(
+def test_too_many_in_a_row_roll_back_to_the_restore_point_and_skip_their_data(
     config, poison, tmp_path, caplog
 ):
     poison([21, 24], "head")  # in the steps 6 and 7: steps 4 and 6 have checkpoints due
@@ -81,13 +81,13 @@ def test_too_many_in_a_row_go_roll_back_the_last_checkpoint_and_past_their_data(
     assert reading.saved_steps(tmp_path) == [4, 6, 8]  # 6 only of the second time
 
 
-def test_no_checkpoint_is_saved_in_the_middle_of_bad_steps(config, poison, tmp_path):
+def test_no_checkpoint_is_saved_among_non_finite_steps(config, poison, tmp_path):
     poison([4, 8, 12])  # in the steps 2 to 4
     loop.train(config(num_steps=5), tmp_path)
     assert reading.saved_steps(tmp_path) == [0, 5]
 
 
-def test_the_end_is_saved_even_so_and_is_not_taken_for_a_good_one(config, poison, tmp_path):
+def test_a_non_finite_last_step_is_saved_and_is_no_restore_point(config, poison, tmp_path):
     poison([12, 16])  # in the steps 4 and 5
     loop.train(config(num_steps=4, max_skips=2), tmp_path)
     assert reading.saved_steps(tmp_path) == [0, 2, 4]
@@ -99,7 +99,7 @@ def test_the_end_is_saved_even_so_and_is_not_taken_for_a_good_one(config, poison
 
 
 @pytest.mark.parametrize("at", [5, 6, 7])
-def test_a_poisoned_run_stopped_anywhere_ends_in_the_same_bits(
+def test_a_poisoned_run_stopped_anywhere_ends_with_the_same_bits(
     config, poison, tmp_path, monkeypatch, at
 ):
     poison([21, 24])  # as above: back from step 7 to step 4
@@ -127,7 +127,7 @@ def test_a_poisoned_run_stopped_anywhere_ends_in_the_same_bits(
     )
 
 
-def test_a_run_that_does_not_get_better_is_given_up(config, poison, tmp_path):
+def test_too_many_rollbacks_end_the_run(config, poison, tmp_path):
     poison(range(8, 10_000))
     message = r"training stops at step 4: 2 steps in a row had a non-finite .* after 1 rollbacks to"
     with pytest.raises(TrainingError, match=message):
@@ -136,7 +136,7 @@ def test_a_run_that_does_not_get_better_is_given_up(config, poison, tmp_path):
     assert [e["event"] for e in log_of(tmp_path)].count("restored") == 1
 
 
-def test_restores_are_counted_from_the_last_checkpoint_on(config, poison, tmp_path):
+def test_rollbacks_are_counted_per_restore_point(config, poison, tmp_path):
     poison([*range(8, 16), *range(24, 32)])  # two bad stretches, a checkpoint between them
     run = loop.train(config(max_skips=2, max_restores=1), tmp_path)
     assert int(run.step) == 8
@@ -151,7 +151,7 @@ def test_only_the_first_batches_are_kept(config, poison, tmp_path, monkeypatch):
     assert len(list((tmp_path / "incidents").glob("*.npz"))) == 1
 
 
-def test_the_progress_bar_goes_back_with_the_run(config, poison, tmp_path, monkeypatch):
+def test_the_progress_bar_is_rolled_back_with_the_run(config, poison, tmp_path, monkeypatch):
     shown = []
     roll_back = Reporter.roll_back
 
@@ -167,7 +167,7 @@ def test_the_progress_bar_goes_back_with_the_run(config, poison, tmp_path, monke
     assert shown[1] == 2
 
 
-def test_a_run_that_is_given_up_ends_in_one_line(data_dir, tmp_path, call, poison):
+def test_too_many_rollbacks_are_an_error_of_one_line(data_dir, tmp_path, call, poison):
     poison(range(10_000))
     fields = {**TINY, "data_dir": data_dir, "workdir": tmp_path, "max_skips": 1, "max_restores": 0}
     result = call("train", *(f"--{name}={value}" for name, value in fields.items()))

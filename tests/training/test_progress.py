@@ -76,7 +76,7 @@ def test_a_rollback_moves_the_bar_and_what_it_counts_from(reporter):
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_nothing_goes_on_counting_once_it_is_compiled(reporter, fails):
+def test_the_seconds_stop_once_the_step_is_compiled(reporter, fails):
     before = set(threading.enumerate())
     try:
         with reporter.compiling("tail"):

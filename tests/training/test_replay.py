@@ -22,7 +22,7 @@ pytest_plugins = ["system_fixtures", "poisoning", "command_line"]
 
 @pytest.fixture(scope="module")
 def config(tiny):
-    """A function that makes the configuration of eight steps, with changes."""
+    """A function that returns the configuration of eight steps, with changes."""
     return lambda **changes: tiny(**EIGHT_STEPS | changes)
 
 
@@ -51,7 +51,7 @@ def test_a_replay_names_the_example(kept):
 
 
 def test_a_replay_is_what_the_step_computed(kept):
-    """The mean over the examples, alone, is the loss of the batch, with the noise that it had."""
+    """The mean of the losses of single examples is the loss of the batch, with the same noise."""
     workdir, batch = kept
     _, rows = replay.replay(workdir, batch)
     config = reading.read_config(workdir)[0]

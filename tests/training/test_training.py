@@ -107,8 +107,8 @@ def test_one_pass_is_the_default(tiny):
     assert loop.prepare(tiny(num_steps=None, batch_size=16))[0].num_steps == 1
 
 
-def test_a_stopped_run_goes_on_to_the_bits_of_the_unbroken_one(tiny, tmp_path, capsys):
-    """Three passes over the data, stopped in the second, at a step without a checkpoint due."""
+def test_a_resumed_run_ends_with_the_same_bits(tiny, tmp_path, capsys):
+    """The run makes three passes over the data, and is stopped in the second one."""
     make = lambda n: tiny(variant="state_label", num_steps=n, checkpoint_every=4, eval_every=100)  # noqa: E731
     unbroken = loop.train(make(7), tmp_path / "unbroken")
     loop.train(make(5), tmp_path / "broken")
@@ -120,7 +120,7 @@ def test_a_stopped_run_goes_on_to_the_bits_of_the_unbroken_one(tiny, tmp_path, c
     assert_same(saved(tmp_path / "broken", 7), saved(tmp_path / "unbroken", 7))
 
 
-def test_a_run_goes_on_without_its_config_file(tiny, run_of, tmp_path):
+def test_a_run_resumes_without_its_config_file(tiny, run_of, tmp_path):
     """The checkpoints hold the configuration, too."""
     shutil.copytree(run_of("state"), tmp_path, dirs_exist_ok=True)
     lost = tmp_path / "config.json"
@@ -143,11 +143,11 @@ def test_devices_must_share_the_batch_evenly(tiny, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-# Bad numbers.
+# Non-finite steps.
 
 
 def poisoned_step(tiny, poison):
-    """The head's state before and after a step from parameters that `poison` has changed."""
+    """Returns the head's state before and after a step from parameters changed by `poison`."""
     config, dataset, _ = loop.prepare(tiny(variant="prev_frame"))
     run = trainer.initial_state(config, dataset)
     state = run.head._replace(params=poison(run.head.params))
@@ -188,7 +188,7 @@ def test_gradients_are_clipped_by_their_global_norm(limit):
 
 
 @pytest.mark.parametrize(("value", "skipped"), [(np.inf, 1), (np.nan, 1), (0.5, 0)])
-def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(tiny, value, skipped):
+def test_a_non_finite_step_changes_nothing_and_is_counted(tiny, value, skipped):
     def poison(params):
         last = params["flow"]["last_prior"]
         bad = last | {"mean": last["mean"] + np.float32(value)}
