@@ -86,13 +86,8 @@ def saved(workdir: Path, step: int) -> run_state.RunState:
 
 
 def events(workdir: Path) -> dict[str, dict[int, float]]:
-<<<<<<< HEAD
-    """TensorBoard's scalars: {tag: {step: value}}."""
-    curves = finished_runs.scalars(workdir)
-=======
     """Returns the TensorBoard scalars of a run: {tag: {step: value}}."""
-    curves = run_data.scalars(workdir)
->>>>>>> w-train
+    curves = finished_runs.scalars(workdir)
     return {tag: dict(zip(*curve, strict=True)) for tag, curve in curves.items()}
 
 

@@ -39,19 +39,6 @@ class GanState(NamedTuple):
     step: Array  # scalar int32
     skipped: Array  # scalar int32: steps skipped because of a non-finite loss or gradient
 
-<<<<<<< HEAD
-    @property
-    def best_step(self) -> int:
-        """Returns -1: without a likelihood, no step is known to be best."""
-        return -1
-
-    @property
-    def restore_step(self) -> int:
-        """Returns -1: a run of the GAN never restores an earlier step."""
-        return -1
-
-=======
->>>>>>> w-train
 
 def optimiser(config: GanConfig, name: str) -> optax.GradientTransformation:
     """Returns Adam, with a learning rate per model (Heusel et al. 2017).
