@@ -421,7 +421,7 @@ def damage(harm: Callable[[pathlib.Path], None]) -> Callable[[Drill], str]:
         harm(max(files, key=lambda path: path.stat().st_size))
         said = drill.finish(workdir)
         told = f"The checkpoint of step {newest} in"
-        expect(told in said and "cannot be used" in said, f"not told: {said[-300:]}")
+        expect(told in said and "cannot be read" in said, f"not told: {said[-300:]}")
         expect(f"Resuming from step {before} of" in said, f"not from step {before}: {said[-300:]}")
         expect((workdir / "damaged" / str(newest)).exists(), "not set aside")
         drill.expect_the_same(workdir)
