@@ -96,7 +96,7 @@ def test_one_of_something_else_is_made_again_beside_it(changes, run, evaluated, 
 
 def test_one_of_another_version_is_made_again(run, evaluated, tmp_path):
     """Its report lacks what the page shows."""
-    write(tmp_path, report_of(run, metrics=dict.fromkeys(METRICS, {})))
+    write(tmp_path, report_of(run, metrics={name: {} for name in METRICS}))
     assert evaluation.evaluation_of(tmp_path, *run)["note"] == "made now"
 
 
