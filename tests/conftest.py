@@ -16,6 +16,7 @@ os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", f"{tempfile.gettempdir()}/flowvid_tests_xla_{os.getuid()}"
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"  # a missing axis is an error, never broadcast
 os.environ.setdefault("GLIBC_TUNABLES", "")  # training does not start itself again for huge pages
 
 import jax
@@ -26,6 +27,9 @@ from jaxtyping import install_import_hook
 # Before flowvid is imported: a wrong shape fails by name in every test. An int passes for a float.
 BEARTYPE = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 install_import_hook(["flowvid", "data_builders"], BEARTYPE)
+
+# Before they are imported, so that their assertions explain themselves, too.
+pytest.register_assert_rewrite("bijector_cases", "command_line", "helpers", "system_fixtures")
 
 from flowvid import cli  # noqa: E402  (after the hook)
 from flowvid.training.train_state import is_constant  # noqa: E402  (after the hook)

@@ -1,5 +1,6 @@
-"""What the tests of the system share: a tiny configuration, saved states, same trees, scalars."""
+"""Helpers of the system tests: a tiny configuration, saved states, comparisons of trees."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ DIMS = 16 * 16 * 3  # of a frame
 
 
 def assert_same(tree: object, other: object) -> None:
-    """Both trees have the same structure, types and bits."""
+    """Asserts that two trees have the same structure, types and bits."""
     assert jax.tree.structure(tree) == jax.tree.structure(other)
     for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True):
         assert np.asarray(a).dtype == np.asarray(b).dtype
@@ -45,14 +46,16 @@ def assert_same(tree: object, other: object) -> None:
 
 
 def relative_distance(a: object, b: object) -> float:
-    """|a - b| / |b| of two arrays, in double precision; 0 / 0 is 0."""
+    """Returns |a - b| / |b| of two arrays, in double precision, where 0 / 0 is 0."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    distance = np.linalg.norm(a - b)
-    return float(distance / np.linalg.norm(b)) if distance else 0.0
+    distance, norm = np.linalg.norm(a - b), np.linalg.norm(b)
+    if not distance:
+        return 0.0
+    return float(distance / norm) if norm else math.inf
 
 
 def assert_near(tree: object, other: object, tolerance: float) -> None:
-    """Trees of one structure; no leaf is further from the other's than `tolerance` of its norm."""
+    """Asserts that trees have the same structure, and no leaf is further than `tolerance`."""
     assert jax.tree.structure(tree) == jax.tree.structure(other)
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     for (path, a), b in zip(leaves, jax.tree.leaves(other), strict=True):
@@ -61,20 +64,20 @@ def assert_near(tree: object, other: object, tolerance: float) -> None:
 
 
 def drawn_params(shapes: Any) -> Any:
-    """Parameters of these shapes, noise throughout, so that every network has a say."""
+    """Returns random parameters of these shapes, so that no network is zero."""
     rng = np.random.default_rng(0)
 
     def draw(path: Any, leaf: Any) -> jax.Array:
         if not is_constant(path):
             return jnp.asarray(0.1 * rng.normal(size=leaf.shape), jnp.float32)
         of_permutation = path[-1].key == "permutation"
-        return jnp.ones(leaf.shape) * (jnp.eye(leaf.shape[-1]) if of_permutation else -1.0)
+        return jnp.broadcast_to(jnp.eye(leaf.shape[-1]) if of_permutation else -1.0, leaf.shape)
 
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def saved(workdir: Path, step: int) -> run_state.RunState:
-    """What the checkpoint of a step holds."""
+    """Returns the state in the checkpoint of a step."""
     template = trainer.state_template(reading.read_config(workdir)[0])
     host = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), template)
     with ocp.CheckpointManager(workdir / "checkpoints") as manager:
@@ -83,15 +86,15 @@ def saved(workdir: Path, step: int) -> run_state.RunState:
 
 
 def events(workdir: Path) -> dict[str, dict[int, float]]:
-    """TensorBoard's scalars: {tag: {step: value}}."""
+    """Returns the TensorBoard scalars of a run: {tag: {step: value}}."""
     curves = finished_runs.scalars(workdir)
     return {tag: dict(zip(*curve, strict=True)) for tag, curve in curves.items()}
 
 
 def small_state(
-    step: int, *, best: int = -1, in_a_row: int = 0, value: float = 0.0, size: int = 1000
+    step: int, *, in_a_row: int = 0, value: float = 0.0, size: int = 1000
 ) -> run_state.RunState:
-    """A made-up state of a run of the head alone, in which one array has a file of its own."""
+    """Returns a made-up state of a run of the head alone, one array of which has its own file."""
     rng = np.random.default_rng(step)
     large = rng.normal(size=(size,)).astype(np.float32)
     count = lambda n: np.asarray(n, np.int32)  # noqa: E731
@@ -104,6 +107,5 @@ def small_state(
         skipped_in_a_row=count(in_a_row),
         clipped=count(0),
     )
-    counts = (step, 8 * step, step - in_a_row, 0, best, best)
-    counters = (np.asarray(n, np.int64) for n in counts)
-    return run_state.RunState(model, None, *counters, np.asarray(2.5))
+    counts = (np.asarray(n, np.int64) for n in (step, 8 * step, step - in_a_row, 0))
+    return run_state.RunState(model, None, *counts)

@@ -1,6 +1,6 @@
-"""Fixtures of the tests of the system: a small data set, and runs trained once a session.
+"""Fixtures of the system tests: a small dataset, and runs that are trained once per session.
 
-A test file takes them by `pytest_plugins = ["system_fixtures"]`.
+A test file uses them by `pytest_plugins = ["system_fixtures"]`.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from helpers import NUM_CLIPS, TINY
 
 from data_builders.generated_builder import GeneratedConfig
 from data_builders.moving_shapes import moving_shapes_dataset_builder as moving_shapes
-from flowvid.config import schema
+from flowvid.config import presets, schema
 from flowvid.config.schema import Config
 from flowvid.evaluation import scoring
 from flowvid.training import loop, trainer
@@ -42,18 +42,18 @@ def image_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(data_dir: Path) -> Callable[..., Config]:
-    """A function that makes the tiny configuration, with changes."""
+    """A function that returns the tiny configuration, with changes."""
     return lambda **changes: schema.preset_config(**TINY | {"data_dir": str(data_dir)} | changes)
 
 
 @pytest.fixture(scope="module")
 def compiled_once() -> Iterator[None]:
-    """Runs of one configuration, but for what may change on their way, share their compiled steps.
+    """Runs whose configurations differ only in resumable fields share their compiled steps.
 
     For files with many short runs: tracing takes most of a run's time. Only with a constant
     learning rate, since a schedule knows the number of steps.
     """
-    same = {name: schema.PRESETS["small"][name] for name in schema.RESUMABLE}
+    same = {name: presets.PRESETS["small"][name] for name in presets.RESUMABLE}
 
     def once(function: Callable[..., Any]) -> Callable[..., Any]:
         results: dict[Any, Any] = {}

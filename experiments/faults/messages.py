@@ -1,8 +1,8 @@
 """What `flowvid.train` prints and logs about a fault, in its own words, which the drill expects."""
 
-GIVEN_UP = "error: the run is given up at step"
+GIVEN_UP = "error: training stops at step"
 FULL_DISK = "error: no space is left on the disk of"
-SKIPPED, RESTORED = "not finite", "restored"  # events in incidents/log.jsonl
+SKIPPED, RESTORED = "non-finite", "restored"  # events in incidents/log.jsonl
 
 
 def stopped(signal_name: str, step: int) -> str:
@@ -17,7 +17,7 @@ def damaged(step: int) -> tuple[str, str]:
 
 def resumed(step: int) -> str:
     """Returns the message of a run that is resumed."""
-    return f"Going on from step {step} of"
+    return f"Resuming from step {step} of"
 
 
 def second_process(workdir: object) -> str:

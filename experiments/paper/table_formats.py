@@ -8,7 +8,7 @@ from typing import Any
 from experiments.paper.claims import claims
 from experiments.paper.published import TABLE_1
 from experiments.paper.seed_statistics import number
-from flowvid.evaluation.evaluation_report import TITLES
+from flowvid.evaluation.text_report import TITLES
 
 _PARTS = {"head": "first frame", "tail": "later frames"}
 

@@ -8,8 +8,8 @@ from absl import logging
 
 from flowvid.config.metrics import METRICS
 from flowvid.data import datasets
-from flowvid.evaluation import evaluation_report
-from flowvid.evaluation.evaluation_report import Report
+from flowvid.evaluation import evaluation_report, text_report
+from flowvid.evaluation.text_report import Report
 from flowvid.video.model import Model
 
 _SEED, _NOISE_DRAWS = 0, 4  # the defaults of `flowvid.evaluate`
@@ -49,7 +49,7 @@ def _saved(folder: pathlib.Path, wanted: dict[str, Any]) -> Report | None:
         logging.warning("%s is not shown: its %s differs.", path, ", ".join(different))
         return None
     try:
-        evaluation_report.format_report(report)
+        text_report.format_report(report)
     except (KeyError, TypeError):
         return None
     return report

@@ -11,7 +11,7 @@ import flowvid
 from experiments.run_report import evaluation, plots, sections
 from experiments.running import finished_runs
 from flowvid.config import schema
-from flowvid.evaluation import evaluation_report
+from flowvid.evaluation import text_report
 
 _SIDE = 128  # pixels of a clip in the page
 
@@ -70,7 +70,7 @@ def render(workdir: pathlib.Path, contents: Contents) -> str:
         title=f"{model.config.variant} on {model.config.dataset}",
         summary=f"{workdir}, step {model.step}, {model.config.preset} preset.",
         configuration=schema.flat(model.config),
-        likelihood=evaluation_report.format_report(report),
+        likelihood=text_report.format_report(report),
         per_frame=Markup(plots.per_frame(report)),
         curves=Markup(plots.curves(workdir, model.config)),
         sections=parts + shown,

@@ -1,17 +1,17 @@
-"""The one place where the lowering of a convolution is chosen: products on CPU, else XLA's own.
+"""Convolutions that are lowered to matrix products on CPU, and to XLA's convolution elsewhere.
 
-XLA's CPU convolution is several times slower than the same arithmetic as matrix products, and in a
-`lax.scan` it falls to a loop on a single thread. `Conv` is `flax.linen.Conv` with the lowering
-below; everything in flowvid convolves through it.
+XLA's convolution on CPU is several times slower than the same arithmetic as matrix products, and
+inside a `lax.scan` it runs on a single thread. `Conv` is `flax.linen.Conv` with the lowering below.
+All convolutions of flowvid use this module.
 
-On CPU every convolution is built from one linear map, `_patches` (im2col), and 2-D products:
+On CPU a convolution consists of one linear map, `_patches` (im2col), and two-dimensional products:
 
     y  = patches(x) K          dx = patches^T(dy K^T)          dK = patches(x)^T dy
 
-with K the kernel as a [rows * cols * c_in, c_out] matrix. Patches are kernel-size times larger than
-their array, so they are taken on the side with fewer channels: a stride-1 convolution is also
-the input gradient of its mirror image (kernel flipped in space, channels swapped), and a
-convolution of many channels to few runs as that.
+where K is the kernel as a [rows * cols * c_in, c_out] matrix. Patches are larger than their array
+by the size of the kernel, so they are taken on the side with fewer channels: a convolution with
+stride 1 is also the input gradient of its mirror image (kernel flipped in space, channels swapped),
+and a convolution from many channels to few is computed that way.
 """
 
 import functools
@@ -35,9 +35,9 @@ _NHWC_HWIO = ("NHWC", "HWIO", "NHWC")
 class Window(NamedTuple):
     """The static part of a convolution: kernel size, strides, and the precision of products.
 
-    With `mirrored` the kernel is given as its mirror image, [rows, cols, c_out, c_in], flipped in
-    space. That is the form that a stride-1 convolution of many channels to few has its products in,
-    without a copy of the kernel in another layout.
+    If `mirrored`, the kernel is given as its mirror image, [rows, cols, c_out, c_in], flipped in
+    space. A convolution with stride 1 from many channels to few multiplies by this form, so that
+    the kernel need not be copied to another layout.
     """
 
     size: tuple[int, ...]
@@ -57,24 +57,24 @@ def conv_general_dilated(
     feature_group_count: int = 1,
     precision: lax.PrecisionLike = None,
 ) -> OutImages:
-    """Convolves images, as `lax.conv_general_dilated` does, with a lowering per platform.
+    """Convolves images as `lax.conv_general_dilated` does, with a lowering per platform.
 
-    It takes what `flax.linen.Conv` passes and gives what `lax.conv_general_dilated` gives. It
-    differentiates in reverse mode only, and keeps `lhs` and `rhs` alone for the backward pass.
+    It accepts the arguments that `flax.linen.Conv` passes. It can be differentiated in reverse mode
+    only, and its residuals are `lhs` and `rhs` alone.
 
     Args:
         lhs: images, [batch, height, width, c_in].
-        rhs: kernel, [rows, cols, c_in, c_out], rows and cols odd.
+        rhs: kernel, [rows, cols, c_in, c_out], where rows and cols are odd.
         window_strides: strides of rows and of columns, in pixels.
         padding: "SAME".
         lhs_dilation: None or ones.
         rhs_dilation: None or ones.
-        dimension_numbers: ("NHWC", "HWIO", "NHWC") in any form that `lax` knows.
+        dimension_numbers: ("NHWC", "HWIO", "NHWC") in any form that `lax` accepts.
         feature_group_count: 1.
         precision: of the products, as in `lax.dot_general`.
 
     Raises:
-        ValueError: if it is asked for any other kind of convolution.
+        ValueError: for any other kind of convolution.
     """
     if lhs.ndim != 4 or rhs.ndim != 4:
         raise _unsupported(f"images of {lhs.ndim} and a kernel of {rhs.ndim} dimensions, not 4")
@@ -97,17 +97,17 @@ def conv_general_dilated(
 
 def _unsupported(what: str) -> ValueError:
     return ValueError(
-        f"A convolution got {what}. Give it NHWC images, an HWIO kernel with both sizes odd (as in "
-        "kernel_size=(3, 3)), 'SAME' padding, no dilation and no groups; for anything else use "
-        "flax.linen.Conv, which is slow on CPU."
+        f"Unsupported convolution: {what}. Use NHWC images, an HWIO kernel with odd sizes (as in "
+        "kernel_size=(3, 3)), 'SAME' padding, no dilation and no groups. flax.linen.Conv supports "
+        "other convolutions, but is slow on CPU."
     )
 
 
 Conv = functools.partial(nn.Conv, conv_general_dilated=conv_general_dilated)
 
 
-# The custom VJP keeps the choice of platform out of differentiation: JAX would otherwise store
-# the CPU branch's patches as residuals on every platform, once per iteration under a scan.
+# The custom VJP chooses the platform inside both rules. Otherwise JAX would store the patches of
+# the CPU branch as residuals on every platform, once per iteration of a scan.
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -176,9 +176,10 @@ def _cpu_gradients(
 
 
 class Lowering(NamedTuple):
-    """A way to convolve: conv(window, x, kernel), and gradients(window, x, kernel, dy) of both.
+    """A convolution, and its gradients with respect to images and kernel.
 
-    For code that chooses by platform on its own, as it has to around a custom VJP.
+    `conv(window, x, kernel) -> y` and `gradients(window, x, kernel, dy) -> (dx, dkernel)`, for code
+    that chooses the platform itself because it defines a custom VJP.
     """
 
     conv: Callable[[Window, Any, Any], Any]
@@ -190,7 +191,7 @@ XLA = Lowering(_xla_conv, _xla_gradients)
 
 
 def _runs_mirrored(window: Window, kernel: Kernel) -> bool:
-    # Strided patches are smaller by the strides, and a strided convolution has no mirror image.
+    # Patches with a stride are smaller, and a convolution with a stride has no mirror image.
     return window.strides == (1, 1) and kernel.shape[2] > kernel.shape[3]
 
 
@@ -220,12 +221,12 @@ def _kernel_gradient(window: Window, x: Images, dy: OutImages) -> Kernel:
 
 
 def _matrix(array: Float[Array, "*rows cols"]) -> Float[Array, "all_rows cols"]:
-    # Products of 2-D operands: XLA's CPU products of higher rank are slower.
+    # Two-dimensional, because XLA's products of operands of higher rank are slower on CPU.
     return array.reshape(-1, array.shape[-1])
 
 
 def _patches(window: Window, x: Images) -> Float[Array, "batch out_height out_width patch"]:
-    """Concatenates, on the channels of each output pixel, the pixels under the window (im2col)."""
+    """Concatenates the pixels under the window at each output pixel, on the channels (im2col)."""
     pads = lax.padtype_to_pads(x.shape[1:3], window.size, window.strides, "SAME")
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     (height, width), (row_stride, col_stride) = x.shape[1:3], window.strides

@@ -1,4 +1,4 @@
-"""The network inside a coupling, and the zero-initialised convolution that it ends in."""
+"""The network inside a coupling, and the zero-initialised convolution that ends it."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from flowvid.flows import convolution
 from flowvid.flows.convolution import Conv, Lowering, Window
 
-KERNEL_INIT = nn.initializers.normal(0.05)  # Glow's own
+KERNEL_INIT = nn.initializers.normal(0.05)  # as in Glow's code
 
 Images = Float[Array, "batch height width channels"]
 Out = Float[Array, "batch height width features"]
@@ -21,9 +21,9 @@ Hidden = Float[Array, "batch height width hidden"]
 
 
 class ZeroConv(nn.Module):
-    """A 3x3 convolution that starts at zero, its output times exp(3 * scale) (Glow, section 3.3).
+    """A zero-initialised 3x3 convolution times exp(3 * scale) (Glow, section 3.3).
 
-    The learned scale lets the output grow faster than the optimiser's steps on zero weights would.
+    With the learned scale the output can grow faster than the optimiser's steps on weights allow.
     """
 
     features: int
@@ -32,17 +32,18 @@ class ZeroConv(nn.Module):
     def __call__(
         self, x: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch height width features"]:
-        """[B, H, W, C] -> [B, H, W, features]."""
+        """Maps [B, H, W, C] to [B, H, W, features]."""
         y = Conv(self.features, (3, 3), kernel_init=nn.initializers.zeros)(x)
         scale = self.param("scale", nn.initializers.zeros, (self.features,))
-        return y * jnp.exp(3.0 * scale)
+        return y * jnp.exp(3.0 * lax.broadcast_to_rank(scale, y.ndim))
 
 
 class CouplingNetwork(nn.Module):
-    """3x3 convolution to `width`, ReLU, 1x1, ReLU, 3x3 with zero weights (paper, section IV).
+    """Convolutions 3x3 to `width`, 1x1, and 3x3 with zero weights (paper, section IV).
 
-    The last one's output is scaled as `ZeroConv` does. With `dtype` bfloat16 the convolutions and
-    what lies between them are of that type; parameters and output stay float32.
+    There is a ReLU after the first and the second. The output is scaled as in `ZeroConv`. If
+    `dtype` is bfloat16, the convolutions and the activations between them have that type;
+    parameters and output stay float32.
     """
 
     width: int
@@ -53,15 +54,15 @@ class CouplingNetwork(nn.Module):
     def __call__(
         self, x: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch height width features"]:
-        """[B, H, W, C] -> [B, H, W, features]; C counts the context's channels too."""
+        """Maps [B, H, W, C] to [B, H, W, features]; C includes the channels of the context."""
         in_width, out = (3, 3, x.shape[-1], self.width), (3, 3, self.features, self.width)
         first = self._layer(0, KERNEL_INIT, in_width, self.width)
-        # A matrix: axes of length one have several layouts in XLA, which copies between them.
+        # A matrix, because XLA copies arrays with axes of length 1 between equivalent layouts.
         matrix, bias_1 = self._layer(1, KERNEL_INIT, (self.width, self.width), self.width)
         middle = matrix[None, None], bias_1
         kernel, bias = self._layer(2, nn.initializers.zeros, out, self.features)
         scale = jnp.exp(3.0 * self.param("scale", nn.initializers.zeros, (self.features,)))
-        layers = _Layers(first, middle, (kernel * scale[:, None], bias * scale))
+        layers = _Layers(first, middle, (kernel * scale[None, None, :, None], bias * scale))
         dtype = x.dtype if self.dtype is None else self.dtype
         layers, x_as_computed = jax.tree.map(lambda a: a.astype(dtype), (layers, x))
         return three_layers(layers, x_as_computed).astype(x.dtype)
@@ -79,22 +80,21 @@ class _Layers(NamedTuple):
     last: tuple[Array, Array]
 
 
-# One custom VJP around the whole network, with the choice of the platform inside both rules. For
-# the backward pass it keeps what the ReLUs gave (`jax.nn.relu` keeps masks, too), or only what the
-# second one gave.
+# One custom VJP for the whole network, which chooses the platform inside both rules. Its residuals
+# are the outputs of both ReLUs (`jax.nn.relu` would add masks), or of the second one alone.
 
 
 @jax.custom_vjp
 def three_layers(layers: _Layers, x: Images) -> Out:
-    """Convolution, ReLU, convolution, ReLU, convolution; reverse mode only.
+    """Applies three convolutions with a ReLU between each two; differentiable in reverse mode only.
 
     Args:
-        layers: (kernel [rows, cols, c_in, c_out], bias [c_out]) of each, the last kernel as its
-            mirror image, [rows, cols, c_out, c_in].
-        x: [B, H, W, C].
+        layers: kernel [rows, cols, c_in, c_out] and bias [c_out] of each convolution; the last
+            kernel is given as its mirror image, [rows, cols, c_out, c_in].
+        x: images [B, H, W, C].
 
     Returns:
-        [B, H, W, c_out of the last].
+        [B, H, W, c_out], where c_out is that of the last convolution.
     """
     return _three_layers_fwd(layers, x)[0]
 
@@ -119,10 +119,10 @@ three_layers.defvjp(_three_layers_fwd, _three_layers_bwd)
 
 
 def _first_is_cheap(layers: _Layers) -> bool:
-    """Whether to compute the first ReLU's output again rather than keep it.
+    """Returns whether the output of the first ReLU is recomputed in the backward pass, not stored.
 
-    A head's first level convolves 6 channels to 512, in less time than it takes to write, keep and
-    read what comes out.
+    The first level of a head convolves 6 channels to 512, which takes less time than writing the
+    output to memory and reading it back.
     """
     first, middle = layers.first[0], layers.middle[0]
     return 8 * first.size <= middle.size
@@ -134,17 +134,21 @@ def _windows(layers: _Layers) -> tuple[Window, ...]:
 
 
 def _first(how: Lowering, layers: _Layers, x: Images) -> Hidden:
-    kernel, bias = layers.first
-    return jnp.maximum(how.conv(_windows(layers)[0], x, kernel) + bias, 0)
+    return jnp.maximum(_convolved(how, _windows(layers)[0], x, layers.first), 0)
+
+
+def _convolved(how: Lowering, window: Window, x: Images, layer: tuple[Array, Array]) -> Out:
+    kernel, bias = layer
+    return how.conv(window, x, kernel) + lax.broadcast_to_rank(bias, x.ndim)
 
 
 def _forward_with(how: Lowering) -> Callable[[_Layers, Images], tuple[Out, Hidden, Hidden]]:
     def forward(layers: _Layers, x: Images) -> tuple[Out, Hidden, Hidden]:
-        """The output, and what each ReLU gave."""
+        """Returns the output of the network and of each ReLU."""
         _, of_middle, of_last = _windows(layers)
         first = _first(how, layers, x)
-        middle = jnp.maximum(how.conv(of_middle, first, layers.middle[0]) + layers.middle[1], 0)
-        return how.conv(of_last, middle, layers.last[0]) + layers.last[1], first, middle
+        middle = jnp.maximum(_convolved(how, of_middle, first, layers.middle), 0)
+        return _convolved(how, of_last, middle, layers.last), first, middle
 
     return forward
 
@@ -153,12 +157,14 @@ def _backward_with(how: Lowering) -> Callable[..., tuple[_Layers, Images]]:
     def backward(
         layers: _Layers, x: Images, first: Hidden | None, middle: Hidden, dy: Out
     ) -> tuple[_Layers, Images]:
-        """The gradients of the layers and of x."""
+        """Returns the gradients with respect to layers and x."""
         if first is None:
             first = _first(how, layers, x)
         gradients = []
-        walk = zip(reversed(_windows(layers)), reversed(layers), (middle, first, x), strict=True)
-        for window, (kernel, _), below in walk:
+        backwards = zip(
+            reversed(_windows(layers)), reversed(layers), (middle, first, x), strict=True
+        )
+        for window, (kernel, _), below in backwards:
             dbias = jnp.sum(dy, axis=(0, 1, 2))
             dbelow, dkernel = how.gradients(window, below, kernel, dy)
             gradients.append((dkernel, dbias))

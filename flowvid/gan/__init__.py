@@ -1,1 +1,1 @@
-"""The paper's recurrent pyramid GAN (section V), a baseline: nothing else of flowvid needs it."""
+"""The paper's recurrent pyramid GAN (section V), a baseline; nothing else in flowvid imports it."""

@@ -1,4 +1,4 @@
-"""What a run of the GAN is: one frozen dataclass, its presets, and their flags."""
+"""The configuration of a GAN run: one frozen dataclass, its presets, and its flags."""
 
 import dataclasses
 import json
@@ -8,6 +8,7 @@ from typing import Any
 
 from flowvid import fields
 from flowvid.conditioning.pyramid.settings import check_label_size
+from flowvid.config import config_file
 from flowvid.config.schema import check_seed_and_average
 from flowvid.errors import ConfigError
 
@@ -16,65 +17,76 @@ OBJECTIVES = ("paper", "r1")
 
 @dataclass(frozen=True)
 class GanConfig:
-    """One run. Built by `preset_config`, by `from_flags`, or read from a workdir's config.json."""
+    """The configuration of one run.
+
+    `preset_config`, `from_flags` and `read` (from the config.json of a workdir) return one.
+    """
 
     objective: str = fields.field(
         "Model",
-        "paper: the non-saturating loss alone, which did not converge in the paper; r1: with the "
-        "R1 penalty (Mescheder et al. 2018) and spectral normalisation of the discriminator.",
+        "paper: the non-saturating loss alone, which did not converge in the paper; r1: the same "
+        "loss with the R1 penalty (Mescheder et al. 2018) and a spectrally normalised "
+        "discriminator.",
         choices=OBJECTIVES,
     )
     preset: str = fields.field(
         "Model",
-        "where the other flags' defaults come from: 64x64 and 30 frames as in the paper, which "
-        "gives no other sizes; or a model that trains in minutes on two CPU cores.",
+        "where the defaults of the other flags come from. paper: 64x64 and 30 frames as in the "
+        "paper, which states no other sizes; small: a model that trains in minutes on two CPU "
+        "cores.",
         choices=("paper", "small"),
     )
-    levels: int = fields.field("Model", "maps of a pyramid below the frame; each halves the size.")
-    width: int = fields.field("Model", "channels of the pyramids' maps; the frame has 3.")
+    levels: int = fields.field(
+        "Model", "maps of a pyramid besides the frame; each halves the size."
+    )
+    width: int = fields.field("Model", "channels of a pyramid's maps; the frame has 3.")
     first_views: int = fields.field("Model", "View-Nets that refine the first frame.", low=0)
     noise_channels: int = fields.field("Model", "channels of the Gaussian tensor.")
-    labels: bool = fields.field("Model", "generator and discriminator see the label's image.")
+    labels: bool = fields.field(
+        "Model", "condition generator and discriminator on an image per label."
+    )
     label_size: int | None = fields.field(
-        "Model", "height and width at which label images are learned; a frame's by default."
+        "Model", "height and width of the learned label images; a frame's by default."
     )
 
-    dataset: str = fields.field("Data", "as that of flowvid.train.")
-    data_dir: str | None = fields.field("Data", "where prepared data sets are (TFDS's own).")
-    max_skipped: float = fields.field(
-        "Data", "share of a folder's files that may be left out when it is prepared.", low=0
+    dataset: str = fields.field("Data", "as --dataset of flowvid.train.")
+    data_dir: str | None = fields.field(
+        "Data", "folder of prepared datasets; the default is TFDS's own."
     )
-    num_frames: int = fields.field("Data", "frames of a clip; a step holds all of them.")
+    max_skipped: float = fields.field(
+        "Data", "share of a folder's files that may be skipped when it is prepared.", low=0
+    )
+    num_frames: int = fields.field("Data", "frames per clip; a step uses all of them.")
     image_size: int = fields.field("Data", "height and width; divisible by 2^levels.")
 
-    num_steps: int = fields.field("Training", "steps in all.", low=0)
-    batch_size: int = fields.field("Training", "videos a step, over all devices.")
-    learning_rate: float = fields.field("Training", "Adam's, of the generator.", low=0)
+    num_steps: int = fields.field("Training", "number of training steps.", low=0)
+    batch_size: int = fields.field("Training", "videos per step, over all devices.")
+    learning_rate: float = fields.field("Training", "learning rate of the generator (Adam).", low=0)
     discriminator_rate: float = fields.field(
-        "Training", "Adam's, of the discriminator, as a multiple of the generator's.", low=0
+        "Training", "learning rate of the discriminator, as a multiple of the generator's.", low=0
     )
-    beta1: float = fields.field("Training", "Adam's memory of gradients.", low=0)
+    beta1: float = fields.field("Training", "decay of Adam's mean of gradients; below 1.", low=0)
     r1_weight: float = fields.field(
-        "Training", "gamma of gamma/2 |grad D(real)|^2, with --objective=r1.", low=0
+        "Training", "gamma in gamma/2 |grad D(real)|^2, for --objective=r1.", low=0
     )
     ema_decay: float = fields.field(
         "Training",
-        "of a moving average of the generator, which is then sampled from; 0: none.",
+        "decay of a moving average of the generator, which samples then come from; 0 for none.",
         low=0,
     )
-    seed: int = fields.field("Training", "of parameters, data order and noise.", low=0)
+    seed: int = fields.field("Training", "seed of parameters, data order and noise.", low=0)
 
     eval_every: int = fields.field("Reporting", "steps between previews, in <workdir>/previews.")
     checkpoint_every: int = fields.field("Reporting", "steps between checkpoints.")
     log_every: int = fields.field("Reporting", "steps between TensorBoard events.")
 
-    num_labels: int = 0  # of the data set; known once it is loaded
+    num_labels: int = 0  # of the dataset; known once it is loaded
 
     def __post_init__(self) -> None:
-        """Refuses, with a reason, what cannot be trained.
+        """Checks that a run with these fields can be trained.
 
         Raises:
-            ConfigError: naming the field and what it may be.
+            ConfigError: naming the field and its allowed values.
         """
         fields.check(self)
         check_seed_and_average(self)
@@ -103,7 +115,7 @@ _SHARED = {
 PRESETS: fields.Presets = {
     "paper": _SHARED
     | {
-        "levels": 6,  # down to a single position: what all of a frame shares comes from there
+        "levels": 6,  # down to a single position, from which all of the frame is computed
         "width": 64,
         "num_frames": 30,
         "image_size": 64,
@@ -130,10 +142,10 @@ RESUMABLE = ("data_dir", "max_skipped", "num_steps", "eval_every", "checkpoint_e
 
 
 def preset_config(preset: str = "paper", **changes: Any) -> GanConfig:
-    """The preset's configuration with some fields changed.
+    """Returns the configuration of a preset with some fields changed.
 
     Raises:
-        ConfigError: for an unknown preset or a field's unusable value.
+        ConfigError: for an unknown preset or an invalid value of a field.
     """
     if preset not in PRESETS:
         raise ConfigError(f"--preset={preset} is unknown: use one of {', '.join(PRESETS)}.")
@@ -141,11 +153,15 @@ def preset_config(preset: str = "paper", **changes: Any) -> GanConfig:
 
 
 def from_flags(saved: GanConfig | None, given: dict[str, Any]) -> GanConfig:
-    """The run that the command line asks for; `saved` is the one in the workdir, if any.
+    """Returns the configuration that the command line specifies.
+
+    Args:
+        saved: the configuration of the run in the workdir, or None for a new run.
+        given: the flags on the command line.
 
     Raises:
-        ConfigError: for unusable values, or when a given flag differs from the saved run's in a
-            field that a run cannot change on its way.
+        ConfigError: for invalid values, or if a flag differs from the saved run in a field that
+            must not change when a run is resumed.
     """
     if saved is None:
         return preset_config(**({"preset": "paper"} | given))
@@ -154,18 +170,29 @@ def from_flags(saved: GanConfig | None, given: dict[str, Any]) -> GanConfig:
 
 
 def read(workdir: pathlib.Path) -> tuple[GanConfig, tuple[str, ...]]:
-    """The configuration of the GAN in a workdir, and its labels' names.
+    """Returns the configuration of the GAN in a workdir, and the names of its labels.
 
     Raises:
-        ConfigError: when there is none.
+        ConfigError: if the workdir holds no run of the GAN, or one of another format version, or
+            fields are missing, unknown or invalid.
     """
     path = workdir / "config.json"
     try:
         saved = json.loads(path.read_text())
-        names = tuple(saved.pop("label_names"))
-        return GanConfig(**saved), names
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        names = tuple(saved["label_names"])
+        is_gan = "objective" in saved
+    except (OSError, ValueError, KeyError, TypeError):
+        is_gan = False
+    if not is_gan:
         raise ConfigError(
             f"{workdir} holds no run of the GAN: train one with `python -m flowvid.gan.train "
             f"--workdir={workdir}`."
+        )
+    config_file.check_version(saved, path)
+    values = {k: v for k, v in saved.items() if k not in ("label_names", "format_version")}
+    try:
+        return GanConfig(**values), names
+    except (TypeError, ConfigError) as error:
+        raise ConfigError(
+            f"{path} is not a configuration of this version of flowvid: {error}"
         ) from error

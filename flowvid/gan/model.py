@@ -1,4 +1,4 @@
-"""Generator and discriminator of a run as pure functions of a configuration and parameters."""
+"""Generator and discriminator as pure functions of a configuration and parameters."""
 
 from typing import Any
 
@@ -30,13 +30,16 @@ def _label_images(config: GanConfig) -> LabelImages:
 
 
 def noise(config: GanConfig, keys: Key[Array, " batch"]) -> Images:
-    """The Gaussian tensors of videos, [B, H, W, noise_channels]; one key each."""
+    """Returns Gaussian tensors [B, H, W, noise_channels], one per key."""
     shape = (config.image_size, config.image_size, config.noise_channels)
     return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
 
 
 def init(config: GanConfig, key: PRNGKeyArray) -> dict[str, Params]:
-    """Parameters {"generator": ..., "discriminator": ...}, each {"network", and "labels"}."""
+    """Returns initial parameters, {"generator": ..., "discriminator": ...}.
+
+    Each has an entry "network", and "labels" if the configuration has labels.
+    """
     size, blank = config.image_size, jnp.zeros(1, jnp.int32)
     video = jnp.zeros((1, config.num_frames, size, size, CHANNELS))
     tensor = jnp.zeros((1, size, size, config.noise_channels))
@@ -70,7 +73,7 @@ def _seen(
 def generate(
     config: GanConfig, params: Params, keys: Key[Array, " batch"], labels: Labels
 ) -> Videos:
-    """Videos [B, T, H, W, 3] in (-1, 1), one key and one label each."""
+    """Generates videos [B, T, H, W, 3] in (-1, 1), each from one key and one label."""
     seen = _seen(config, params, noise(config, keys), labels)
     videos: Any = _generator(config).apply(params["network"], seen)
     return videos
@@ -79,17 +82,17 @@ def generate(
 def score(
     config: GanConfig, params: Params, videos: Videos, labels: Labels
 ) -> Float[Array, " batch"]:
-    """The discriminator's logit that each video [B, T, H, W, 3] in [-1, 1] is real."""
+    """Returns the discriminator's logit that each video [B, T, H, W, 3] in [-1, 1] is real."""
     given = _given(config, params, labels)
     scores: Any = _discriminator(config).apply(params["network"], videos, given)
     return scores
 
 
 def to_pixels(videos: Videos) -> UInt8[Array, "batch frames height width channels"]:
-    """[-1, 1] to 0 .. 255."""
+    """Converts values in [-1, 1] to grey values in 0..255."""
     return jnp.clip(jnp.round((videos + 1) * 127.5), 0, 255).astype(jnp.uint8)
 
 
 def from_pixels(videos: UInt8[Array, "batch frames height width channels"]) -> Videos:
-    """0 .. 255 to [-1, 1]."""
+    """Converts grey values in 0..255 to values in [-1, 1]."""
     return videos.astype(jnp.float32) / 127.5 - 1

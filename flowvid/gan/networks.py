@@ -1,7 +1,7 @@
 """The GAN's networks: U-Net, View-Net, video generator and video discriminator (paper, section V).
 
-A pyramid is a tuple of maps, largest first: [B, H, W, C_0], [B, H/2, W/2, C_1], ... down to level
-L. Dimensions: B batch, T frames of a clip, H height, W width, L levels.
+A pyramid is a tuple of maps, largest first: [B, H, W, C_0], [B, H/2, W/2, C_1], ... to level L.
+Dimensions: B batch, T frames per clip, H height, W width, C channels, L levels.
 """
 
 from collections.abc import Sequence
@@ -18,21 +18,20 @@ Videos = Float[Array, "batch frames height width channels"]
 Pyramid = tuple[Array, ...]
 
 WINDOW = (3, 3)
-# Of the usual variance, that of what the generator's View-Nets add at their start: 29 changes of
-# the usual size would saturate tanh before the first step.
+# The initial variance of what the generator's View-Nets add, as a multiple of the usual one. The
+# sum of 29 changes with the usual variance would saturate tanh before the first step.
 CHANGE = 0.01
 
 
 def _down(maps: Array, channels: int) -> Array:
-    """Half the height and width: a convolution with stride 2 and a ReLU."""
+    """Halves height and width by a convolution with stride 2, followed by a ReLU."""
     return nn.relu(Conv(channels, WINDOW, strides=(2, 2))(maps))
 
 
 def _up(maps: Array, channels: int) -> Array:
-    """Twice the height and width.
+    """Doubles height and width by nearest neighbours, a convolution and a ReLU.
 
-    Nearest pixels and a convolution: what a deconvolution of stride 2 computes, without its
-    checkerboards (Odena et al. 2016).
+    This avoids the checkerboard artefacts of a transposed convolution (Odena et al. 2016).
     """
     batch, height, width, depth = maps.shape
     larger = image.resize(maps, (batch, 2 * height, 2 * width, depth), "nearest")
@@ -40,10 +39,12 @@ def _up(maps: Array, channels: int) -> Array:
 
 
 def _mirrored(read: Sequence[Array], channels: Sequence[int], variance: float = 1.0) -> Pyramid:
-    """The way up: each map is made of the one below, enlarged, and of what was read at its level.
+    """Returns the pyramid that the upward half of a U-Net computes.
 
-    The last convolution of a level has no ReLU: maps of a pyramid are added to from frame to frame,
-    and have to be able to fall. It starts at `variance` times the usual.
+    Each map is computed from the map below it, enlarged, and from the map that the downward half
+    read at the same level. The last convolution of a level has no ReLU, because the output is added
+    to the pyramid from frame to frame and must be able to decrease it. The variance of its initial
+    kernel is `variance` times the usual one.
     """
     start = nn.initializers.variance_scaling(variance, "fan_in", "truncated_normal")
     made = [Conv(channels[-1], WINDOW, kernel_init=start)(read[-1])]
@@ -54,13 +55,13 @@ def _mirrored(read: Sequence[Array], channels: Sequence[int], variance: float = 
 
 
 class UNet(nn.Module):
-    """An image to a pyramid: convolutions of stride 2 down, and their mirror image up."""
+    """A U-Net from an image to a pyramid: strided convolutions down, and their mirror image up."""
 
     channels: tuple[int, ...]  # of the pyramid's maps, largest first
 
     @nn.compact
     def __call__(self, x: Images) -> Pyramid:
-        """Images [B, H, W, C] -> their pyramid, `channels[l]` channels at level l."""
+        """Returns the pyramid of images [B, H, W, C], with `channels[l]` channels at level l."""
         read = [x]
         for level in range(1, len(self.channels)):
             read.append(_down(read[-1], self.channels[level]))
@@ -68,18 +69,18 @@ class UNet(nn.Module):
 
 
 class ViewNet(nn.Module):
-    """A frame and the pyramid before it to the next pyramid.
+    """A U-Net from a frame and the previous pyramid to the next pyramid.
 
-    A U-Net that reads each map of the old pyramid at its level, on its way down, and whose output
-    is added to the old pyramid.
+    Its downward half reads each map of the previous pyramid at the map's level. Its output is added
+    to the previous pyramid.
     """
 
     channels: tuple[int, ...]
-    variance: float = 1.0  # of what is added at the start, as a multiple of the usual
+    variance: float = 1.0  # initial variance of what is added, as a multiple of the usual one
 
     @nn.compact
     def __call__(self, x: Images, pyramid: Pyramid) -> Pyramid:
-        """Images [B, H, W, C] and a pyramid -> a pyramid of the same shapes."""
+        """Returns the pyramid, of equal shapes, that follows images [B, H, W, C] and a pyramid."""
         read = [jnp.concatenate([x, pyramid[0]], axis=-1)]
         for level in range(1, len(self.channels)):
             maps = _down(read[-1], self.channels[level])
@@ -89,7 +90,7 @@ class ViewNet(nn.Module):
 
 
 def frame_of(pyramid: Pyramid) -> Images:
-    """The frame that a generator's pyramid stands for, [B, H, W, 3], in (-1, 1)."""
+    """Returns the frame [B, H, W, 3] in (-1, 1) of a generator's pyramid."""
     return jnp.tanh(pyramid[0])
 
 
@@ -99,18 +100,21 @@ def _advance(view: ViewNet, pyramid: Pyramid, _: None) -> tuple[Pyramid, Images]
 
 
 class Generator(nn.Module):
-    """Noise to a video: U-Net and View-Nets for the first frame, one View-Net for all others."""
+    """Maps noise to a video.
 
-    channels: tuple[int, ...]  # of the pyramid, a frame's three first
+    A U-Net and View-Nets make the first frame; one View-Net, applied repeatedly, makes the others.
+    """
+
+    channels: tuple[int, ...]  # of the pyramid's maps; the first has the 3 of a frame
     first_views: int  # View-Nets of the first frame, each with its own parameters
     num_frames: int
 
     @nn.compact
     def __call__(self, noise: Float[Array, "batch height width seen"]) -> Videos:
-        """A Gaussian tensor [B, H, W, C] (with the label's image, where there is one) -> videos.
+        """Generates videos [B, T, H, W, 3] in (-1, 1).
 
-        Returns:
-            [B, T, H, W, 3] in (-1, 1).
+        Args:
+            noise: a Gaussian tensor, concatenated with the image of the label if there are labels.
         """
         pyramid = UNet(self.channels, name="first")(noise)
         if self.first_views:
@@ -141,19 +145,24 @@ def _read(view: ViewNet, pyramid: Pyramid, frame: Images) -> tuple[Pyramid, Arra
 
 
 class Discriminator(nn.Module):
-    """A video to its score: U-Net on the first frame, one View-Net on all others.
+    """Maps a video to its score, by a U-Net on the first frame and one View-Net on the others.
 
-    The largest map of each pyramid has one channel, a score a pixel; the video's is their mean over
-    pixels and frames.
+    The largest map of each pyramid has one channel, which holds a score per pixel. The score of the
+    video is their mean over pixels and frames.
     """
 
-    channels: tuple[int, ...]  # of the pyramid; 1 first
+    channels: tuple[int, ...]  # of the pyramid's maps; the first has 1
 
     @nn.compact
     def __call__(
         self, videos: Videos, given: Float[Array, "batch height width seen"] | None = None
     ) -> Float[Array, " batch"]:
-        """Videos [B, T, H, W, 3] in [-1, 1], and the label's image where there is one -> scores."""
+        """Returns the scores [B] of videos.
+
+        Args:
+            videos: [B, T, H, W, 3] in [-1, 1].
+            given: the images of the labels, [B, H, W, 3]; None without labels.
+        """
         first = videos[:, 0]
         if given is not None:
             first = jnp.concatenate([first, given], axis=-1)

@@ -1,7 +1,7 @@
 """Spectral normalisation (Miyato et al. 2018) as a pure function of parameters.
 
-Flax's module would run its power iteration at each use, at each frame of the shared View-Net; here
-it runs once a step, and its vectors are a part of the train state.
+Flax's module runs its power iteration at each call: once per frame for the shared View-Net. Here it
+runs once per step, and its vectors are part of the train state.
 """
 
 from typing import Any
@@ -12,47 +12,49 @@ from jax import Array, lax
 
 from flowvid.arrays import Params
 
-# The largest singular value of a kernel. A ReLU lets half of the power it is given pass: with a
-# norm of one next to nothing comes back from a pyramid's small maps, and the discriminator, nearly
-# linear, sees little but a frame's mean colour; twice the power makes up for that.
+# The largest singular value of a normalised kernel. A ReLU passes half of the power of its input.
+# With a norm of 1 the small maps of a pyramid would contribute almost nothing, and the
+# discriminator would be nearly linear and see little but the mean colour of a frame. A norm of
+# sqrt(2) doubles the power, which compensates for the ReLU.
 NORM = 2**0.5
-SETTLED = 20  # iterations at the start, so that the first steps are normalised, too
+INITIAL_ITERATIONS = 20  # so that the first steps are normalised, too
 
-Vectors = dict[str, Array]  # by the kernel's path: a guess of its first right singular vector
+Vectors = dict[str, Array]  # estimates of the first right singular vectors, by the kernel's path
 
 
 def _is_normalised(path: jax.tree_util.KeyPath, leaf: Array) -> bool:
-    """Kernels, but for those that end in the score: how sure it may be, R1 keeps within bounds.
+    """Returns whether a leaf is a kernel that is normalised.
 
-    With them normalised, too, the mean of a score over all pixels moves by so little that the
-    penalty, its squared gradient, is next to nothing, and the logits stay near zero.
+    Kernels whose output is the score are not: the R1 penalty bounds the score already. If they were
+    normalised, the mean of the scores over all pixels would hardly depend on a pixel, the penalty
+    would be almost zero, and the logits would stay near zero.
     """
     return getattr(path[-1], "key", None) == "kernel" and leaf.shape[-1] > 1
 
 
 def init(params: Params) -> Vectors:
-    """The vectors before the first step, one a kernel, [c_out]."""
+    """Returns the vectors before the first step, one per kernel, [c_out]."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     vectors = {
         jax.tree_util.keystr(path): jnp.full(leaf.shape[-1], leaf.shape[-1] ** -0.5)
         for path, leaf in leaves
         if _is_normalised(path, leaf)
     }
-    return lax.fori_loop(0, SETTLED, lambda _, moved: iterate(params, moved), vectors)
+    return lax.fori_loop(0, INITIAL_ITERATIONS, lambda _, v: iterate(params, v), vectors)
 
 
 def iterate(params: Params, vectors: Vectors) -> Vectors:
-    """One power iteration of each kernel, as a matrix [rows * cols * c_in, c_out]."""
-    moved: Vectors = {}
+    """Runs one power iteration for each kernel, as a matrix [rows * cols * c_in, c_out]."""
+    improved: Vectors = {}
     for path, kernel in jax.tree_util.tree_leaves_with_path(params):
         if _is_normalised(path, kernel):
             name, matrix = jax.tree_util.keystr(path), kernel.reshape(-1, kernel.shape[-1])
-            moved[name] = _unit(matrix.T @ _unit(matrix @ vectors[name]))
-    return lax.stop_gradient(moved)
+            improved[name] = _unit(matrix.T @ _unit(matrix @ vectors[name]))
+    return lax.stop_gradient(improved)
 
 
 def normalise(params: Params, vectors: Vectors) -> Params:
-    """Parameters whose kernels have a largest singular value of about `NORM`."""
+    """Returns parameters whose kernels have a largest singular value of about `NORM`."""
 
     def divided(path: jax.tree_util.KeyPath, leaf: Array) -> Any:
         name = jax.tree_util.keystr(path)

@@ -1,4 +1,4 @@
-"""The GAN's step of training: the discriminator's, then the generator's, as one pmap body."""
+"""The training step of the GAN: first the discriminator's, then the generator's, in one `pmap`."""
 
 from typing import Any, NamedTuple
 
@@ -18,50 +18,43 @@ from flowvid.training.train_state import moving_average
 from flowvid.video.frames import Batch
 
 NAMES = ("generator", "discriminator")
-SATURATED = 0.99  # of tanh
-SQUARES = 0.99  # Adam's memory of squared gradients
+SATURATED = 0.99  # magnitude of tanh that counts as saturated
+BETA2 = 0.99  # decay of Adam's mean of squared gradients
 
 
 class Part(NamedTuple):
-    """Generator or discriminator."""
+    """The train state of the generator or of the discriminator."""
 
     params: Params
-    average: Params | None  # of the generator, where config.ema_decay asks for it
+    average: Params | None  # moving average of the generator if config.ema_decay > 0
     opt_state: optax.OptState
 
 
 class GanState(NamedTuple):
-    """Everything that a step changes; a checkpoint holds it as it is."""
+    """Everything that a step changes, which is what a checkpoint holds."""
 
     generator: Part
     discriminator: Part
     vectors: spectral.Vectors  # of the discriminator's kernels
     step: Array  # scalar int32
-    skipped: Array  # scalar int32: steps without a finite loss or gradient, that changed nothing
-
-    @property
-    def best_step(self) -> int:
-        """None: no likelihood says which is best."""
-        return -1
-
-    @property
-    def restore_step(self) -> int:
-        """None: a run does not go back."""
-        return -1
+    skipped: Array  # scalar int32: steps skipped because of a non-finite loss or gradient
 
 
 def optimiser(config: GanConfig, name: str) -> optax.GradientTransformation:
-    """Adam; the discriminator may learn at another rate (Heusel et al. 2017).
+    """Returns Adam, with a learning rate per model (Heusel et al. 2017).
 
-    Squared gradients are remembered for a hundred steps: each model's goal moves with the other.
+    Squared gradients are averaged over about 100 steps, because the objective of each model changes
+    with the other model.
     """
     multiple = config.discriminator_rate if name == "discriminator" else 1.0
-    return optax.adam(config.learning_rate * multiple, b1=config.beta1, b2=SQUARES)
+    return optax.adam(config.learning_rate * multiple, b1=config.beta1, b2=BETA2)
 
 
 def create(config: GanConfig) -> GanState:
-    """The state before the first step."""
-    params = model.init(config, random_keys.stream_key(config.seed, random_keys.PARAMS))
+    """Returns the state before the first step."""
+    params = model.init(
+        config, random_keys.stream_key(config.seed, random_keys.Stream.GAN_PARAMETERS)
+    )
     generator, discriminator = (
         Part(params[name], None, optimiser(config, name).init(params[name])) for name in NAMES
     )
@@ -73,12 +66,12 @@ def create(config: GanConfig) -> GanState:
 
 
 def template(config: GanConfig) -> GanState:
-    """Shapes and types of a run's state, without making one."""
+    """Returns the shapes and types of a run's state, without computing one."""
     return jax.eval_shape(lambda: create(config))
 
 
 def best_params(state: GanState) -> Params:
-    """What is sampled from: the generator's average where there is one, else its parameters."""
+    """Returns the parameters to sample from: the generator's average if it has one."""
     generator = state.generator
     return generator.params if generator.average is None else generator.average
 
@@ -88,7 +81,7 @@ def _normalised(config: GanConfig, params: Params, vectors: spectral.Vectors) ->
 
 
 def penalty(config: GanConfig, params: Params, real: Videos, labels: Array) -> Array:
-    """Mean over the batch of |grad D|^2 at real videos; the gradient is by pixels in [-1, 1]."""
+    """Returns the mean of |grad D|^2 over real videos, with respect to pixels in [-1, 1]."""
     gradients = jax.grad(lambda x: jnp.sum(model.score(config, params, x, labels)))(real)
     return jnp.mean(jnp.sum(gradients**2, axis=(1, 2, 3, 4)))
 
@@ -101,7 +94,11 @@ def discriminator_loss(
     fake: Videos,
     labels: Array,
 ) -> tuple[Array, dict[str, Array]]:
-    """Cross entropy of real against generated (Goodfellow et al. 2014); with r1, its penalty."""
+    """Returns the discriminator's loss, and what to log.
+
+    The loss is the cross entropy of real against generated videos (Goodfellow et al. 2014), plus
+    the R1 penalty with --objective=r1.
+    """
     params = _normalised(config, params, vectors)
     of_real, of_fake = (model.score(config, params, videos, labels) for videos in (real, fake))
     loss = jnp.mean(nn.softplus(-of_real)) + jnp.mean(nn.softplus(of_fake))
@@ -124,7 +121,7 @@ def generator_loss(
     keys: Any,
     labels: Array,
 ) -> tuple[Array, dict[str, Array]]:
-    """The non-saturating loss, -log D(G(z)), and what to log of the videos (Figure 7)."""
+    """Returns the non-saturating loss -log D(G(z)), and statistics of the videos (Figure 7)."""
     fake = model.generate(config, params, keys, labels)
     loss = jnp.mean(nn.softplus(-model.score(config, judge, fake, labels)))
     return loss, {
@@ -139,17 +136,17 @@ def generator_loss(
 def train_step(
     config: GanConfig, state: GanState, batch: Batch
 ) -> tuple[GanState, dict[str, dict[str, Array]]]:
-    """A step of the discriminator, then one of the generator; the body of a `steps.on_devices`.
+    """Takes a step of the discriminator, then one of the generator; the body of an `on_devices`.
 
-    A step of which a loss or gradient is not finite on any device changes nothing and is counted.
+    Steps with a loss or gradient that is non-finite on any device are skipped and counted.
 
     Returns:
         The next state, and metrics by model, averaged over devices.
     """
     real = model.from_pixels(batch.video)
-    judged, made = (
+    discriminator_keys, generator_keys = (
         random_keys.example_keys(config.seed, state.step, batch.example, stream)
-        for stream in (random_keys.GAN_DISCRIMINATOR, random_keys.GAN_GENERATOR)
+        for stream in (random_keys.Stream.GAN_DISCRIMINATOR, random_keys.Stream.GAN_GENERATOR)
     )
     logs: dict[str, dict[str, Array]] = {}
     norms: dict[str, Array] = {}
@@ -162,7 +159,7 @@ def train_step(
         changes, opt_state = optimiser(config, name).update(gradients, part.opt_state)
         return part._replace(params=optax.apply_updates(part.params, changes), opt_state=opt_state)
 
-    fake = model.generate(config, state.generator.params, judged, batch.label)
+    fake = model.generate(config, state.generator.params, discriminator_keys, batch.label)
     discriminator = updated(
         "discriminator",
         state.discriminator,
@@ -172,7 +169,7 @@ def train_step(
     generator = updated(
         "generator",
         state.generator,
-        lambda p: generator_loss(config, p, judge, made, batch.label),
+        lambda p: generator_loss(config, p, judge, generator_keys, batch.label),
     )
     if generator.average is not None:
         average = moving_average(config.ema_decay, generator.average, generator.params, state.step)

@@ -1,6 +1,6 @@
 """Trains the paper's GAN: `python -m flowvid.gan.train --preset=small --objective=r1`.
 
-A run is a folder, --workdir; the same command again goes on where it stopped.
+A run is a folder, --workdir. To resume a run, run the same command again.
 """
 
 import pathlib
@@ -8,21 +8,23 @@ import pathlib
 from absl import flags, logging
 
 from flowvid import cli, fields
-from flowvid.gan import config, training
+from flowvid.gan import config
 
 fields.define_flags(config.GanConfig, config.PRESETS)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run: folder of the run. [runs/gan_<objective>]")
 
 
 def main() -> None:
-    """Reads the flags, trains, and says what to do next."""
+    """Reads the flags, trains, and prints the next commands."""
+    from flowvid.gan import training  # imports JAX, which --help does without
+
     given = fields.given(config.GanConfig)
     workdir = pathlib.Path(_WORKDIR.value or f"runs/gan_{given.get('objective', 'paper')}")
     saved = config.read(workdir)[0] if (workdir / "config.json").exists() else None
     run = training.train(config.from_flags(saved, given), workdir)
     if int(run.skipped):
         logging.warning(
-            "%d of %d steps had no finite loss or gradient and changed nothing.",
+            "%d of %d steps had a non-finite loss or gradient and were skipped.",
             int(run.skipped),
             int(run.step),
         )
@@ -34,5 +36,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.use_huge_pages()
-    cli.run(main)
+    cli.run(main, huge_pages=True)

@@ -1,4 +1,4 @@
-"""A trained GAN, as a user meets it: restored from a run's folder, sampled from."""
+"""A trained GAN: restored from the folder of a run, for sampling."""
 
 import dataclasses
 import functools
@@ -22,7 +22,7 @@ Videos = UInt8[np.ndarray, "videos frames height width 3"]
 
 
 def sample(config: GanConfig, params: Params, labels: Any, seed: int = 0) -> Videos:
-    """Videos of the generator, one a label; video i depends on (seed, i) alone."""
+    """Generates one video per label; video i depends on (seed, i) alone."""
     keys = random_keys.video_keys(seed, len(labels))
     return np.asarray(_sample(config, params, keys, np.asarray(labels, np.int32)))
 
@@ -34,46 +34,46 @@ def _sample(config: GanConfig, params: Params, keys: Any, labels: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Gan:
-    """The generator of a run, with what is needed to use it."""
+    """The generator of a run, with its configuration and the names of its labels."""
 
     config: GanConfig
     label_names: tuple[str, ...]
-    params: Params  # of the generator; its moving average where the run has one
+    params: Params  # of the generator; its moving average if the run keeps one
     step: int
 
     def sample(self, num_videos: int, label: str | None = None, *, seed: int = 0) -> Videos:
-        """Generates videos; the labels take turns where none is given.
+        """Generates videos, of one label or of each label in turn.
 
         Args:
-            num_videos: how many.
-            label: for a GAN trained with --labels.
+            num_videos: number of videos.
+            label: label of all videos, for a GAN trained with --labels; None for each in turn.
             seed: video i depends on (seed, i) alone.
 
         Raises:
             DataError: for an unknown label, listing the nearest known ones.
-            ConfigError: for a label where the GAN has none.
+            ConfigError: for a label if the GAN is not conditioned on labels.
         """
         if label is not None and not self.config.labels:
-            raise ConfigError("this GAN is not conditioned on labels: leave out --label.")
+            raise ConfigError("this GAN is not conditioned on labels: remove --label.")
         names = self.turns(num_videos) if label is None else [label] * num_videos
         labels = [label_index(self.label_names, name) for name in names]
         return sample(self.config, self.params, labels, seed)
 
     def turns(self, num_videos: int) -> list[str]:
-        """The labels of `num_videos` videos sampled without one given: all of them in turn."""
+        """Returns the labels of `num_videos` videos that are sampled without a given label."""
         return [self.label_names[i % len(self.label_names)] for i in range(num_videos)]
 
 
 def load(workdir: pathlib.Path, *, checkpoint: str = "last") -> Gan:
-    """The GAN of a run.
+    """Loads the GAN of a run.
 
     Args:
-        workdir: the run's.
-        checkpoint: "last", or the number of its step.
+        workdir: folder of the run.
+        checkpoint: "last", or the number of a step.
 
     Raises:
-        ConfigError: when it holds no run of the GAN, or no such checkpoint.
-        TrainingError: when there are checkpoints, but none can be read.
+        ConfigError: if the workdir holds no run of the GAN, or no such checkpoint.
+        TrainingError: if there are checkpoints, but none can be read.
     """
     config, names = gan_config.read(workdir)
     template = {"generator": steps.template(config).generator.params}

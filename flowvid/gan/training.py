@@ -1,4 +1,4 @@
-"""The GAN's training loop: data in, steps, previews, TensorBoard and checkpoints."""
+"""The training loop of the GAN: data, steps, previews, TensorBoard and checkpoints."""
 
 import dataclasses
 import functools
@@ -22,11 +22,11 @@ from flowvid.training.checkpoints.saving import Checkpoints
 from flowvid.training.resilience import interruption
 from flowvid.training.trainer import to_devices
 
-PREVIEWED = 8  # videos
+NUM_PREVIEWS = 8  # videos per preview
 
 
 def prepare(config: GanConfig) -> tuple[GanConfig, datasets.Dataset]:
-    """The training clips, and the configuration with what only they can tell."""
+    """Returns the configuration with the number of labels, and the training split."""
     dataset = datasets.load(
         config.dataset,
         "train",
@@ -39,23 +39,23 @@ def prepare(config: GanConfig) -> tuple[GanConfig, datasets.Dataset]:
 
 
 def train(config: GanConfig, workdir: pathlib.Path) -> GanState:
-    """Trains a GAN to its last step, or goes on with the one that `workdir` holds.
+    """Trains a GAN to its last step; resumes the run if `workdir` holds one.
 
     Returns:
-        The state at the end, on the host.
+        The final state, on the host.
 
     Raises:
-        DataError: when the data set is missing or does not fit.
-        ConfigError: when `workdir` holds a run of another configuration, or the batch does not
-            divide over the devices.
-        TrainingError: when another process trains in `workdir`, or the disk is full.
-        Stopped: after SIGTERM or SIGINT, once the state is saved.
+        DataError: if the dataset is missing or does not fit the configuration.
+        ConfigError: if `workdir` holds a run of another configuration, or the batch cannot be
+            divided evenly over the devices.
+        TrainingError: if another process trains in `workdir`, or the disk is full.
+        Stopped: after SIGTERM or SIGINT, once the state has been saved.
     """
     config, dataset = prepare(config)
     if config.batch_size % jax.device_count():
         raise ConfigError(
-            f"--batch_size={config.batch_size} does not divide over {jax.device_count()} devices: "
-            f"make it a multiple of {jax.device_count()}."
+            f"--batch_size={config.batch_size} cannot be divided evenly over "
+            f"{jax.device_count()} devices: use a multiple of {jax.device_count()}."
         )
     workdir.mkdir(parents=True, exist_ok=True)
     with (
@@ -69,15 +69,15 @@ def train(config: GanConfig, workdir: pathlib.Path) -> GanState:
             run = jax.tree.map(np.asarray, jax.jit(gan_steps.create, static_argnums=0)(config))
             saved.save(run)
         else:
-            print(f"Going on from step {int(run.step)} of {workdir}.", flush=True)
+            print(f"Resuming {workdir} at step {int(run.step)}.", flush=True)
         for name in NAMES:
             count = train_state.num_parameters(getattr(run, name).params)
             print(f"{name}: {count:,} parameters", flush=True)
         run = _loop(config, workdir, saved, run, dataset, stop)
     if stop.received:
         raise Stopped(
-            f"{stop.received.name}: stopped and saved at step {int(run.step)} of {workdir}. The "
-            "same command goes on from there.",
+            f"{stop.received.name}: stopped and saved at step {int(run.step)} of {workdir}. To "
+            "resume, run the same command again.",
             stop.received,
         )
     return run
@@ -92,7 +92,7 @@ def _loop(
     stop: interruption.StopRequest,
 ) -> GanState:
     step, first = int(run.step), int(run.step)
-    take = on_devices(functools.partial(gan_steps.train_step, config), donate=(0,))
+    train_step = on_devices(functools.partial(gan_steps.train_step, config), donate=(0,))
     batches = to_devices(
         datasets.train_batches(
             dataset,
@@ -111,7 +111,7 @@ def _loop(
             return step % every == 0 or step == config.num_steps
 
         while step < config.num_steps and not stop.agreed():
-            current, metrics = take(current, next(batches))
+            current, metrics = train_step(current, next(batches))
             step += 1
             bar.update()
             if due(config.log_every) or step == first + 1:
@@ -134,8 +134,8 @@ def _loop(
 def _preview(
     config: GanConfig, workdir: pathlib.Path, run: GanState, label_names: tuple[str, ...]
 ) -> None:
-    """Draws videos of always the same noise, one a row."""
-    labels = np.arange(PREVIEWED) % config.num_labels
+    """Writes a contact sheet of videos, one per row, sampled from the same noise at every step."""
+    labels = np.arange(NUM_PREVIEWS) % config.num_labels
     videos = trained.sample(config, gan_steps.best_params(run), labels)
     captions = [label_names[i] for i in labels] if config.labels else []
     sheet = media.contact_sheet(videos, captions=captions)

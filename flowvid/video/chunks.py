@@ -1,4 +1,4 @@
-"""Work on many examples a chunk at a time, so that memory does not grow with their number."""
+"""Processes examples in chunks, so that memory does not grow with the number of examples."""
 
 import functools
 import math
@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PyTree
 
 
 def _count_and_size(examples: int, at_most: int) -> tuple[int, int]:
-    """As few chunks as are needed, as even as can be."""
+    """Returns the smallest number of chunks of at most that size, and their even size."""
     count = math.ceil(examples / at_most)
     return count, math.ceil(examples / count)
 
@@ -23,7 +23,7 @@ def _number(arrays: PyTree) -> int:
 
 
 def _split(arrays: PyTree, at_most: int) -> PyTree:
-    """[N, ...] as [chunks, size, ...]; the last chunk is filled up with copies of an example."""
+    """Reshapes [N, ...] to [chunks, size, ...], padding with copies of the last example."""
     examples = _number(arrays)
     count, size = _count_and_size(examples, at_most)
 
@@ -35,7 +35,11 @@ def _split(arrays: PyTree, at_most: int) -> PyTree:
 
 
 def each(f: Callable[[Any], Any], arrays: PyTree, at_most: int) -> PyTree:
-    """f(arrays), for an f that treats examples (the leading axis) alone, `at_most` at once."""
+    """Returns f(arrays), where f treats every example alone, for at most `at_most` at once.
+
+    `lax.map(batch_size=...)` would vectorise an f of a single example, so that kernels that are
+    written for batches would not be used, and would compile f once more for the remainder.
+    """
     examples = _number(arrays)
     if examples <= at_most:
         return f(arrays)
@@ -46,21 +50,23 @@ def each(f: Callable[[Any], Any], arrays: PyTree, at_most: int) -> PyTree:
 def mean(
     f: Callable[[Any, Any], tuple[Any, Any]], params: PyTree, arrays: PyTree, at_most: int
 ) -> tuple[Float[Array, ""], PyTree]:
-    """The mean of f over examples, `at_most` at once, and that of what it tells besides.
+    """Returns the means of the outputs of f, computed for at most `at_most` examples at a time.
 
-    The gradients of a chunk are taken as soon as its value is, which a mean allows (its gradient
-    needs nothing from later on but one factor): no chunk's activations outlive it, and nothing is
-    computed twice. They are those of the mean over all at once, but for rounding.
+    The gradients of a chunk are computed together with its values. This is possible because the
+    gradient of a mean depends on later computations only through one factor. The activations of a
+    chunk are freed before the next chunk, and nothing is computed twice. The gradients equal those
+    of the mean over all examples at once, up to rounding.
 
     Args:
-        f: (params, arrays) -> (values [n], a tree of more values [n]) of n examples, each by
-            itself. The gradients of the first are those that can be had.
-        params: shared by all examples.
-        arrays: [N, ...] each.
-        at_most: this many examples at once.
+        f: a function (params, arrays) -> (values [n], a tree of further values [n]) that treats the
+            n examples independently.
+        params: parameters that all examples share.
+        arrays: a tree of arrays [N, ...].
+        at_most: largest size of a chunk.
 
     Returns:
-        The two means, scalars; the second without gradients.
+        The mean of the values, which can be differentiated with respect to params and arrays, and
+        the means of the further values, which have no gradients.
     """
     examples = _number(arrays)
     if examples <= at_most:

@@ -1,4 +1,4 @@
-"""The networks: sizes as the paper's, starts as promised, gradients where they belong."""
+"""Networks have the paper's sizes, start as documented, and receive the right gradients."""
 
 import functools
 
@@ -11,7 +11,7 @@ from flowvid.conditioning.networks import ContextProcessor, ContextPyramid, Labe
 from flowvid.config.schema import preset_config
 from flowvid.flows.coupling_network import CouplingNetwork, ZeroConv
 from flowvid.training import train_state
-from flowvid.video import head, tail
+from flowvid.video import head, joint
 
 
 def normal(*shape):
@@ -41,7 +41,7 @@ def test_coupling_network_starts_at_zero():
     network = CouplingNetwork(width=8, features=4)
     params = network.init(jax.random.key(0), x)
     np.testing.assert_array_equal(network.apply(params, x), np.zeros((2, 4, 6, 4)))
-    # 3x3 of 3 to 8, 1x1 of 8 to 8, 3x3 of 8 to 4, with biases, and the scale.
+    # Convolutions 3x3 from 3 to 8, 1x1 from 8 to 8 and 3x3 from 8 to 4, biases, and the scale.
     assert train_state.num_parameters(params) == (27 * 8 + 8) + (64 + 8) + (72 * 4 + 4) + 4
 
 
@@ -52,7 +52,7 @@ def test_pyramid_halves_the_resolution_and_keeps_the_channels():
     maps = pyramid.apply(params, raw)
     assert [m.shape for m in maps] == [(2, 16, 8, 5), (2, 8, 4, 5), (2, 4, 2, 5), (2, 2, 1, 5)]
     np.testing.assert_array_equal(maps[0], raw)
-    # The raw context reaches the first convolution unrectified; between convolutions is a ReLU.
+    # There is a ReLU between convolutions, but none between the raw context and the first one.
     negative = jnp.where(maps[1] < 0, maps[1] - 1, maps[1])
     below = ContextPyramid(levels=3)
     shifted = {"params": {f"Conv_{i}": params["params"][f"Conv_{i + 1}"] for i in range(2)}}
@@ -83,29 +83,30 @@ def test_processor_has_the_papers_number_of_parameters():
 
 def test_processor_adds_to_the_state(processor):
     params, previous, frame = processor
-    # It starts silent, with what was there.
+    # Its last convolution starts at zero, so that the state is unchanged.
     np.testing.assert_array_equal(
         ContextProcessor().apply({"params": params}, previous, frame), previous
     )
-    awake = params | {"Conv_1": jax.tree.map(lambda p: p + 0.1, params["Conv_1"])}
-    moved = ContextProcessor().apply({"params": awake}, previous, frame)
+    moving = params | {"Conv_1": jax.tree.map(lambda p: p + 0.1, params["Conv_1"])}
+    moved = ContextProcessor().apply({"params": moving}, previous, frame)
     assert moved.shape == previous.shape
     assert float(jnp.abs(moved - previous).max()) > 0.1
 
 
-def test_processor_normalises_what_it_is_initialised_on(processor):
+def test_processor_normalises_its_first_batch(processor):
     _, _, frame = processor
     params = ContextProcessor().init(jax.random.key(0), jnp.zeros((2, 4, 6, 4)), frame)["params"]
-    y = (frame + params["shift"][:3]) * jnp.exp(params["log_scale"][:3])
+    shift, log_scale = (params[name][None, None, None, :3] for name in ("shift", "log_scale"))
+    y = (frame + shift) * jnp.exp(log_scale)
     np.testing.assert_allclose(jnp.mean(y, (0, 1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(jnp.std(y, (0, 1, 2)), 1, rtol=1e-5)
-    # The first state is zeros, without variance: its channels start as the identity.
+    # The first state is zero and has no variance: its channels start as the identity.
     np.testing.assert_array_equal(params["shift"][3:], 0)
     np.testing.assert_array_equal(params["log_scale"][3:], 0)
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.1, 1.0])
-def test_label_images_are_looked_up_and_learn_only_when_seen(scale):
+def test_label_images_are_looked_up_and_only_those_have_gradients(scale):
     labels = jnp.array([2, 0, 2])
     module = LabelImages(num_labels=4, height=4, width=6, channels=3, scale=scale)
     params = module.init(jax.random.key(0), labels)
@@ -129,15 +130,13 @@ def test_coarse_label_images_are_enlarged_pixel_by_pixel():
         np.testing.assert_array_equal(shown[:, row, column], images[labels, row // 2, column // 2])
 
 
-# What the paper's appendix counts, in millions.
+# The parameters that the paper's appendix counts, in millions.
 @pytest.mark.parametrize(
     ("variant", "low", "high"), [("prev_frame", 2.1, 2.4), ("state", 3.3, 3.6)]
 )
 def test_the_papers_tail_has_its_size(variant, low, high):
-    config = preset_config("paper", variant=variant)
-    frames = jnp.zeros((1, 1, 64, 64, 3))
-    init = functools.partial(tail.init, config, picked=None)
-    assert low <= num_parameters(lambda key, x: init(key, x, x), frames) / 1e6 <= high
+    template = joint.params_template(preset_config("paper", variant=variant))
+    assert low <= train_state.num_parameters(template["tail"]) / 1e6 <= high
 
 
 def test_the_papers_head_has_its_size():

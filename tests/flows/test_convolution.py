@@ -1,4 +1,4 @@
-"""Tests of flowvid.networks.convolution: equal to XLA's own, and lowered as promised."""
+"""Convolutions equal XLA's on every platform, and are lowered to products on CPU alone."""
 
 import functools
 
@@ -155,7 +155,9 @@ def test_conv_module_is_flax_conv():
     shapes = jax.eval_shape(module.init, jax.random.key(0), x)["params"]
     kernel, bias = jnp.ones(shapes["kernel"].shape), jnp.arange(5.0)
     y = module.apply({"params": {"kernel": kernel, "bias": bias}}, x)
-    _assert_close(y, _convolve(lax.conv_general_dilated, (2, 2), x, kernel) + bias)
+    _assert_close(
+        y, _convolve(lax.conv_general_dilated, (2, 2), x, kernel) + bias[None, None, None]
+    )
 
 
 @pytest.mark.parametrize(
@@ -171,9 +173,9 @@ def test_conv_module_is_flax_conv():
     ],
     ids=str,
 )
-def test_unsupported_options_say_what_is_supported(options, message):
+def test_errors_of_unsupported_options_name_what_is_supported(options, message):
     module = Conv(**({"features": 8, "kernel_size": (3, 3)} | options))
-    with pytest.raises(ValueError, match=rf"{message}\. Give it NHWC images, an HWIO kernel"):
+    with pytest.raises(ValueError, match=rf"{message}\. Use NHWC images, an HWIO kernel"):
         jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((2, 4, 4, 2)))
 
 

@@ -35,7 +35,8 @@ def plain(layers, x):
     layers = layers._replace(last=(jnp.flip(kernel, (0, 1)).swapaxes(2, 3), bias))
     for i, (kernel, bias) in enumerate(layers):
         layout = ("NHWC", "HWIO", "NHWC")
-        x = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=layout) + bias
+        x = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=layout)
+        x = x + bias[None, None, None]
         x = x if i == 2 else jax.nn.relu(x)
     return x
 

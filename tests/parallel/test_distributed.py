@@ -1,4 +1,4 @@
-"""Several processes as one run: they train, evaluate, stop and go on as one process does."""
+"""Several processes train, evaluate, stop and resume as one process does."""
 
 import json
 import os
@@ -27,7 +27,7 @@ pytest_plugins = ["system_fixtures", "command_line"]
 
 
 def train_flags(data_dir, workdir, **changes):
-    # With TINY's learning rate the loss jumps, and rounding's differences with it.
+    # With the learning rate of TINY the loss is noisy, and amplifies rounding errors.
     run = {"data_dir": data_dir, "workdir": workdir, "variant": "state", "learning_rate": 1e-4}
     run |= {"num_steps": 24, "checkpoint_every": 12, "eval_every": 12}  # long enough to be killed
     fields = TINY | run | changes
@@ -35,7 +35,7 @@ def train_flags(data_dir, workdir, **changes):
 
 
 def finish_all(processes):
-    """Their exit codes, outputs and errors; none outlives the test."""
+    """Returns the exit codes, outputs and errors of processes, and kills those that still run."""
     try:
         return [finish(process) for process in processes]
     finally:
@@ -60,7 +60,7 @@ def alone(data_dir, tmp_path_factory):
 
 
 def test_two_processes_train_what_one_trains(together, alone):
-    """The same but for rounding, since sums over the devices are taken in another order."""
+    """They differ by rounding, since sums over the devices are taken in another order."""
     workdir, results = together
     assert [code for code, _, _ in results] == [0, 0], results
     starts, ends = ([saved(folder, step) for folder in (workdir, alone)] for step in (0, 24))
@@ -74,14 +74,14 @@ def test_two_processes_train_what_one_trains(together, alone):
             jax.tree.map(np.subtract, getattr(end, model).params, getattr(start, model).params)
             for start, end in zip(starts, ends, strict=True)
         )
-        # Adam's first steps are as long where the gradient is next to nothing, and its sign is
-        # rounding's there: so not 1e-6 of the change.
+        # Adam's first steps have the same length where the gradient is almost zero, and rounding
+        # decides its sign there: so the tolerance is not 1e-6 of the change.
         difference = optax.tree.norm(jax.tree.map(np.subtract, ours, theirs))
         assert difference < 2e-3 * optax.tree.norm(theirs)
         assert difference < 1e-5 * optax.tree.norm(getattr(ends[1], model).params)
 
 
-def test_the_first_alone_writes_and_speaks(together):
+def test_only_the_first_process_writes_and_prints(together):
     workdir, ((_, first, _), (_, second, _)) = together
     assert len(list(workdir.glob("events.out.tfevents.*"))) == 1
     assert "is trained to step 24" in first
@@ -128,11 +128,11 @@ def test_after_a_kill_they_end_in_the_same_bits(data_dir, together, tmp_path):
     assert 24 not in reading.saved_steps(tmp_path)
     results = finish_all(start_together("train", *train_flags(data_dir, tmp_path)))
     assert [code for code, _, _ in results] == [0, 0], results
-    assert f"Going on from step 12 of {tmp_path}." in results[0][1]
+    assert f"Resuming from step 12 of {tmp_path}." in results[0][1]
     assert_same(saved(tmp_path, 24), saved(together[0], 24))
 
 
-def test_a_run_goes_on_with_another_number_of_devices(data_dir, alone, tmp_path):
+def test_a_run_resumes_with_another_number_of_devices(data_dir, alone, tmp_path):
     ends = []
     for devices in (1, 2):
         workdir = tmp_path / str(devices)
@@ -140,7 +140,7 @@ def test_a_run_goes_on_with_another_number_of_devices(data_dir, alone, tmp_path)
         flags = train_flags(data_dir, workdir, num_steps=30)
         code, out, err = finish(start("train", *flags, devices=devices))
         assert code == 0, err
-        assert f"Going on from step 24 of {workdir}." in out  # begun with four
+        assert f"Resuming from step 24 of {workdir}." in out  # begun with four
         ends.append(saved(workdir, 30))
     one, two = ends
     assert int(one.examples) == int(two.examples) == 120
@@ -152,7 +152,7 @@ def test_a_run_goes_on_with_another_number_of_devices(data_dir, alone, tmp_path)
 
 MEET = """
 import jax
-from flowvid import distributed
+from flowvid.parallel import processes
 processes.start(None, None, None)
 print(f"process {jax.process_index()} of {jax.process_count()}, {processes.any_process(7)}")
 """
@@ -191,7 +191,7 @@ def test_all_are_refused_where_another_trains(data_dir, alone):
         assert_one_line(result, f"another process is training in {alone}")
 
 
-# What is refused before anything starts.
+# Flags that are refused at the start.
 
 
 def test_one_process_is_its_own_first():

@@ -1,4 +1,4 @@
-"""The moving average of the parameters: what it is, and that it is what a run is judged by."""
+"""The moving average of the parameters: its values, and that evaluation uses it."""
 
 import json
 
@@ -67,7 +67,7 @@ def test_a_decay_must_be_below_one(tiny, decay):
         tiny(ema_decay=decay)
 
 
-def test_load_takes_it_unless_told_otherwise(averaged):
+def test_load_uses_it_by_default(averaged):
     workdir, _ = averaged
     run = saved(workdir, 3)
     model = flowvid.load(workdir)

@@ -1,4 +1,4 @@
-"""Signals end a run between two steps, saved; and one process alone trains in a folder."""
+"""Signals save and end a run between two steps, and only one process trains in a folder."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ pytest_plugins = ["system_fixtures", "command_line"]
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 HOLD = """
 import pathlib, sys, time
-from flowvid import interruption
+from flowvid.training.resilience import interruption
 with interruption.only_one(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
@@ -39,7 +39,7 @@ def test_one_process_alone_trains_in_a_folder(tmp_path):
         pass
 
 
-def test_a_killed_process_keeps_nobody_out(tmp_path):
+def test_a_killed_process_leaves_no_lock_behind(tmp_path):
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
@@ -53,7 +53,7 @@ def test_a_killed_process_keeps_nobody_out(tmp_path):
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_first_signal_is_noted_and_the_second_acts(number, capsys):
+def test_the_first_signal_is_recorded_and_the_second_acts(number, capsys):
     acted = []
     before = signal.signal(number, lambda *_: acted.append(number))
     try:
@@ -85,7 +85,9 @@ def test_other_threads_may_train_too():
     assert seen == handlers
 
 
-def test_a_stopped_run_ends_in_the_bits_of_the_unbroken_one(tiny, run_of, tmp_path, monkeypatch):
+def test_a_run_stopped_by_a_signal_resumes_and_ends_with_the_same_bits(
+    tiny, run_of, tmp_path, monkeypatch
+):
     logged = Reporter.steps_logged
 
     def signal_in_step_3(self, step, metrics):
@@ -95,7 +97,7 @@ def test_a_stopped_run_ends_in_the_bits_of_the_unbroken_one(tiny, run_of, tmp_pa
 
     with monkeypatch.context() as patch:
         patch.setattr(Reporter, "steps_logged", signal_in_step_3)
-        message = rf"SIGINT: stopped and saved at step 3 of {tmp_path}\. The same command"
+        message = rf"SIGINT: stopped and saved at step 3 of {tmp_path}\. Run the same command"
         with pytest.raises(Stopped, match=message) as stopped:
             loop.train(tiny(variant="state"), tmp_path)
     assert stopped.value.number == signal.SIGINT
@@ -104,7 +106,7 @@ def test_a_stopped_run_ends_in_the_bits_of_the_unbroken_one(tiny, run_of, tmp_pa
     assert_same(resumed, loop.train(tiny(variant="state"), run_of("state")))
 
 
-def test_a_validation_that_a_signal_skipped_is_made_up_for(tiny, tmp_path, monkeypatch):
+def test_a_validation_that_a_signal_skipped_is_made_after_resuming(tiny, tmp_path, monkeypatch):
     def signal_at_once(self, step, metrics):
         os.kill(os.getpid(), signal.SIGTERM)
 

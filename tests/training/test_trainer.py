@@ -1,4 +1,4 @@
-"""The trainer's roads to the devices: batches ahead of their steps, steps compiled beforehand."""
+"""The trainer prefetches batches to the devices and compiles steps before the first one."""
 
 import jax
 import numpy as np
@@ -29,7 +29,7 @@ def config():
 
 @pytest.fixture
 def batches():
-    """An iterator over batches as the data gives them, of clips [4, 3, 8, 8, 3]."""
+    """An iterator over batches of `flowvid.data` with clips [4, 3, 8, 8, 3]."""
     rng = np.random.default_rng(0)
 
     def batch(number):
@@ -44,7 +44,7 @@ def batches():
 
 @pytest.fixture
 def run(config):
-    """A state before the first step, its parameters drawn."""
+    """A state before the first step with random parameters."""
     made = jax.tree.map(
         lambda x: np.zeros(x.shape, x.dtype) if isinstance(x, jax.ShapeDtypeStruct) else x,
         trainer.state_template(config),

@@ -1,4 +1,4 @@
-"""Pure-function flow bijectors with explicit log-determinants; imports nothing else of flowvid."""
+"""Bijectors as pure functions with log-determinants; imports nothing else from flowvid."""
 
 from flowvid.flows.bijectors.actnorm import actnorm, normalising_shift_and_log_scale
 from flowvid.flows.bijectors.base import Bijector, chain, repeat

@@ -1,4 +1,4 @@
-"""The bijector contract and the two ways to combine bijectors: `chain` and `repeat`.
+"""The contract of a bijector, and the two combinators, `chain` and `repeat`.
 
 Dimensions: B batch, H height, W width, C channels, K context channels.
 """
@@ -22,23 +22,23 @@ def _as_they_are(params: Params) -> Params:
 
 
 class Bijector(NamedTuple):
-    """An invertible map as pure functions, in the manner of optax; the first three make one.
+    """An invertible map as a tuple of pure functions, like an `optax.GradientTransformation`.
 
-    `init(key, x, context) -> params` sees a batch, so data-dependent initialisation is what it does
-    and nothing else is needed for it. `forward(params, x, context) -> (y, log_det)` and
-    `inverse(params, y, context) -> (x, log_det)`, where log_det [B] is in nats, summed over all
-    dimensions of an example, and belongs to the direction that was walked: log|det dy/dx| forward,
-    log|det dx/dy| backward. Context is None or [B, H, W, K] at the resolution of x after squeezing.
+    - `init(key, x, context) -> params` sees a batch, for data-dependent initialisation.
+    - `forward(params, x, context) -> (y, log_det)`, where log_det [B] is log|det dy/dx| in nats,
+      summed over all dimensions of an example.
+    - `inverse(params, y, context) -> (x, log_det)`, where log_det is log|det dx/dy|, the negative
+      of the forward one.
+    - `prepare(params) -> params` computes what depends on the parameters alone, for callers that
+      use them many times. All functions except `init` accept parameters in either form.
+    - `pull_back(params, prepared, y, context, dy, dlog_det) -> (x, (dparams, dx, dcontext))`
+      recomputes the input of `forward` from its output, and returns the gradients of a loss with
+      respect to the arguments of `forward`. A bijector defines it if it can do so at a lower cost
+      than `inverse` followed by the VJP of `forward`, which replace a `pull_back` of None.
 
-    Arrays under a key named "constants" in params are not trainable: the functions read them behind
-    `stop_gradient` and optimisers leave them out (`flowvid.state`).
-
-    `prepare(params) -> params` works out what depends on the parameters alone, for callers that use
-    them many times; all functions but `init` take parameters in either form, and so does it.
-    `pull_back(params, prepared, y, context, dy, dlog_det) -> (x, (dparams, dx, dcontext))` rebuilds
-    the input of `forward` from its output, and pulls the gradients of a loss back to it. It is
-    written where that costs less than `inverse` and the VJP of `forward`, which are what None
-    stands for.
+    The context is None or [B, H, W, K], at the resolution of x. Arrays under a key "constants" in
+    params are not trainable: the functions apply `stop_gradient` to them, and optimisers skip them
+    (`flowvid.training.train_state`).
     """
 
     init: Callable[[PRNGKeyArray, Any, Any], Params]
@@ -57,7 +57,7 @@ def pull_back(
     dy: Images,
     dlog_det: LogDet,
 ) -> tuple[Array, tuple[Params, Array, Array | None]]:
-    """A bijector's own `pull_back`, or what stands for it."""
+    """Applies the `pull_back` of a bijector, or its `inverse` and the VJP of its `forward`."""
     if bijector.pull_back is not None:
         return bijector.pull_back(params, prepared, y, context, dy, dlog_det)
     x, _ = bijector.inverse(prepared, y, context)
@@ -69,9 +69,10 @@ def _sum(context: Context, other: Context) -> Context:
 
 
 def chain(*bijectors: Bijector) -> Bijector:
-    """The composition of bijectors, first one first; the inverse walks the same list backwards.
+    """Returns the composition of bijectors; `forward` applies the first one first.
 
-    Params are a tuple, one entry a bijector; each is initialised on the output of those before.
+    Params are a tuple with one entry per bijector. Each bijector is initialised on the output of
+    those before it.
     """
 
     def init(key: PRNGKeyArray, x: Images, context: Context) -> Params:
@@ -119,17 +120,17 @@ def chain(*bijectors: Bijector) -> Bijector:
 
 
 def repeat(step: Bijector, n: int, reversible: bool = False) -> Bijector:
-    """`n` steps of one kind, each with parameters of its own, compiled as one body.
+    """Returns the composition of `n` copies of a bijector, each with its own parameters.
 
-    Params are those of `step` stacked on a leading axis of length n and walked by `lax.scan`, so
-    compile time does not grow with n.
+    Params are those of `step`, stacked on a leading axis of length n. A `lax.scan` iterates over
+    them, so that the time to compile does not grow with n.
 
     Args:
-        step: what is repeated.
-        n: how often.
-        reversible: whether the backward pass of `forward` rebuilds the input of each step from its
-            output (i-RevNet, Jacobsen et al. 2018), so that its memory does not grow with n;
-            otherwise each step's activations are stored. The gradients are the same but for
+        step: the bijector to repeat.
+        n: number of copies.
+        reversible: whether the backward pass of `forward` recomputes the input of each step from
+            its output (i-RevNet, Jacobsen et al. 2018), so that its memory does not grow with n.
+            Otherwise the activations of each step are stored. The gradients are equal up to
             rounding.
     """
 
@@ -141,7 +142,7 @@ def repeat(step: Bijector, n: int, reversible: bool = False) -> Bijector:
 
         return lax.scan(body, x, jax.random.split(key, n))[1]
 
-    # For all steps at once: inside the scan these small operations would be n times as many.
+    # Outside the scan, which would repeat these small operations n times.
     prepare = jax.vmap(step.prepare)
 
     def walk(direction: Callable, params: Params, x: Images, context: Context, back: bool) -> Any:
@@ -185,7 +186,7 @@ def repeat(step: Bijector, n: int, reversible: bool = False) -> Bijector:
 
 
 def _rebuilding(forward: Callable, backward: Callable) -> Callable:
-    """`forward` with a VJP that keeps its output alone, besides what it was called with."""
+    """Returns `forward` with a VJP whose only residuals are its output, params and context."""
 
     def fwd(params: Params, x: Images, context: Context) -> tuple[Any, Any]:
         y, log_det = forward(params, x, context)

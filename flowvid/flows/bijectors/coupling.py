@@ -1,4 +1,4 @@
-"""Additive and affine coupling, with optional context."""
+"""Additive and affine coupling layers, with optional context."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,19 +11,22 @@ from flowvid.flows.bijectors.base import Bijector, Context, Images, LogDet, Para
 
 
 def coupling(network: Callable[[int], Any], kind: str) -> Bijector:
-    """The first half of the channels and the context decide what happens to the second half.
+    """Returns a coupling, which transforms one half of the channels given the other half.
 
-    With (a, b) the halves of x, additive (the paper's): b -> b + t, log-det zero; affine:
-    b -> (b + t) * s with s = sigmoid(raw + 2), log-det sum log s, where t and raw are what the
-    network makes of a, concatenated with the context at its input (paper, section IV and appendix).
+    Let (a, b) be the halves of x. The network sees a, concatenated with the context (paper, section
+    IV and appendix). Its output is t for an additive coupling, as in the paper, and (raw, t) for an
+    affine one:
+
+        additive:  y = (a, b + t)                                log|det dy/dx| = 0
+        affine:    y = (a, (b + t) * s), s = sigmoid(raw + 2)    log|det dy/dx| = sum log s
 
     Args:
-        network: from a number of output channels to a module with `init(key, x)` and
-            `apply(params, x)`, both on [B, H, W, .]; it need not be invertible.
+        network: a function from a number of output channels to a module with `init(key, x)` and
+            `apply(params, x)`, both for x [B, H, W, .]. The module need not be invertible.
         kind: "additive" or "affine".
 
     Raises:
-        ValueError: for another kind, or when x has fewer than 2 channels.
+        ValueError: for another kind, or if x has fewer than 2 channels.
     """
     if kind not in ("additive", "affine"):
         raise ValueError(f"Coupling must be 'additive' or 'affine', not {kind!r}.")
@@ -41,7 +44,7 @@ def coupling(network: Callable[[int], Any], kind: str) -> Bijector:
         return a if context is None else jnp.concatenate([a, context], axis=-1)
 
     def scale_and_shift(params: Params, a: Array, b: Array, context: Context) -> tuple[Any, Array]:
-        """(log s, t), where log s is None for the additive kind."""
+        """Returns (log s, t), where log s is None for an additive coupling."""
         out = module(b).apply(params, network_input(a, context))
         if kind == "additive":
             return None, out
@@ -52,23 +55,23 @@ def coupling(network: Callable[[int], Any], kind: str) -> Bijector:
         a, b = split(x)
         return module(b).init(key, network_input(a, context))
 
-    def move(b: Array, log_s: Any, shift: Array) -> tuple[Array, LogDet]:
+    def transform(b: Array, log_s: Any, shift: Array) -> tuple[Array, LogDet]:
         if log_s is None:
             return b + shift, jnp.zeros(b.shape[0])
         return (b + shift) * jnp.exp(log_s), jnp.sum(log_s, axis=(1, 2, 3))
 
-    def move_back(b: Array, log_s: Any, shift: Array) -> Array:
+    def transform_back(b: Array, log_s: Any, shift: Array) -> Array:
         return b - shift if log_s is None else b * jnp.exp(-log_s) - shift
 
     def forward(params: Params, x: Images, context: Context) -> tuple[Images, LogDet]:
         a, b = split(x)
-        b, log_det = move(b, *scale_and_shift(params, a, b, context))
+        b, log_det = transform(b, *scale_and_shift(params, a, b, context))
         return jnp.concatenate([a, b], axis=-1), log_det
 
     def inverse(params: Params, y: Images, context: Context) -> tuple[Images, LogDet]:
         a, b = split(y)
         log_s, shift = scale_and_shift(params, a, b, context)
-        b = move_back(b, log_s, shift)
+        b = transform_back(b, log_s, shift)
         log_det = 0.0 if log_s is None else jnp.sum(log_s, axis=(1, 2, 3))
         return jnp.concatenate([a, b], axis=-1), jnp.zeros(y.shape[0]) - log_det
 
@@ -81,17 +84,17 @@ def coupling(network: Callable[[int], Any], kind: str) -> Bijector:
         dlog_det: LogDet,
     ) -> tuple[Images, tuple[Params, Images, Context]]:
         del prepared
-        # The half that decides is the same before and after: one evaluation of the network serves
-        # the inverse and the gradients, where `inverse` and the VJP of `forward` take one each.
+        # `forward` leaves a unchanged. So one evaluation of the network is enough for the inverse
+        # and the gradients; `inverse` and the VJP of `forward` would need one each.
         (a, b), (da, db) = split(y), split(dy)
 
         def network_of(params: Params, a: Array, context: Context) -> tuple[Any, Array]:
             return scale_and_shift(params, a, b, context)
 
-        moved_by, pull_back_to_network = jax.vjp(network_of, params, a, context)
-        b = move_back(b, *moved_by)
-        db, *dmoved_by = jax.vjp(move, b, *moved_by)[1]((db, dlog_det))
-        dparams, da_of_network, dcontext = pull_back_to_network(tuple(dmoved_by))
+        outputs, network_vjp = jax.vjp(network_of, params, a, context)
+        b = transform_back(b, *outputs)
+        db, *doutputs = jax.vjp(transform, b, *outputs)[1]((db, dlog_det))
+        dparams, da_of_network, dcontext = network_vjp(tuple(doutputs))
         x = jnp.concatenate([a, b], axis=-1)
         return x, (dparams, jnp.concatenate([da + da_of_network, db], axis=-1), dcontext)
 

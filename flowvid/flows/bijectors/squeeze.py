@@ -1,6 +1,7 @@
-"""Squeeze: trades each 2x2 block of pixels for four times the channels."""
+"""Squeeze: moves each 2x2 block of pixels to the channels of one pixel."""
 
 import jax.numpy as jnp
+from einops import rearrange
 from jax import Array
 from jaxtyping import Float, PRNGKeyArray
 
@@ -10,35 +11,42 @@ from flowvid.flows.bijectors.base import Bijector, Context, Images, LogDet, Para
 def space_to_depth(
     x: Float[Array, "batch height width channels"],
 ) -> Float[Array, "batch half_height half_width channels_4"]:
-    """[B, H, W, C] -> [B, H/2, W/2, 4C], channels ordered (row, column, channel) of the 2x2 block.
+    """Maps [B, H, W, C] to [B, H/2, W/2, 4C].
+
+    Channels are ordered by (row, column, channel) within each 2x2 block.
 
     Raises:
         ValueError: if H or W is odd.
     """
-    b, h, w, c = x.shape
-    if h % 2 or w % 2:
-        raise ValueError(f"Height {h} and width {w} must both be divisible by 2 to be squeezed.")
-    x = x.reshape(b, h // 2, 2, w // 2, 2, c)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h // 2, w // 2, 4 * c)
+    _, height, width, _ = x.shape
+    if height % 2 or width % 2:
+        raise ValueError(
+            f"Height {height} and width {width} must both be divisible by 2 to be squeezed."
+        )
+    return rearrange(x, "b (h row) (w col) c -> b h w (row col c)", row=2, col=2)
 
 
 def depth_to_space(
     y: Float[Array, "batch half_height half_width channels_4"],
 ) -> Float[Array, "batch height width channels"]:
-    """[B, H, W, 4C] -> [B, 2H, 2W, C], the inverse of `space_to_depth`.
+    """Maps [B, H, W, 4C] to [B, 2H, 2W, C], as the inverse of `space_to_depth`.
 
     Raises:
         ValueError: if the number of channels is not divisible by 4.
     """
-    b, h, w, c = y.shape
-    if c % 4:
-        raise ValueError(f"The number of channels, {c}, must be divisible by 4 to be unsqueezed.")
-    y = y.reshape(b, h, w, 2, 2, c // 4)
-    return y.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, c // 4)
+    channels = y.shape[-1]
+    if channels % 4:
+        raise ValueError(
+            f"The number of channels, {channels}, must be divisible by 4 to be unsqueezed."
+        )
+    return rearrange(y, "b h w (row col c) -> b (h row) (w col) c", row=2, col=2)
 
 
 def squeeze() -> Bijector:
-    """y = space_to_depth(x) (RealNVP, section 3.6). A permutation: log-det zero, no parameters."""
+    """Returns the bijector y = space_to_depth(x) (RealNVP, section 3.6).
+
+    It is a permutation, so the log-determinant is zero. There are no parameters.
+    """
 
     def init(key: PRNGKeyArray, x: Images, context: Context) -> Params:
         del key, x, context

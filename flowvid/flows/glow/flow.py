@@ -84,6 +84,11 @@ def glow(
         read_off: Any = ZeroConv(2 * kept.shape[-1]).apply(params, kept)
         return jnp.split(read_off, 2, axis=-1)
 
+    def last_prior(params: Params) -> tuple[Array, Array]:
+        """Returns mean and log-scale [1, 1, 1, C] of the last level."""
+        last = params["last_prior"]
+        return last["mean"][None, None, None], last["log_sd"][None, None, None]
+
     def init(key: PRNGKeyArray, x: Images, contexts: Contexts) -> Params:
         check_image_size(x.shape[1], x.shape[2], levels)
         flows, priors = [], []
@@ -108,7 +113,7 @@ def glow(
                 x, z = jnp.split(x, 2, axis=-1)
                 mean, log_sd = prior(params["priors"][level], x)
             else:
-                z, mean, log_sd = x, params["last_prior"]["mean"], params["last_prior"]["log_sd"]
+                z, (mean, log_sd) = x, last_prior(params)
             log_det += level_log_det
             log_prior += gaussian_log_density(z, mean, log_sd)
             latents.append((z - mean) * jnp.exp(-log_sd))
@@ -121,8 +126,8 @@ def glow(
         return forward(params, x, contexts)[0]
 
     def decode(params: Params, latents: Latents, contexts: Contexts) -> Images:
-        last = params["last_prior"]
-        x = latents[-1] * jnp.exp(last["log_sd"]) + last["mean"]
+        mean, log_sd = last_prior(params)
+        x = latents[-1] * jnp.exp(log_sd) + mean
         for level in reversed(range(levels)):
             if level < levels - 1:
                 mean, log_sd = prior(params["priors"][level], x)
