@@ -12,7 +12,7 @@ from flowvid.data import datasets
 from flowvid.errors import ConfigError
 from flowvid.video.model import Model
 
-_SWEPT = 6  # clips per temperature
+SWEPT = 6  # clips per temperature
 
 
 def _is_labelled(model: Model) -> bool:
@@ -106,7 +106,7 @@ def temperatures(model: Model, values: Sequence[float], seed: int) -> Section:
     """Returns the same latents at several temperatures, one row each."""
     rows = []
     for temperature in values:
-        samples = model.sample(_SWEPT, temperature=temperature, seed=seed)
+        samples = model.sample(SWEPT, temperature=temperature, seed=seed)
         videos, finite = map(np.asarray, samples)
         rows.append([clip(video, f"temperature {temperature:g}") for video in videos[finite]])
     text = "Each row has the same random numbers, multiplied by its temperature."

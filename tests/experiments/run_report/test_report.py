@@ -10,9 +10,10 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 import flowvid
-from experiments.run_report import clips, page, sections
+from experiments.run_report import clips, evaluation, page, sections
 from experiments.running import finished_runs
 from experiments.running.nearest_clips import nearest
+from flowvid.config.metrics import METRICS
 from flowvid.data import decoding
 from flowvid.errors import ConfigError
 
@@ -71,7 +72,7 @@ def write_comparison(folder, dataset="moving_shapes"):
 
 @pytest.fixture(scope="module")
 def html(run_of):
-    """The report of a run of every part, in the run's folder."""
+    """The report of a run of every part, in the run's folder; of one metric, and few clips."""
     workdir = run_of("state_label")
     write_comparison(workdir)
     contents = page.Contents(
@@ -84,7 +85,10 @@ def html(run_of):
         seed=0,
     )
     path = workdir / "report.html"
-    path.write_text(page.render(workdir, contents))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "METRICS", {"5-bit": METRICS["5-bit"]})
+        patch.setattr(sections, "SWEPT", contents.samples)  # one compilation for both sections
+        path.write_text(page.render(workdir, contents))
     return path
 
 
@@ -98,8 +102,8 @@ def test_the_page_has_every_part(html):
     assert "<th>head_steps</th><td>1</td>" in text
     assert text.count("<svg") == 2
     assert "a table of other models" in text
-    # For each of 3 samples a real and a training clip; 2 continued ones; 6 at 2 temperatures; 1.
-    assert text.count("<video") == 3 * 3 + 2 * 2 + 6 * 2 + 1
+    # For each of 3 samples a real and a training clip; 2 continued ones; 3 at 2 temperatures; 1.
+    assert text.count("<video") == 3 * 3 + 2 * 2 + 3 * 2 + 1
     assert "generated, bounce" in text
     model = flowvid.load(html.parent)
     assert f"step {model.step}" in text
