@@ -1,4 +1,4 @@
-"""Decoding files as a step of a Beam pipeline; imported only where there is one."""
+"""Decodes files as a step of a Beam pipeline; imported only if there is one."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,9 +10,9 @@ from data_builders.files import Item, Video
 
 
 class Decode(beam.DoFn):
-    """Each item with its frames or the reason it has none.
+    """Pairs each item with its frames or the reason for skipping it.
 
-    A process of its own decodes, since a crash would end the worker, at every new try.
+    A separate process decodes, since a crash in the worker itself would end it at every retry.
     """
 
     def __init__(self, decode: Callable[[Item], Video | str]) -> None:
@@ -20,13 +20,13 @@ class Decode(beam.DoFn):
         self.decode = decode
 
     def setup(self) -> None:
-        """Beam calls this once in a worker."""
+        """Creates the decoder; Beam calls this once per worker."""
         self.decoder = files.Decoder(self.decode)
 
     def process(self, item: Any) -> Iterator[tuple[Any, Any]]:
-        """The pair (item, frames or reason)."""
+        """Yields the pair (item, frames or reason)."""
         yield item, self.decoder(item)
 
     def teardown(self) -> None:
-        """Beam calls this when the worker has nothing more to do."""
+        """Stops the decoder; Beam calls this when the worker ends."""
         self.decoder.stop()

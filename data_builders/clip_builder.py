@@ -1,6 +1,6 @@
-"""The base of the builders of footage: every listed file ends as a record or in a report.
+"""The base class of the builders of footage: every listed file becomes a record or is reported.
 
-What is left out stands, with the reason, in `skipped-<split>.tsv` beside the records.
+`skipped-<split>.tsv` beside the records lists the skipped files with the reasons.
 """
 
 import abc
@@ -26,14 +26,14 @@ from flowvid.errors import DataError
 
 @dataclasses.dataclass(eq=False)
 class ClipConfig(tfds.core.BuilderConfig):
-    """Which frames are taken of each clip, at what size; the name says it.
+    """Which frames are taken of each clip, and their size; the config's name states both.
 
     Attributes:
       image_size: height and width of the records, in pixels.
-      num_frames: how many frames of each clip are kept; shorter clips are skipped.
-      start: the first frame kept.
-      stride: one of so many frames is kept.
-      max_skipped: the largest share of a split's clips that may be skipped, from 0 to 1.
+      num_frames: the number of frames kept per clip; shorter clips are skipped.
+      start: the index of the first frame kept.
+      stride: the distance between the indices of frames that are kept.
+      max_skipped: the largest fraction of a split's clips that may be skipped, from 0 to 1.
     """
 
     image_size: int = 64
@@ -43,33 +43,41 @@ class ClipConfig(tfds.core.BuilderConfig):
     max_skipped: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuses frames that there cannot be."""
+        """Checks that such frames can exist.
+
+        Raises:
+          DataError: naming the field and its smallest value.
+        """
         for name, low in (("image_size", 1), ("num_frames", 1), ("start", 0), ("stride", 1)):
             if getattr(self, name) < low:
                 raise DataError(f"{name}={getattr(self, name)} must be at least {low}.")
 
     @property
     def window(self) -> Window:
-        """What the decoders need to know: plain values, for other processes."""
+        """Returns the settings of the decoders as plain values, for other processes."""
         return Window(self.num_frames, self.image_size, self.start, self.stride)
 
 
 class Listing(NamedTuple):
-    """What there is to prepare.
+    """The files to prepare.
 
-    `splits` are functions that list a split's files; no link may lead out of the folder `root`.
+    Attributes:
+      splits: for each split, a function that lists its files.
+      root: the folder that contains the files; links that lead out of it are skipped.
+      may_be_empty: the splits of which any number of files may be skipped.
     """
 
     splits: dict[str, Callable[[], Sequence[Item]]]
     root: str
+    may_be_empty: frozenset[str] = frozenset()
 
 
 class Builder(  # type: ignore[call-arg]
     tfds.core.ShardBasedBuilder, tfds.core.GeneratorBasedBuilder, skip_registration=True
 ):
-    """Base of the builders of real footage; writes ArrayRecord, readable by index.
+    """The base class of the builders of real footage; writes ArrayRecord, readable by index.
 
-    Decodes on all cores of this machine or, where Beam options are given, in a Beam pipeline.
+    Decodes on all cores of this machine or, if Beam options are given, in a Beam pipeline.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -86,39 +94,39 @@ class Builder(  # type: ignore[call-arg]
 
     @abc.abstractmethod
     def list_files(self, dl_manager: tfds.download.DownloadManager) -> Listing:
-        """What there is to prepare; also sets the names of the labels."""
+        """Lists the files to prepare; also sets the names of the labels."""
 
     def _download_and_prepare(
         self,
         dl_manager: tfds.download.DownloadManager,
         download_config: tfds.download.DownloadConfig,
     ) -> None:
-        # TFDS's generators hold all records back until a split's last, then write them on one
+        # TFDS's generators keep all records of a split until the last, then write them on one
         # core; its shards are written while other cores decode, but not by Beam's workers.
         in_beam = download_config.beam_options or download_config.beam_runner
-        way = tfds.core.GeneratorBasedBuilder if in_beam else tfds.core.ShardBasedBuilder
+        base = tfds.core.GeneratorBasedBuilder if in_beam else tfds.core.ShardBasedBuilder
         self._download_config = download_config
-        way._download_and_prepare(self, dl_manager, download_config)
+        base._download_and_prepare(self, dl_manager, download_config)
 
     def _shard_iterators_per_split(
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, list[Callable[[], Iterator[tuple[str, dict[str, Any]]]]]]:
         listing = self.list_files(dl_manager)
         most = self._download_config.max_examples_per_split
-        # All are listed before the first clip is read: a missing list must not cost hours.
+        # All are listed before the first clip is read, so that a missing list costs no hours.
         items = {split: list_items()[:most] for split, list_items in listing.splits.items()}
-        return {split: self._shards(split, items[split], listing.root) for split in items}
+        return {split: self._shards(split, items[split], listing) for split in items}
 
     def _shards(
-        self, split: str, items: Sequence[Item], root: str
+        self, split: str, items: Sequence[Item], listing: Listing
     ) -> list[Callable[[], Iterator[tuple[str, dict[str, Any]]]]]:
-        """The examples of each shard of a split, to be drawn one shard after the other."""
+        """Returns the examples of each shard of a split, to be drawn one shard after the other."""
         config, listed = self.builder_config, len(items)
         num_bytes = listed * config.num_frames * config.image_size**2 * 3
         wanted = self._download_config.get_shard_config().get_number_shards(num_bytes, listed)
         shards = max(1, min(wanted, listed))
         sizes = [listed * (k + 1) // shards - listed * k // shards for k in range(shards - 1)]
-        decoded = self._decode(split, items, root)  # of all shards: decoders work ahead
+        decoded = self._decode(split, items, listing)  # of all shards, since decoders work ahead
         return [
             functools.partial(self._generate_examples, decoded, size) for size in (*sizes, None)
         ]
@@ -131,11 +139,11 @@ class Builder(  # type: ignore[call-arg]
                 yield item.id, _example(item, video)
 
     def _decode(
-        self, split: str, items: Sequence[Item], root: str
+        self, split: str, items: Sequence[Item], listing: Listing
     ) -> Iterator[tuple[Item, Video | str]]:
-        """Each item with its frames or why there are none; accounts for all at the end."""
+        """Yields each item with its frames or a reason to skip it, then writes the report."""
         skipped = []
-        decode = functools.partial(files.decode_item, self.builder_config.window, root)
+        decode = functools.partial(files.decode_item, self.builder_config.window, listing.root)
         processes = (os.cpu_count() or 1) + 1  # while one hands its frames over, another decodes
         with tqdm(total=len(items), desc=f"Decoding {split}", unit="clip") as bar:
             for item, video in files.decode_in_parallel(decode, items, processes):
@@ -144,32 +152,42 @@ class Builder(  # type: ignore[call-arg]
                     bar.set_postfix(skipped=len(skipped))
                 yield item, video
                 bar.update()
-        folder, largest = os.fspath(self.data_path), self.builder_config.max_skipped
-        write_report(folder, split, len(items), len(items) - len(skipped), skipped, largest)
+        largest = self._max_skipped(split, listing)
+        write_report(
+            os.fspath(self.data_path),
+            split,
+            len(items),
+            len(items) - len(skipped),
+            skipped,
+            largest,
+        )
+
+    def _max_skipped(self, split: str, listing: Listing) -> float | None:
+        return None if split in listing.may_be_empty else self.builder_config.max_skipped
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         listing = self.list_files(dl_manager)
         listed = {split: len(list_items()) for split, list_items in listing.splits.items()}
         return {
-            split: self._pipeline(split, list_items, listed[split], listing.root)
+            split: self._pipeline(split, list_items, listed[split], listing)
             for split, list_items in listing.splits.items()
         }
 
     def _pipeline(
-        self, split: str, list_items: Callable[[], Sequence[Item]], listed: int, root: str
+        self, split: str, list_items: Callable[[], Sequence[Item]], listed: int, listing: Listing
     ) -> Any:
         import apache_beam as beam
 
         from data_builders.beam_decoding import Decode
 
-        decode = functools.partial(files.decode_item, self.builder_config.window, root)
-        folder, largest = os.fspath(self.data_path), self.builder_config.max_skipped
+        decode = functools.partial(files.decode_item, self.builder_config.window, listing.root)
+        folder, largest = os.fspath(self.data_path), self._max_skipped(split, listing)
 
         @beam.ptransform_fn
         def examples(pipeline: Any) -> Any:
             decoded = (
                 pipeline
-                # Listed again where the pipeline runs: a million items do not fit in its graph.
+                # Listed again where the pipeline runs, since a million items do not fit its graph.
                 | beam.Create([split])
                 | beam.FlatMap(lambda _: list_items())
                 | beam.Reshuffle()
@@ -196,7 +214,7 @@ def _example(item: Item, video: Video) -> dict[str, Any]:
     return {"video": video, "label": item.label, "id": item.id}
 
 
-# The account.
+# The report.
 
 
 def write_report(
@@ -205,12 +223,20 @@ def write_report(
     listed: int,
     prepared: int,
     skipped: Sequence[tuple[str, str]],
-    max_skipped: float,
+    max_skipped: float | None,
 ) -> None:
     """Writes skipped-<split>.tsv (path, reason) and summary-<split>.txt into `folder`.
 
+    Args:
+      folder: where to write.
+      split: the name of the split.
+      listed: the number of its files.
+      prepared: the number of its records.
+      skipped: the ids of the other files, with the reasons.
+      max_skipped: the largest fraction that may be skipped; None if the split may be empty.
+
     Raises:
-      DataError: nothing is left, or a larger share than `max_skipped` was skipped.
+      DataError: if nothing is left or more than `max_skipped` of the files were skipped.
     """
     if prepared + len(skipped) != listed:
         raise AssertionError(f"{prepared} prepared + {len(skipped)} skipped != {listed} listed")
@@ -227,17 +253,17 @@ def write_report(
         writer.writerow(("path", "reason"))
         writer.writerows(sorted(skipped))
     logging.info(summary)
-    if not prepared or share > max_skipped:
+    if max_skipped is not None and (not prepared or share > max_skipped):
         reasons = collections.Counter(reason for _, reason in skipped).most_common(3)
         example = {reason: name for name, reason in sorted(skipped, reverse=True)}
         most = "; ".join(f"{why} ({count}, such as {example[why]})" for why, count in reasons)
         raise DataError(
             f"{summary}: {'too many' if prepared else 'nothing is left'}. "
-            f"Most often: {most or 'none is listed'}. "
+            f"Most frequent reasons: {most or 'none is listed'}. "
             + (
-                "To go on all the same, raise max_skipped (--max_skipped of flowvid.train, or a "
-                "custom --config of tfds build)."
+                "To prepare the others nevertheless, raise max_skipped (--max_skipped of "
+                "flowvid.train, or a custom --config of tfds build)."
                 if prepared
-                else "Mend these files or remove them."
+                else "Fix or remove these files."
             )
         )

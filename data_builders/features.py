@@ -1,4 +1,4 @@
-"""The features of a record, the same for every builder of videos."""
+"""The features of a record, which are the same for every builder of videos."""
 
 from collections.abc import Sequence
 
@@ -9,13 +9,15 @@ import tensorflow_datasets as tfds
 def video_features(
     num_frames: int, image_size: int, label_names: Sequence[str] | None = None
 ) -> tfds.features.FeaturesDict:
-    """A record: "video", uint8[num_frames, image_size, image_size, 3]; "label"; "id", a text.
+    """Returns the features of a record: "video", "label" and "id".
+
+    "video" is uint8[num_frames, image_size, image_size, 3], "label" a class label, "id" a text.
 
     Args:
-      num_frames: of every video.
+      num_frames: frames per video.
       image_size: height and width, in pixels.
-      label_names: in the order of their numbers; None where they are set later, by
-        `info.features["label"].names = ...`, before the first record is written.
+      label_names: the names of the labels in the order of their numbers; None if they are set
+        later by `info.features["label"].names = ...`, before the first record is written.
     """
     return tfds.features.FeaturesDict(
         {

@@ -1,6 +1,6 @@
-"""Listing files of footage, and decoding them in parallel: no file stops what reads many.
+"""Lists files of footage and decodes them in parallel, so that no file can stop a preparation.
 
-No TensorFlow here: each decoding process imports this module.
+This module must not import TensorFlow, since each decoding process imports this module.
 """
 
 import collections
@@ -28,21 +28,29 @@ from flowvid.data import decoding
 
 Video = UInt8[np.ndarray, "time size size 3"]
 
-_HARD_SECONDS = 2 * decoding.MAX_SECONDS  # then a decoder that hangs is killed
+_HARD_SECONDS = 2 * decoding.MAX_SECONDS  # after which a decoder that hangs is killed
 
 
 class Item(NamedTuple):
-    """A listed file. `reason` says why it cannot be used, where the list alone tells."""
+    """A listed file.
 
-    id: str  # its path as listed, printable: names it within its split
+    Attributes:
+      id: its path as listed, printable, which identifies it within its split.
+      label: the name of its label.
+      path: its absolute path, or that of the zip file that contains it.
+      member: its name within the zip file, or empty.
+      reason: why it must be skipped, if the list alone tells, or empty.
+    """
+
+    id: str
     label: str
-    path: str  # absolute; of the zip file, where `member` names a file inside
+    path: str
     member: str = ""
     reason: str = ""
 
 
 class Window(NamedTuple):
-    """Which frames are taken of a clip, at what size; the arguments of `decoding.decode_clip`."""
+    """Which frames are taken of a clip, and their size: the arguments of `decoding.decode_clip`."""
 
     num_frames: int
     image_size: int
@@ -51,7 +59,7 @@ class Window(NamedTuple):
 
 
 def printable(name: str) -> str:
-    """A file name as text that can be stored, whatever bytes it holds."""
+    """Returns a file name as text that can be stored, whatever bytes it contains."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
@@ -59,7 +67,7 @@ def printable(name: str) -> str:
 
 
 def in_order(items: Iterable[Item]) -> list[Item]:
-    """The items in an order that mixes labels but hangs on each id alone; repeats get a reason."""
+    """Sorts items by a hash of their ids, which mixes labels; repeated ids get a reason."""
     seen: set[str] = set()
     listed = []
     for item in items:
@@ -71,13 +79,13 @@ def in_order(items: Iterable[Item]) -> list[Item]:
 
 
 def position(clip_id: str, seed: int = 0) -> float:
-    """A number in [0, 1) that is a function of a clip's id and a seed alone."""
+    """Returns a number in [0, 1) that depends on a clip's id and a seed alone."""
     digest = hashlib.sha256(f"{seed}/{clip_id}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
 
 
 def files_below(root: epath.Path, suffixes: frozenset[str]) -> Iterator[str]:
-    """Paths of files by their suffix, relative to `root`, sorted; hidden ones are left out."""
+    """Yields the paths, relative to `root` and sorted, of visible files with these suffixes."""
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
@@ -90,24 +98,27 @@ def files_below(root: epath.Path, suffixes: frozenset[str]) -> Iterator[str]:
 
 
 def decode_item(window: Window, root: str, item: Item) -> Video | str:
-    """The wanted frames of a listed file or, if it cannot be used, the reason in one line.
+    """Returns the frames of a listed file or, if it cannot be used, the reason in one line.
 
-    `root` is the folder that no link may lead out of.
+    Args:
+      window: the frames to return.
+      root: the folder that no link may lead out of.
+      item: the file.
     """
     try:
         reason = item.reason or _refusal(item.path, root)
         return reason or _read(window, item)
     except decoding.ClipError as error:
         reason = str(error)
-    except OSError as error:  # without the path, so that equal reasons can be counted
+    except OSError as error:  # the path is left out so that equal reasons can be counted
         reason = f"not readable ({error.strerror or error})"
-    except Exception as error:  # whatever a file makes a decoder raise, it stops no build
+    except Exception as error:  # damage may cause errors of any type; none may stop a build
         reason = f"{type(error).__name__}: {error}"
     return " ".join(printable(reason).split())
 
 
 def _refusal(path: str, root: str) -> str:
-    if "://" in path:  # in a cloud bucket, where there are no links
+    if "://" in path:  # a cloud bucket has no links
         return ""
     if not os.path.lexists(path):
         return "no such file"
@@ -118,7 +129,7 @@ def _refusal(path: str, root: str) -> str:
     if os.path.commonpath((os.path.realpath(path), os.path.realpath(root))) != os.path.realpath(
         root
     ):
-        return "a symbolic link that leads out of the data set's folder"
+        return "a symbolic link that leads out of the dataset's folder"
     return ""
 
 
@@ -144,10 +155,10 @@ def _zip(path: str) -> zipfile.ZipFile:
 def decode_in_parallel(
     decode: Callable[[Item], Video | str], items: Sequence[Item], processes: int
 ) -> Iterator[tuple[Item, Video | str]]:
-    """Each item with its frames or the reason it has none, in the items' order.
+    """Yields each item with its frames or the reason for skipping it, in the items' order.
 
-    At most a few frames a process are held at a time, however many items there are. A file whose
-    decoder crashes or hangs takes nothing but its own process with it.
+    At most four results per process are held at a time. If a decoder crashes or hangs, only its
+    own process ends and only its current item is skipped.
     """
     decoders = [Decoder(decode) for _ in range(max(1, min(processes, len(items))))]
     idle: queue.SimpleQueue[Decoder] = queue.SimpleQueue()
@@ -161,7 +172,7 @@ def decode_in_parallel(
         finally:
             idle.put(decoder)
 
-    threads = futures.ThreadPoolExecutor(len(decoders))  # one waits for each process
+    threads = futures.ThreadPoolExecutor(len(decoders))  # each waits for one process
     pending: collections.deque[futures.Future] = collections.deque()
     try:
         for item in items:
@@ -173,14 +184,14 @@ def decode_in_parallel(
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
         for decoder in decoders:
-            decoder.kill()  # no thread waits for what nobody wants any more
+            decoder.kill()  # so that no thread waits for results that are no longer needed
         threads.shutdown()
         for decoder in decoders:
             decoder.stop()
 
 
 class Decoder:
-    """A process that decodes one file at a time; another takes its place when it fails."""
+    """A process that decodes one file at a time and is replaced when it fails."""
 
     def __init__(self, decode: Callable[[Item], Video | str]) -> None:
         self.decode = decode
@@ -188,7 +199,7 @@ class Decoder:
         self.killed = False
 
     def __call__(self, item: Item) -> Video | str:
-        """The frames of an item, or the reason it has none."""
+        """Returns the frames of an item, or the reason for skipping it."""
         if self.process is None or not self.process.is_alive():
             self.start()
         try:
@@ -205,11 +216,11 @@ class Decoder:
         """Starts the process, and waits until it is ready."""
         self.stop()
         self.pipe, theirs = multiprocessing.Pipe()
-        # Not forked: that would copy the locks that TensorFlow's threads hold.
+        # Not forked, since that would copy the locks that TensorFlow's threads hold.
         process = _SpawnProcess(target=_serve, args=(self.decode, theirs), daemon=True)
         process.start()
         self.process = process
-        if self.killed:  # while it was starting: `kill` may have come too early to see it
+        if self.killed:  # while it was starting, when `kill` may not have seen it
             process.kill()
         theirs.close()
         try:
@@ -218,14 +229,14 @@ class Decoder:
             raise RuntimeError("A decoding process could not start; see above.") from error
 
     def kill(self) -> None:
-        """Ends the process at once, and each after it; from another thread than its user's."""
+        """Ends the process and all later ones at once; may be called from another thread."""
         self.killed = True
         process = self.process
         if process is not None:
             process.kill()
 
     def stop(self) -> None:
-        """Ends the process, and frees what it held here."""
+        """Ends the process and closes its pipe."""
         if self.process is not None:
             self.process.kill()
             self.process.join()
@@ -234,7 +245,7 @@ class Decoder:
 
 
 class _SpawnProcess(multiprocessing.context.SpawnProcess):
-    """A process that does not run the main script again: it needs this module, not all of TFDS."""
+    """A process that does not import the main script, and so does not import TFDS."""
 
     _one_at_a_time = threading.Lock()
 
@@ -251,8 +262,8 @@ class _SpawnProcess(multiprocessing.context.SpawnProcess):
 def _serve(
     decode: Callable[[Item], Video | str], pipe: multiprocessing.connection.Connection
 ) -> None:
-    """What a decoding process does: it says that it is ready, then answers items."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this
+    """Runs in a decoding process: reports that it is ready, then decodes the items it receives."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends this
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, OSError):  # the parent is gone
         pipe.send(None)
@@ -261,7 +272,7 @@ def _serve(
 
 
 def _end_with_parent() -> None:
-    """Ends this process when the one that started it is gone, killed for instance."""
+    """Ends this process when its parent has ended, for example because it was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,1 +1,1 @@
-"""One module per table or figure of the paper, the benchmarks and the report."""
+"""Commands that reproduce the paper, compare models, and measure and test them; see --help."""

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Imports `load` when it is first used: data builders' workers need no JAX."""
+    """Imports `load` when it is first used, so that the data builders' workers need no JAX."""
     if name == "load":
         from flowvid.training.checkpoints.reading import load
 

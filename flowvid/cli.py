@@ -1,37 +1,45 @@
-"""What the entry points share: start-up, and errors as one line instead of a traceback."""
+"""What the entry points share: start-up, grouped help, and errors as one line.
+
+Nothing here imports JAX before the flags are parsed, so that `--help` and a misspelt flag answer at
+once. Entry points import what needs JAX inside their `main` for the same reason.
+"""
 
 import gc
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Sequence
 
-from absl import app, logging
+from absl import app, flags, logging
 
 from flowvid.errors import ConfigError, Stopped, UserError
 
+# A step's memory is taken from the system anew each time. In pages of 4 KB, that and the walks
+# through it take about a tenth of the paper preset's step on CPU.
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+
+# absl's help of a choice, "<a|b>: ", and our group, "Flow (glow): ", before what a flag does.
+_HELP = re.compile(r"(<.*?>: )?(?:([A-Z]\w*(?: \(\w+\))?): )?(.*)", re.DOTALL)
+
 
 def enable_compilation_cache() -> None:
-    """Keeps compiled steps in the user's cache folder, so that later runs start at once.
+    """Keeps compiled programs in the user's cache folder, so that later runs start at once.
 
-    JAX's own variable JAX_COMPILATION_CACHE_DIR, where set, is obeyed (empty turns it off).
+    JAX's own variable JAX_COMPILATION_CACHE_DIR takes precedence; empty, it turns the cache off.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        import jax  # here, so that --help does not load it
+        import jax
 
         root = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
         jax.config.update("jax_compilation_cache_dir", str(root / "flowvid" / "xla"))
 
 
-# A step's memory is taken from the system anew each time; in pages of 4 KB that and the walks
-# through it take about a tenth of the paper preset's step on CPU.
-HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-
-
 def use_huge_pages() -> None:
-    """Starts the program again with an allocator that asks for huge pages, which glibc reads once.
+    """Restarts the program with an allocator that asks for huge pages.
 
-    GLIBC_TUNABLES, where set, is obeyed (empty turns this off); other systems are left alone.
+    The C library reads GLIBC_TUNABLES once, at the start. A value that is already set takes
+    precedence; empty, it turns this off. Other systems than Linux are left alone.
     """
     if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
         os.environ.update(HUGE_PAGES)
@@ -39,28 +47,35 @@ def use_huge_pages() -> None:
 
 
 def collect_less_often() -> None:
-    """Tracing makes millions of objects that live: looking for garbage takes a tenth of a start."""
+    """Makes garbage collection rarer: tracing creates millions of objects that stay alive."""
     gc.set_threshold(100_000, 50, 1000)
 
 
-def run(main: Callable[[], None]) -> None:
-    """Runs an entry point: parses flags, and turns an error that a user can mend into one line.
+def run(main: Callable[[], None], huge_pages: bool = False) -> None:
+    """Runs an entry point: parses flags, and turns an error that a user can fix into one line.
 
-    Exits with code 1 after such an error, and with 128 + n when signal n has stopped a run;
-    anything else is a bug and keeps its traceback.
+    Exits with code 1 after such an error, and with 128 + n when signal n has stopped a run.
+    Anything else is a bug and keeps its traceback.
+
+    Args:
+        main: the entry point's work, which may import JAX.
+        huge_pages: whether to restart with huge pages (`use_huge_pages`) once the flags are right.
     """
 
     def guarded(argv: Sequence[str]) -> None:
         try:
             if len(argv) > 1:
                 raise ConfigError(
-                    f"unexpected argument {argv[1]!r}: every option is --name=value; see --help."
+                    f"unexpected argument {argv[1]!r}: options have the form --name=value; "
+                    "see --help."
                 )
+            if huge_pages:
+                use_huge_pages()
             enable_compilation_cache()
             main()
         except Stopped as error:
             print(error, file=sys.stderr)
-            sys.exit(128 + error.number)  # as a shell reports a process that the signal ended
+            sys.exit(128 + error.number)  # as shells report a process that a signal ended
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
@@ -71,5 +86,32 @@ def run(main: Callable[[], None]) -> None:
 
     collect_less_often()
     logging.use_absl_handler()
-    logging.set_verbosity(logging.WARNING)  # Orbax tells much
-    app.run(guarded)
+    logging.set_verbosity(logging.WARNING)  # Orbax logs much at lower levels
+    app.run(guarded, flags_parser=_parse)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    """Parses flags as absl does, but with the entry point's help in groups."""
+    if {"--help", "-help", "-h", "--h"} & set(argv[1:]):
+        print(grouped_help())
+        sys.exit(0)
+    parsed: list[str] = app.parse_flags_with_usage(list(argv))
+    return parsed
+
+
+def grouped_help() -> str:
+    """Returns the main module's description and its flags, under the headings in their help."""
+    groups: dict[str, list[str]] = {}
+    for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
+        match = _HELP.fullmatch(flag.help)
+        assert match is not None  # it matches any text
+        choices, group, text = match.groups(default="")
+        if flag.default is not None:
+            text += f" [{flag.default_as_str}]"
+        name = f"[no]{flag.name}" if flag.boolean else flag.name
+        wrapped = flags.text_wrap(choices + text, indent="      ", firstline_indent="      ")
+        groups.setdefault(group or "Options", []).append(f"  --{name}:\n{wrapped}")
+    # Help of flags without a group, such as those of `evaluate`, stands under "Options".
+    description = (sys.modules["__main__"].__doc__ or "").strip()
+    parts = [f"{group}\n" + "\n".join(lines) for group, lines in groups.items()]
+    return "\n\n".join([description, *parts, "--helpfull lists the flags of libraries, too."])

@@ -1,74 +1,89 @@
 """Samples videos from a run: `python -m flowvid.sample --workdir=runs/prev_frame --num_videos=16`.
 
-Writes one file a video and a contact sheet, samples.png; from nothing, or continuing real frames.
-With one frame a video, the files are images and the sheet is a grid of them.
+Generates videos from nothing, or continues real frames. Writes one file per video and a contact
+sheet, samples.png. With one frame per video, the files are images and the sheet is their grid.
 """
 
 import pathlib
+from typing import Any
 
 import numpy as np
 from absl import flags, logging
+from jaxtyping import Int, UInt8
 
 import flowvid
 from flowvid import cli
 from flowvid.data import datasets, decoding, media
 from flowvid.errors import ConfigError
-from flowvid.video.model import Model, Videos
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 _CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", "last", "last, best (of the validations during training), or a step's number."
+    "checkpoint",
+    "last",
+    "Checkpoint to use: last, best (by validation during training), or the number of a step.",
 )
 _AVERAGE = flags.DEFINE_bool(
-    "average", True, "Use the moving average of the parameters, where the run has --ema_decay."
+    "average", True, "Use the moving average of the parameters if the run has --ema_decay."
 )
-_LABEL = flags.DEFINE_string("label", None, "Label of all videos. [the labels take turns]")
-_NUM_VIDEOS = flags.DEFINE_integer("num_videos", 16, "How many.", lower_bound=1)
+_LABEL = flags.DEFINE_string("label", None, "Label of all videos. [each label in turn]")
+_NUM_VIDEOS = flags.DEFINE_integer("num_videos", 16, "Number of videos.", lower_bound=1)
 _NUM_FRAMES = flags.DEFINE_integer(
     "num_frames",
     None,
-    "Frames a video, given ones included; 1: images. [the run's]",
+    "Frames per video, including given ones; 1 samples images. [the run's]",
     lower_bound=1,
 )
 _TEMPERATURE = flags.DEFINE_float(
     "temperature",
     1.0,
-    "Multiplies the standard deviations of the latents: 1 is the model, less is calmer.",
+    "Factor of the standard deviations of the latents; 1 samples the model, less varies less.",
     lower_bound=0.0,
 )
 _FIRST_FRAMES = flags.DEFINE_string(
     "first_frames",
     None,
-    "What to continue: a clip, continued --num_videos times, or `validation`, the first clips of "
-    "the run's own held-out split, drawn beside how they really go on. [nothing]",
+    "What to continue: the path of a clip, which is continued --num_videos times, or `validation`: "
+    "the first clips of the run's validation split, shown with their real frames. [nothing]",
 )
 _NUM_GIVEN = flags.DEFINE_integer(
     "num_given",
     None,
-    "How many of the --first_frames are given; from one alone nobody can know where things go. [4]",
+    "Number of --first_frames that are given; a single frame shows no motion. [4]",
     lower_bound=1,
 )
-_FORMAT = flags.DEFINE_enum("format", "gif", ["gif", "mp4"], "Of the video files; images are PNG.")
-_FPS = flags.DEFINE_integer("fps", 10, "Frames a second of the video files.", lower_bound=1)
-_OUT = flags.DEFINE_string("out", None, "Folder to write to. [<workdir>/samples, or continued]")
+_FORMAT = flags.DEFINE_enum(
+    "format", "gif", ["gif", "mp4"], "Format of the video files; images are PNG."
+)
+_FPS = flags.DEFINE_integer("fps", 10, "Frames per second of the video files.", lower_bound=1)
+_OUT = flags.DEFINE_string(
+    "out", None, "Folder to write to. [<workdir>/samples or <workdir>/continued]"
+)
 _SEED = flags.DEFINE_integer(
-    "seed", 0, "Video i depends on (seed, i) alone.", lower_bound=0, upper_bound=2**32 - 1
+    "seed", 0, "Seed; video i depends on (seed, i) alone.", lower_bound=0, upper_bound=2**32 - 1
 )
 
 _VALIDATION = "validation"
+Labels = Int[np.ndarray, " batch"]
+Videos = UInt8[np.ndarray, "batch frames height width channels"]
 
 
-def _clips_to_continue(model: Model, num_given: int) -> Videos | None:
-    """Real clips [B, T, H, W, 3] of which the first `num_given` frames are given, or None."""
+def _clips_to_continue(model: Any, num_given: int) -> tuple[Videos | None, Labels | None]:
+    """Returns the clips whose first `num_given` frames are given, and their labels.
+
+    Both are None where nothing is continued; the labels of a clip from a file are not known.
+
+    Raises:
+        ConfigError: for --num_given without clips, and for a run without a tail.
+    """
     source, config = _FIRST_FRAMES.value, model.config
     if source is None:
         if _NUM_GIVEN.value is not None:
-            raise ConfigError("--num_given goes with --first_frames: say which frames are given.")
-        return None
+            raise ConfigError("--num_given goes with --first_frames: name the clips to continue.")
+        return None, None
     model.check_tail("--first_frames")
     if source != _VALIDATION:
         clip = decoding.read_clip(source, num_given, config.image_size)
-        return np.broadcast_to(clip, (_NUM_VIDEOS.value, *clip.shape))
+        return np.broadcast_to(clip, (_NUM_VIDEOS.value, *clip.shape)), None
     dataset = datasets.load(
         config.dataset,
         _VALIDATION,
@@ -77,20 +92,47 @@ def _clips_to_continue(model: Model, num_given: int) -> Videos | None:
         image_size=config.image_size,
         max_skipped=config.max_skipped,
     )
-    batches = datasets.eval_batches(
-        dataset, batch_size=_NUM_VIDEOS.value, num_videos=_NUM_VIDEOS.value
-    )
-    return next(batches)["video"]
+    if config.sees("tail").label and dataset.label_names != model.label_names:
+        raise ConfigError(
+            f"the labels of {dataset.name} have changed since this run was trained, so its tail "
+            "cannot see them: train again."
+        )
+    count = _number_of_clips(dataset)
+    clips = next(datasets.eval_batches(dataset, batch_size=count, num_videos=count))
+    return clips["video"], clips["label"]
 
 
-def _usable_label(model: Model) -> str | None:
-    """--label, unless it can have no effect."""
-    label = _LABEL.value
+def _number_of_clips(dataset: datasets.Dataset) -> int:
+    """Returns --num_videos, or the number of clips in the split where it has fewer."""
+    asked, there = _NUM_VIDEOS.value, len(dataset)
+    if asked > there:
+        text = (
+            f"The {dataset.split} split has {there} clips, so {there} are continued, not {asked}."
+        )
+        if _NUM_VIDEOS.present:
+            logging.warning(text)
+        else:
+            print(text)
+    return min(asked, there)
+
+
+def _usable_label(model: Any, real: Videos | None, labels: Labels | None) -> str | None:
+    """Returns --label, or None where it has no effect.
+
+    Raises:
+        ConfigError: if the tail needs the label of a clip, and --label is missing.
+    """
+    label, sees = _LABEL.value, model.config.sees
     if label is None:
+        if real is not None and labels is None and sees("tail").label:
+            raise ConfigError(
+                f"the tail of {model.config.variant} is conditioned on labels: give --label for "
+                f"{_FIRST_FRAMES.value}."
+            )
         return None
     if not model.config.ablation.uses_labels:
         reason = f"the variant {model.config.variant} is not conditioned on labels"
-    elif _FIRST_FRAMES.value is not None:
+    elif real is not None and not sees("tail").label:
         reason = "labels condition the first frame, which is given"
     else:
         return label
@@ -99,11 +141,16 @@ def _usable_label(model: Model) -> str | None:
 
 
 def _contact_sheet(
-    model: Model, videos: Videos, real: np.ndarray | None, kept: np.ndarray
+    model: Any, videos: Videos, real: np.ndarray | None, kept: np.ndarray
 ) -> np.ndarray:
-    """One row a video, captioned by label; continuations stand below how it really went on.
+    """Returns a sheet with one row per video, captioned by label, or a grid of images.
 
-    `real` are the clips that were continued, or None; where they are shorter, the sheet is white.
+    Args:
+        model: the run's model.
+        videos: the samples.
+        real: clips that were continued, each shown above its continuation and padded with white
+            frames; or None.
+        kept: indices of the finite samples, which are shown.
     """
     if real is not None:
         known = np.full_like(videos, 255)
@@ -121,31 +168,32 @@ def _contact_sheet(
 
 
 def main() -> None:
-    """Loads the newest checkpoint, samples, writes the videos and the contact sheet."""
+    """Loads a checkpoint, samples, and writes the videos and the contact sheet."""
     workdir = pathlib.Path(_WORKDIR.value)
     model = flowvid.load(workdir, checkpoint=_CHECKPOINT.value, average=_AVERAGE.value)
     num_frames = _NUM_FRAMES.value or model.config.num_frames
     num_given = _NUM_GIVEN.value or 4
-    real = _clips_to_continue(model, num_given)
+    real, labels = _clips_to_continue(model, num_given)
     samples = model.sample(
         _NUM_VIDEOS.value,
-        _usable_label(model),
+        _usable_label(model, real, labels),
         num_frames=num_frames,
         temperature=_TEMPERATURE.value,
         first_frames=None if real is None else real[:, :num_given],
+        labels=labels,
         seed=_SEED.value,
     )
     kept = np.flatnonzero(samples.finite)
     if len(kept) < len(samples.finite):
         logging.warning(
-            "%d of %d videos are not finite and are left out; try a lower --temperature.",
+            "%d of %d videos are non-finite and are skipped; try a lower --temperature.",
             len(samples.finite) - len(kept),
             len(samples.finite),
         )
     if not len(kept):
         raise ConfigError(
-            f"no video of {workdir} is finite, so nothing is written: the model has diverged; "
-            "train again with a lower --learning_rate or more --warmup_steps."
+            f"all samples of {workdir} are non-finite, so nothing is written: the model has "
+            "diverged; train again with a lower --learning_rate or more --warmup_steps."
         )
     out = pathlib.Path(_OUT.value or workdir / ("samples" if real is None else "continued"))
     single = samples.videos.shape[1] == 1

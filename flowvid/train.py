@@ -1,21 +1,15 @@
 """Trains a model: `python -m flowvid.train --variant=prev_frame --preset=small`.
 
-A run is a folder, --workdir; the same command again goes on where it stopped.
+A run is a folder, --workdir. Run the same command again to resume it where it stopped.
 """
 
 import pathlib
 from typing import Any
 
-import jax
 from absl import flags, logging
 
 from flowvid import cli
-from flowvid.config import command_line, schema
-from flowvid.data import catalog
-from flowvid.parallel import processes
-from flowvid.training import cost, loop
-from flowvid.training.checkpoints import reading
-from flowvid.training.resilience import replay
+from flowvid.config import command_line
 
 command_line.define_flags()
 command_line.define_distributed_flags()
@@ -25,12 +19,14 @@ _WORKDIR = flags.DEFINE_string(
 _INSPECT = flags.DEFINE_string(
     "inspect",
     None,
-    "Run: a batch that was kept in <workdir>/incidents; says what the models make of each of its "
-    "examples, and trains nothing. [none]",
+    "Run: a batch that was kept in <workdir>/incidents. Prints the loss and the gradients of each "
+    "of its examples, and trains nothing. [none]",
 )
 
 
-def _say_what_it_costs(settings: schema.Config) -> None:
+def _log_cost(settings: Any) -> None:
+    from flowvid.training import cost
+
     gflop = sum(cost.step_gflop(settings).values())
     logging.warning(
         "On this CPU a step of the paper preset takes %.0f s or more (%.0f GFLOP at the "
@@ -40,8 +36,10 @@ def _say_what_it_costs(settings: schema.Config) -> None:
     )
 
 
-def _settings(saved: schema.Config | None, given: dict[str, Any]) -> schema.Config:
-    """The run that the flags ask for; a new one on single images is of the head alone."""
+def _settings(saved: Any, given: dict[str, Any]) -> Any:
+    """Returns the configuration; a new run on single images trains the head alone."""
+    from flowvid.data import catalog
+
     settings = command_line.from_flags(saved, given)
     if (
         saved is not None
@@ -57,7 +55,14 @@ def _settings(saved: schema.Config | None, given: dict[str, Any]) -> schema.Conf
 
 
 def main() -> None:
-    """Reads the flags, trains, and says what to do next."""
+    """Reads the flags, trains, and prints which commands come next."""
+    import jax
+
+    from flowvid.parallel import processes
+    from flowvid.training import loop
+    from flowvid.training.checkpoints import reading
+    from flowvid.training.resilience import replay
+
     if (others := command_line.distributed_flags()) is not None:
         processes.start(*others)
     given = command_line.flags_given()
@@ -67,16 +72,15 @@ def main() -> None:
         print(replay.format_rows(*replay.replay(workdir, pathlib.Path(_INSPECT.value))))
         return
     found = reading.find_config(workdir)
-    saved = None if found is None else found[0]
-    settings = _settings(saved, given)
+    settings = _settings(None if found is None else found[0], given)
     if settings.preset == "paper" and jax.default_backend() == "cpu" and settings.ablation.trains:
-        _say_what_it_costs(settings)
+        _log_cost(settings)
     state = loop.train(settings, workdir)
     for name in settings.models:
         skipped = int(getattr(state, name).skipped)
         if skipped:
             logging.warning(
-                "%d of %d steps of the %s had no finite loss or gradient and changed nothing; a "
+                "%d of %d steps of the %s had a non-finite loss or gradient and were skipped; a "
                 "lower --learning_rate or more --warmup_steps may help.",
                 skipped,
                 int(state.step),
@@ -93,5 +97,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.use_huge_pages()
-    cli.run(main)
+    cli.run(main, huge_pages=True)

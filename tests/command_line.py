@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 from absl import flags, logging
 
+from flowvid.conditioning.table import CONTEXTS
 from flowvid.config.schema import Config
+from flowvid.flows.table import FLOWS
 from flowvid.gan.config import GanConfig
 
 ROOT = Path(__file__).parents[1]
-CONFIG_FLAGS = {f.name for config in (Config, GanConfig) for f in dataclasses.fields(config)}
+CONFIGS = (Config, GanConfig, *FLOWS.values(), *CONTEXTS.values())
+CONFIG_FLAGS = {f.name for config in CONFIGS for f in dataclasses.fields(config)}
 CONFIG_FLAGS |= {"distributed", "coordinator", "num_processes", "process_id"}
 
 

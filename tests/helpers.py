@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from experiments import run_data
+from experiments.running import finished_runs
 from flowvid.training import trainer
 from flowvid.training.checkpoints import reading, run_state
 from flowvid.training.train_state import ModelState, is_constant
@@ -87,14 +87,14 @@ def saved(workdir: Path, step: int) -> run_state.RunState:
 
 def events(workdir: Path) -> dict[str, dict[int, float]]:
     """TensorBoard's scalars: {tag: {step: value}}."""
-    curves = run_data.scalars(workdir)
+    curves = finished_runs.scalars(workdir)
     return {tag: dict(zip(*curve, strict=True)) for tag, curve in curves.items()}
 
 
 def small_state(
-    step: int, *, best: int = -1, in_a_row: int = 0, value: float = 0.0, size: int = 1000
+    step: int, *, in_a_row: int = 0, value: float = 0.0, size: int = 1000
 ) -> run_state.RunState:
-    """A made-up state of a run of the head alone, in which one array has a file of its own."""
+    """Returns a made-up state of a run of the head alone, one array of which has its own file."""
     rng = np.random.default_rng(step)
     large = rng.normal(size=(size,)).astype(np.float32)
     count = lambda n: np.asarray(n, np.int32)  # noqa: E731
@@ -107,6 +107,5 @@ def small_state(
         skipped_in_a_row=count(in_a_row),
         clipped=count(0),
     )
-    counts = (step, 8 * step, step - in_a_row, 0, best, best)
-    counters = (np.asarray(n, np.int64) for n in counts)
-    return run_state.RunState(model, None, *counters, np.asarray(2.5))
+    counts = (np.asarray(n, np.int64) for n in (step, 8 * step, step - in_a_row, 0))
+    return run_state.RunState(model, None, *counts)

@@ -13,7 +13,7 @@ from helpers import NUM_CLIPS, TINY
 
 from data_builders.generated_builder import GeneratedConfig
 from data_builders.moving_shapes import moving_shapes_dataset_builder as moving_shapes
-from flowvid.config import schema
+from flowvid.config import presets, schema
 from flowvid.config.schema import Config
 from flowvid.evaluation import scoring
 from flowvid.training import loop, trainer
@@ -53,7 +53,7 @@ def compiled_once() -> Iterator[None]:
     For files with many short runs: tracing takes most of a run's time. Only with a constant
     learning rate, since a schedule knows the number of steps.
     """
-    same = {name: schema.PRESETS["small"][name] for name in schema.RESUMABLE}
+    same = {name: presets.PRESETS["small"][name] for name in presets.RESUMABLE}
 
     def once(function: Callable[..., Any]) -> Callable[..., Any]:
         results: dict[Any, Any] = {}

@@ -54,7 +54,7 @@ def test_the_same_command_goes_on(trained, call, data_dir):
     workdir, _ = trained
     code, out, _ = call("train", *train_args(data_dir, workdir=workdir))
     assert code == 0
-    assert f"Going on from step 4 of {workdir}." in out
+    assert f"Resuming from step 4 of {workdir}." in out
     assert f"{workdir} is trained to step 4." in out
     code, out, _ = call("train", f"--workdir={workdir}", "--num_steps=5")
     assert code == 0
@@ -145,7 +145,7 @@ def test_images_train_the_head_alone_without_being_told(
     code, out, _ = call("train", *image_args, f"--workdir={workdir}", "--num_steps=5")
     assert code == 0
     assert "holds single images" not in out
-    assert f"Going on from step 4 of {workdir}." in out
+    assert f"Resuming from step 4 of {workdir}." in out
     assert f"{workdir} is trained to step 5." in out
 
 
@@ -210,7 +210,7 @@ def test_images_of_one_label_share_a_row(trained, call, tmp_path):
         ("train", ["--dataset={empty}"], "holds no clips and no images. Expected are clips (.mp4"),
         ("train", ["--dataset={empty}/missing"], "missing does not exist. Expected are clips"),
         ("train", ["--image_size=18"], "--image_size=18 must be divisible by 2^levels = 4"),
-        ("train", ["--batch_size=3"], "--batch_size=3 does not divide over 2 devices"),
+        ("train", ["--batch_size=3"], "--batch_size=3 is not divisible by 2 devices"),
         ("train", ["--workdir={run}", "--width=16"], "--width=16 (the run has 8)"),
         ("train", ["stray"], "unexpected argument 'stray'"),
         ("train", ["--workdir={bad}"], "bad.mp4: File exists"),

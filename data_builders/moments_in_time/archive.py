@@ -17,24 +17,24 @@ from flowvid.errors import DataError
 LAYOUT = """\
 Expected in the folder given as --manual_dir, as the archive unpacks:
   training/<label>/*.mp4, validation/<label>/*.mp4
-  moments_categories.txt               one row a label: label,index
-  trainingSet.csv, validationSet.csv   one row a clip: label/clip.mp4,label,votes for,votes against
-Without the lists, all clips in the folders are taken, and the folders' names are the labels.
-Ask for the archive at http://moments.csail.mit.edu, unpack it and give its folder."""
+  moments_categories.txt              one row per label: label,index
+  trainingSet.csv, validationSet.csv  one row per clip: label/clip.mp4,label,votes for,votes against
+Without the lists, all clips in the folders are used, and the names of the folders are the labels.
+Request the archive at http://moments.csail.mit.edu, unpack it and give its folder."""
 
 SPLITS = {
     "train": ("trainingSet.csv", "training"),
     "validation": ("validationSet.csv", "validation"),
 }
-# The paper keeps 1% of the training clips for validation (section VI).
+# The paper holds out 1% of the training clips for validation (section VI).
 HELD_OUT, HOLD_OUT_SEED = 0.01, 1
 
 
 def find_root(folder: str) -> epath.Path:
-    """The folder that holds training/: the one given, or the only one in it that does.
+    """Returns the folder that contains training/: the given one, or the only such folder in it.
 
     Raises:
-      DataError: there is none, or there are several.
+      DataError: if there is none, or if there are several.
     """
     root = epath.Path(folder)
     if (root / "training").is_dir():
@@ -47,10 +47,10 @@ def find_root(folder: str) -> epath.Path:
 
 
 def read_labels(root: epath.Path) -> list[str]:
-    """The labels in the archive's own order: by index in moments_categories.txt, else by name.
+    """Returns the labels in the archive's order: by index in moments_categories.txt, else by name.
 
     Raises:
-      DataError: moments_categories.txt has rows that are not label,index, or one of them twice.
+      DataError: if a row of moments_categories.txt is not label,index, or repeats one of them.
     """
     path = root / "moments_categories.txt"
     if not path.exists():
@@ -66,15 +66,16 @@ def read_labels(root: epath.Path) -> list[str]:
 
 
 def splits(root: epath.Path, kind: str) -> dict[str, Callable[[], Sequence[Item]]]:
-    """For each split, a function that lists its clips.
+    """Returns a function for each split that lists its clips.
 
     Args:
       root: the archive.
-      kind: "archive", the archive's own validation; or "paper", 1% of the training clips, chosen
-        by a hash of each clip's id, so that more clips move none to the other side.
+      kind: "archive" for the archive's own validation clips, or "paper" for 1% of the training
+        clips, selected by a hash of each clip's id, so that added clips move none to the other
+        split.
 
     Raises:
-      DataError: for another kind.
+      DataError: if the kind is another one.
     """
     if kind == "archive":
         return {split: functools.partial(list_clips, root, split) for split in SPLITS}
@@ -84,13 +85,13 @@ def splits(root: epath.Path, kind: str) -> dict[str, Callable[[], Sequence[Item]
 
 
 def list_clips(root: epath.Path, split: str) -> list[Item]:
-    """The clips of the archive's own split: those of its list or, without one, of its folder.
+    """Lists the clips of the archive's own split: those of its list or, without one, of its folder.
 
-    What is wrong with a row (an unknown label, a path that leads outside, a repeat, too few
-    columns) becomes its reason to be skipped.
+    A bad row (an unknown label, a path that leads out of the archive, a repeated clip, too few
+    columns) is listed with the reason for skipping it.
 
     Raises:
-      DataError: there are no clips at all.
+      DataError: if there are no clips at all.
     """
     list_name, folder_name = SPLITS[split]
     folder = root / folder_name
@@ -144,14 +145,14 @@ def _from_folder(folder: epath.Path, labels: set[str]) -> Iterator[Item]:
 
 
 def _rows(path: epath.Path) -> Iterator[list[str]]:
-    """The rows of a CSV file, blank lines left out; names may hold any bytes.
+    """Yields the rows of a CSV file without blank lines; names may contain any bytes.
 
     Raises:
-      DataError: a quote that nothing closes makes a field of the rest of the file.
+      DataError: if a quote is not closed, so that the rest of the file is one field.
     """
     text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         yield from (row for row in reader if row)
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: no CSV ({error}); mend it.") from error
+        raise DataError(f"{path}, line {reader.line_num}: no CSV ({error}); fix it.") from error

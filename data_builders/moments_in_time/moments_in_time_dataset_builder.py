@@ -12,10 +12,11 @@ from data_builders.moments_in_time import archive
 
 @dataclasses.dataclass(eq=False)
 class MomentsInTimeConfig(clip_builder.ClipConfig):
-    """Which frames of which clips.
+    """Which frames are taken of which clips.
 
     Attributes:
-      split: "archive", the archive's own validation, or "paper", 1% of its training clips.
+      split: "archive" for the archive's own validation clips, or "paper" for 1% of its training
+        clips.
     """
 
     split: str = "archive"
@@ -24,7 +25,7 @@ class MomentsInTimeConfig(clip_builder.ClipConfig):
 class Builder(clip_builder.Builder):
     """Prepares Moments in Time, Raw or Mini, from its archive."""
 
-    # `tfds build` without --config builds all of these, so there is one; the others are asked for.
+    # `tfds build` without --config builds all of these, so there is only one; others are named.
     BUILDER_CONFIGS: ClassVar = [MomentsInTimeConfig(name="64x64_30f")]
     OTHER_CONFIGS: ClassVar = [
         MomentsInTimeConfig(name="64x64_30f_paper_split", split="paper"),
@@ -39,12 +40,12 @@ class Builder(clip_builder.Builder):
     def get_builder_config(
         cls, name: str, version: str | tfds.core.Version | None
     ) -> MomentsInTimeConfig | None:
-        """A config by its name, from either list."""
+        """Returns a config by its name, from either list."""
         others = {config.name: config for config in cls.OTHER_CONFIGS}
         return super().get_builder_config(name, version) or others.get(name)
 
     def list_files(self, dl_manager: tfds.download.DownloadManager) -> clip_builder.Listing:
-        """The clips of both splits, in the archive's layout."""
+        """Lists the clips of both splits in the archive's layout."""
         root = archive.find_root(os.fspath(dl_manager.manual_dir))
         self.info.features["label"].names = archive.read_labels(root)
         splits = archive.splits(root, self.builder_config.split)

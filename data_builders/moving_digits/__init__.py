@@ -1,1 +1,1 @@
-"""Moving digits: real handwritten digits on the move."""
+"""Moving digits: a generated video dataset of real handwritten digits."""

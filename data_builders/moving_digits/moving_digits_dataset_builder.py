@@ -13,13 +13,20 @@ class Builder(generated_builder.Builder):
     """Generates moving_digits."""
 
     LABELS = render.LABELS
-    NUM_CLIPS: ClassVar = {"train": 4096, "validation": 512}
-    SEED = 1  # with moving_shapes' 0, clips of the same number would have the same ground
+    NUM_CLIPS: ClassVar = {"train": 4096, "validation": 512, "test": 512}
+    # Not the seed of moving_shapes, 0, with which clips of the same number would have the same
+    # background.
+    SEED = 1
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         del dl_manager  # `digits` knows where they are
         images = digits.load(str(self.data_dir_root))
-        return {split: self._generate_examples(split, images[split]) for split in images}
+        if "test" in self.NUM_CLIPS:
+            shown = render.images_shown(
+                self.SEED, "train", self.NUM_CLIPS["train"], images["train"].shape[1]
+            )
+            images["test"] = digits.unseen(images["train"], shown)
+        return {split: self._generate_examples(split, images[split]) for split in self.NUM_CLIPS}
 
     def _generate_examples(
         self, split: str, images: digits.Images

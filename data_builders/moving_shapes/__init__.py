@@ -1,1 +1,1 @@
-"""Moving shapes: a small, generated video data set."""
+"""Moving shapes: a small, generated video dataset."""

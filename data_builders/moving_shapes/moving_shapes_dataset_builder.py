@@ -13,12 +13,12 @@ class Builder(generated_builder.Builder):
     """Generates moving_shapes."""
 
     LABELS = render.LABELS
-    NUM_CLIPS: ClassVar = {"train": 4096, "validation": 256}
+    NUM_CLIPS: ClassVar = {"train": 4096, "validation": 256, "test": 256}
     SEED = 0
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         del dl_manager  # nothing to download
-        return {split: self._generate_examples(split) for split in render.SPLITS}
+        return {split: self._generate_examples(split) for split in self.NUM_CLIPS}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
         for index in range(self.NUM_CLIPS[split]):

@@ -1,6 +1,7 @@
 """The clips of moving_shapes and their builder."""
 
 import colorsys
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,8 +27,29 @@ def clean(index: int, image_size: int = 32) -> tuple[np.ndarray, str]:
 
 def test_a_clip_is_a_function_of_seed_split_and_number() -> None:
     np.testing.assert_array_equal(clip(3), clip(3))
-    for other in (clip(11), clip(3, split="validation"), clip(3, seed=1)):
+    for other in (clip(11), clip(3, split="validation"), clip(3, split="test"), clip(3, seed=1)):
         assert (clip(3) != other).mean() > 0.5
+
+
+# The beginnings of the SHA-256 of clips of version 1.0.0, which had no test split: 3 frames at 8x8.
+OLD_CLIPS = {
+    "train": {0: "d2e9690b7e07942e", 5: "f6fefb005861b869", 100: "eac27dd0b90b740c"},
+    "validation": {0: "5257c34ea48bad66", 5: "6ad64ad92d8c2369", 100: "d97535ebfbd8a3c5"},
+}
+
+
+@pytest.mark.parametrize("split", OLD_CLIPS)
+def test_the_clips_of_earlier_versions_are_unchanged(split: str) -> None:
+    for index, digest in OLD_CLIPS[split].items():
+        video, _ = render.render_clip(0, split, index, num_frames=3, image_size=8)
+        assert hashlib.sha256(video.tobytes()).hexdigest().startswith(digest), index
+
+
+def test_the_place_of_a_split_keys_its_clips() -> None:
+    for number, split in enumerate(("train", "validation", "test")):
+        key = np.random.SeedSequence([7, number, 11]).spawn(2)
+        for rng, child in zip(render.streams(7, split, 11), key, strict=True):
+            assert rng.random() == np.random.default_rng(child).random()
 
 
 def test_both_sizes_show_the_same_scene() -> None:
@@ -115,16 +137,22 @@ def test_labels_of_looks_fix_the_colour() -> None:
 def test_the_builder_writes_balanced_labels_readable_by_index(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(moving_shapes.Builder, "NUM_CLIPS", {"train": 16, "validation": 8})
+    monkeypatch.setattr(
+        moving_shapes.Builder, "NUM_CLIPS", {"train": 16, "validation": 8, "test": 3}
+    )
     builder = moving_shapes.Builder(data_dir=tmp_path, config="32x32_30f")
     builder.download_and_prepare()
     source = builder.as_data_source("train")
     assert [record["label"] for record in source] == [*range(8), *range(8)]
     assert [record["id"] for record in source] == [b"train_%05d" % index for index in range(16)]
     assert len(builder.as_data_source("validation")) == 8
+    assert [record["id"] for record in builder.as_data_source("test")] == [
+        b"test_%05d" % index for index in range(3)
+    ]
     assert builder.info.features["label"].names == list(render.LABELS)
 
 
 def test_the_default_is_64x64() -> None:
     assert moving_shapes.Builder.BUILDER_CONFIGS[0].name == "64x64_30f"
-    assert moving_shapes.Builder.NUM_CLIPS == {"train": 4096, "validation": 256}
+    assert moving_shapes.Builder.NUM_CLIPS == {"train": 4096, "validation": 256, "test": 256}
+    assert moving_shapes.Builder.SEED == 0

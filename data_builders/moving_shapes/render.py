@@ -1,7 +1,7 @@
-"""Renders the clips of moving_shapes: a seed, a split and a number in, a labelled video out.
+"""Renders the labelled clips of moving_shapes from a seed, a split and a number.
 
 Everything is drawn in frame units: x to the right and y down, both from 0 to 1, so that a clip
-shows the same scene at every image size. T is time, S the image size.
+shows the same scene at every image size.
 """
 
 import colorsys
@@ -18,7 +18,7 @@ Colour = Float[np.ndarray, " 3"]
 Shape = Callable[[Grid, Grid, float], Grid]  # x, y and radius to signed distances
 Rng = np.random.Generator
 
-SPLITS = ("train", "validation")
+SPLITS = ("train", "validation", "test")  # the order keys the clips: only append to it
 SECOND_OBJECT_PROBABILITY = 0.25
 SENSOR_NOISE = 2.0  # standard deviation in grey levels
 SHADOW_BLUR = 0.05  # a shadow ends half as far from the shape
@@ -26,7 +26,7 @@ _SHADOW_OFFSET, _SHADOW_STRENGTH = 0.025, 0.45
 
 
 class Path(NamedTuple):
-    """Where an object is in each frame: its centre and its angle in radians."""
+    """The path of an object: its centre and its angle in radians in each frame."""
 
     x: Vector
     y: Vector
@@ -34,7 +34,7 @@ class Path(NamedTuple):
 
 
 def _reflect(position: Vector, radius: float) -> Vector:
-    """Folds a straight line back and forth between two edges, `radius` away from each."""
+    """Reflects a straight line between two edges, at a distance of `radius` from each."""
     span = 1 - 2 * radius
     return radius + span - np.abs((position - radius) % (2 * span) - span)
 
@@ -44,7 +44,7 @@ def _spin(rng: Rng, time: Vector) -> Vector:
 
 
 def bounce(rng: Rng, time: Vector, radius: float) -> Path:
-    """A straight line at constant speed, reflected at the edges."""
+    """Draws a straight line at constant speed, reflected at the edges."""
     speed, direction = rng.uniform(0.02, 0.06), rng.uniform(0, 2 * np.pi)
     start_x, start_y = rng.uniform(radius, 1 - radius, size=2)
     return Path(
@@ -55,7 +55,7 @@ def bounce(rng: Rng, time: Vector, radius: float) -> Path:
 
 
 def fall(rng: Rng, time: Vector, radius: float) -> Path:
-    """Gravity and an elastic floor: h = H (1 - u^2), u from -1 at one impact to 1 at the next."""
+    """Draws a fall and its bounces: h = H (1 - u^2), u from -1 at one impact to 1 at the next."""
     height = rng.uniform(0.7, 1.0) * (1 - 2 * radius)
     gravity = rng.uniform(0.003, 0.006)
     half_period = np.sqrt(2 * height / gravity)
@@ -70,7 +70,7 @@ def fall(rng: Rng, time: Vector, radius: float) -> Path:
 
 
 def orbit(rng: Rng, time: Vector, radius: float) -> Path:
-    """A circle at constant speed round a point."""
+    """Draws a circle at constant speed around a point."""
     distance = rng.uniform(0.15, 0.28)
     slack = 0.5 - radius - distance
     centre_x, centre_y = 0.5 + rng.uniform(-slack, slack, size=2)
@@ -84,7 +84,7 @@ def orbit(rng: Rng, time: Vector, radius: float) -> Path:
 
 
 def swing(rng: Rng, time: Vector, radius: float) -> Path:
-    """A pendulum: its angle follows a cosine, and the object hangs along the string."""
+    """Draws the swing of a pendulum, whose angle follows a cosine."""
     length = rng.uniform(0.4, 0.6)
     amplitude = rng.uniform(0.7, 1.0) * (0.5 - radius) / length
     frequency = rng.uniform(0.03, 0.06) / (amplitude * length)
@@ -97,21 +97,21 @@ def swing(rng: Rng, time: Vector, radius: float) -> Path:
     )
 
 
-# Signed distances to shapes that fit in the circle of `radius`: negative inside, in frame units.
+# Signed distances, in frame units, to shapes that fit in the circle of `radius`; negative inside.
 
 
 def disk(x: Grid, y: Grid, radius: float) -> Grid:
-    """A full circle."""
+    """Returns the distances to a filled circle."""
     return np.sqrt(x * x + y * y) - radius
 
 
 def ring(x: Grid, y: Grid, radius: float) -> Grid:
-    """A circle with a hole."""
+    """Returns the distances to a circle with a hole."""
     return np.abs(disk(x, y, 0.72 * radius)) - 0.28 * radius
 
 
 def square(x: Grid, y: Grid, radius: float) -> Grid:
-    """A square with rounded corners."""
+    """Returns the distances to a square with rounded corners."""
     corner = 0.2 * radius
     dx, dy = np.abs(x) - 0.56 * radius, np.abs(y) - 0.56 * radius
     outside = np.sqrt(np.maximum(dx, 0) ** 2 + np.maximum(dy, 0) ** 2)
@@ -119,13 +119,13 @@ def square(x: Grid, y: Grid, radius: float) -> Grid:
 
 
 def triangle(x: Grid, y: Grid, radius: float) -> Grid:
-    """An equilateral triangle; corners are sharp, so distances beyond them are bounds."""
+    """Returns bounds of the distances to an equilateral triangle; they are exact at its sides."""
     sides = np.maximum(0.866 * np.abs(x) - 0.5 * y, y)
     return sides - 0.5 * radius
 
 
 class Look(NamedTuple):
-    """A shape and the hue that its colours lie around."""
+    """A shape and the hue around which its colours lie."""
 
     shape: Shape
     hue: float
@@ -144,10 +144,10 @@ LABELS = (*MOTIONS, *LOOKS)
 def render_clip(
     seed: int, split: str, index: int, *, num_frames: int, image_size: int
 ) -> tuple[UInt8[np.ndarray, "time size size 3"], str]:
-    """Clip `index` of a split, a pure function of its arguments: (video, label name).
+    """Returns clip `index` of a split and its label's name, a pure function of the arguments.
 
-    Labels take turns. A motion's label leaves shape and colour to chance, a look's label the
-    motion; all objects of a clip share what the label says.
+    Labels take turns. The label of a motion leaves shape and colour random, that of a look the
+    motion; all objects of a clip share what the label determines.
     """
     label = LABELS[index % len(LABELS)]
     scene_rng, sensor_rng = streams(seed, split, index)
@@ -155,9 +155,9 @@ def render_clip(
 
 
 def streams(seed: int, split: str, index: int) -> tuple[Rng, Rng]:
-    """The random streams of a clip's scene and of its sensor.
+    """Returns the random streams of a clip's scene and of its sensor noise.
 
-    Two, since the scene must not depend on how many pixels want noise.
+    They are separate, so that the scene does not depend on the number of pixels.
     """
     stream = np.random.SeedSequence([seed, SPLITS.index(split), index])
     scene_rng, sensor_rng = (np.random.default_rng(child) for child in stream.spawn(2))
@@ -165,13 +165,13 @@ def streams(seed: int, split: str, index: int) -> tuple[Rng, Rng]:
 
 
 def film(scene: Video, sensor_rng: Rng) -> UInt8[np.ndarray, "time size size 3"]:
-    """The grey values that a camera with sensor noise sees of a scene with values from 0 to 1."""
+    """Returns the grey levels of a scene with values from 0 to 1, with sensor noise."""
     video = scene + SENSOR_NOISE / 255 * sensor_rng.standard_normal(scene.shape, np.float32)
     return np.rint(255 * video.clip(0, 1)).astype(np.uint8)
 
 
 def _scene(rng: Rng, label: str, num_frames: int, image_size: int) -> Video:
-    """The clip without sensor noise, from 0 to 1."""
+    """Returns the clip without sensor noise, from 0 to 1."""
     video = np.broadcast_to(ground(rng, image_size), (num_frames, image_size, image_size, 3))
     num_objects = 2 if rng.random() < SECOND_OBJECT_PROBABILITY else 1
     motion = MOTIONS[label if label in MOTIONS else rng.choice(list(MOTIONS))]
@@ -189,12 +189,12 @@ def _scene(rng: Rng, label: str, num_frames: int, image_size: int) -> Video:
 
 
 def colour(hue: float, saturation: float, value: float) -> Colour:
-    """Red, green and blue from 0 to 1; the hue goes round at 1."""
+    """Returns red, green and blue from 0 to 1; the hue is periodic with period 1."""
     return np.array(colorsys.hsv_to_rgb(hue % 1, saturation, value), np.float32)
 
 
 def ground(rng: Rng, image_size: int) -> Float[np.ndarray, "size size 3"]:
-    """Smooth noise of four octaves in three tints, dark or light, from 0 to 1."""
+    """Draws smooth noise of four octaves in three tints, dark or light, from 0 to 1."""
     height = np.zeros((image_size, image_size))
     for octave, cells in enumerate((2, 4, 8, 16)):
         lattice = rng.uniform(-1, 1, size=(cells + 2, cells + 2))
@@ -213,7 +213,7 @@ def ground(rng: Rng, image_size: int) -> Float[np.ndarray, "size size 3"]:
 
 
 def _smooth_interpolation(size: int, cells: int, offset: float) -> np.ndarray:
-    """Weights [size, cells + 2] that blend lattice points smoothly at the pixels' centres."""
+    """Returns weights [size, cells + 2] that interpolate lattice points at the pixels' centres."""
     position = (np.arange(size) + 0.5) / size * cells + offset
     low = position.astype(int)
     t = position - low
@@ -223,9 +223,9 @@ def _smooth_interpolation(size: int, cells: int, offset: float) -> np.ndarray:
 
 
 def draw(video: Video, shape: Shape, path: Path, radius: float, colour: Colour) -> Video:
-    """Lays an object over the video: a soft shadow first, then the shape, lit from above left.
+    """Draws an object over a video: a soft shadow first, then the shape, lit from the upper left.
 
-    Edges are antialiased by the signed distance, so objects move by parts of a pixel.
+    Edges are antialiased by the signed distance, so that objects move by fractions of a pixel.
     """
     size = video.shape[1]
     centres = ((np.arange(size) + 0.5) / size).astype(np.float32)

@@ -1,1 +1,1 @@
-"""A folder or zip file of your own clips or images as a data set."""
+"""A folder or zip file of your own clips or images as a dataset."""

@@ -1,4 +1,4 @@
-"""Lists a folder or zip file of clips or images: labels, splits, and when it has changed."""
+"""Lists a folder or zip file of clips or images: its labels, its splits, and its fingerprint."""
 
 import hashlib
 import os
@@ -15,14 +15,18 @@ from flowvid.data.decoding import CLIP_SUFFIXES, IMAGE_SUFFIXES
 from flowvid.errors import DataError
 
 UNLABELLED = "unlabelled"
-HELD_OUT, HOLD_OUT_SEED = 0.1, 2  # of the clips, where there is no folder for validation
-_TRAIN = {"train", "training"}
-_VALIDATION = {"validation", "valid", "val"}
-_TEST = {"test"}  # where there is none for validation
+# The shares of the files that validation and test hold where there are no folders for them.
+VALIDATION_SHARE, TEST_SHARE, SPLIT_SEED = 0.1, 0.1, 2
+# The names of the folders that define the splits.
+_OWN = {
+    "train": {"train", "training"},
+    "validation": {"validation", "valid", "val"},
+    "test": {"test"},
+}
 _ADVICE = (
     "Expected are clips (.mp4, .mov, .mkv, .webm, .avi, .gif, ...) or images (.png, .jpg, ...), in "
-    "a folder for each label or all in one folder; and, for a validation set of your own, these in "
-    "train/ and validation/."
+    "a folder for each label or all in one folder; to define the splits, put these into train/, "
+    "validation/ and, optionally, test/."
 )
 
 
@@ -35,23 +39,37 @@ class _File(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What a folder holds. `fingerprint` changes when a file is added, removed or changed."""
+    """The contents of a folder.
+
+    Attributes:
+      labels: the names of the labels, sorted.
+      splits: the files of each split; there are always "train" and "validation".
+      hashed: the splits whose files were selected by a hash of their names.
+      beside: the files that belong to no split, since they are beside the folders of the splits.
+      fingerprint: a digest that changes when a file is added, removed or changed.
+      are_images: whether the files are single images.
+    """
 
     labels: list[str]
     splits: dict[str, list[Item]]
+    hashed: frozenset[str]
+    beside: list[Item]
     fingerprint: str
     are_images: bool
 
 
 def list_folder(path: Path) -> Listing:
-    """Lists clips or, where there are none, images.
+    """Lists the clips of a folder or zip file or, if it has none, its images.
 
-    Labels are the names of the folders; a single folder around all of them is looked through.
-    Without a train/ and a validation/ folder a tenth is held out by a hash of each file's name, so
-    that new files move none to the other side.
+    Labels are the names of the folders; a single folder around all of them is skipped. The folders
+    train/, validation/ and test/ define the splits if train/ and one of the others exist. Without
+    a folder for validation, a hash of each file's name selects a tenth of the training files for
+    it and, if there is no folder for testing either, another tenth for that; adding files
+    therefore moves no file to another split.
 
     Raises:
-      DataError: the folder does not exist, holds too little, or is not a zip file.
+      DataError: if the folder does not exist or contains too few files, or the file is not a
+        readable zip file.
     """
     if not path.exists():
         raise DataError(f"{path} does not exist. {_ADVICE}")
@@ -63,50 +81,74 @@ def list_folder(path: Path) -> Listing:
         raise DataError(f"{path} holds no clips and no images. {_ADVICE}")
     digest = hashlib.sha256(repr([(file.name, file.version) for file in found]).encode())
     named = _without_wrapper([(PurePosixPath(file.item.id).parts, file.item) for file in found])
-    splits = _own_splits(named)
-    labels = sorted({parts[0] for split in splits.values() for parts, _ in split if parts[1:]})
-    items = {
+    own, beside = _own_splits(named)
+    labels = sorted({parts[0] for split in own.values() for parts, _ in split if parts[1:]})
+    splits = {
         split: [_labelled(parts, item, bool(labels)) for parts, item in files_]
-        for split, files_ in splits.items()
+        for split, files_ in own.items()
     }
-    if set(items) == {"train"}:
-        items = _hold_out(items["train"])
-    ordered = {split: files.in_order(listed) for split, listed in items.items()}
-    return Listing(labels or [UNLABELLED], ordered, digest.hexdigest(), are_images)
+    if "validation" not in splits:
+        splits |= _hold_out(splits["train"], 0.0 if "test" in splits else TEST_SHARE)
+    return Listing(
+        labels or [UNLABELLED],
+        {split: files.in_order(listed) for split, listed in splits.items()},
+        frozenset(splits) - frozenset(own),
+        beside,
+        digest.hexdigest(),
+        are_images,
+    )
 
 
 _Named = list[tuple[tuple[str, ...], Item]]  # the parts of a file's name, from the label on
 
 
 def _without_wrapper(named: _Named) -> _Named:
-    """Without the folder that holds all of the folders, as in zip files; it is no label."""
+    """Removes the folder that contains all of the folders, as in zip files; it is not a label."""
     while len({parts[0] for parts, _ in named}) == 1 and all(len(parts) > 2 for parts, _ in named):
         named = [(parts[1:], item) for parts, item in named]
     return named
 
 
-def _own_splits(named: _Named) -> dict[str, _Named]:
-    """What is in train/ and in validation/; where these are not there, all is for "train"."""
+def _own_splits(named: _Named) -> tuple[dict[str, _Named], list[Item]]:
+    """Returns the files in the folders of the splits, and the files beside these folders.
 
-    def below(tops: set[str]) -> _Named:
-        return [(p[1:], item) for p, item in named if p[0].lower() in tops and p[1:]]
+    If there is no train/, or neither validation/ nor test/, all files are of "train".
+    """
+    found: dict[str, _Named] = {}
+    beside = []
+    for parts, item in named:
+        split = next((s for s, names in _OWN.items() if parts[0].lower() in names), None)
+        if split is None or not parts[1:]:
+            beside.append(item)
+        else:
+            found.setdefault(split, []).append((parts[1:], item))
+    if "train" in found and len(found) > 1:
+        return found, beside
+    return {"train": named}, []
 
-    train, validation = below(_TRAIN), below(_VALIDATION) or below(_TEST)
-    return {"train": train, "validation": validation} if train and validation else {"train": named}
 
+def _hold_out(items: Sequence[Item], test_share: float) -> dict[str, list[Item]]:
+    """Splits files by a hash of their names, with at least one for validation and one for training.
 
-def _hold_out(items: Sequence[Item]) -> dict[str, list[Item]]:
-    """A tenth for validation, but at least one; and at least one for training."""
+    Few files may leave "test" without any; it is then not in the result.
+    """
     usable = [item for item in items if not item.reason]
+    if not usable:
+        raise DataError(f"There is no file to train on: {items[0].id} {items[0].reason}.")
     if len(usable) < 2:
         raise DataError(
-            f"{usable[0].id} is the only file: at least 2 are needed, one of them for validation."
+            f"{usable[0].id} is the only file to train on: at least 2 are needed, one of them for "
+            "validation."
         )
-    ranked = sorted(usable, key=lambda item: files.position(item.id, HOLD_OUT_SEED))
-    count = sum(files.position(item.id, HOLD_OUT_SEED) < HELD_OUT for item in usable)
-    held_out = ranked[: min(max(count, 1), len(usable) - 1)]
-    train = set(items) - set(held_out)
-    return {"train": list(train), "validation": held_out}
+    position = {item: files.position(item.id, SPLIT_SEED) for item in usable}
+    ranked = sorted(usable, key=lambda item: position[item])
+    count = sum(place < VALIDATION_SHARE for place in position.values())
+    count = min(max(count, 1), len(usable) - 1)
+    validation = ranked[:count]
+    test = [item for item in ranked[count:-1] if position[item] < VALIDATION_SHARE + test_share]
+    train = list(set(items) - {*validation, *test})
+    splits = {"train": train, "validation": validation, "test": test}
+    return {split: listed for split, listed in splits.items() if listed}
 
 
 def _labelled(parts: tuple[str, ...], item: Item, has_labels: bool) -> Item:
@@ -130,7 +172,7 @@ def _in_zip(path: Path, suffixes: frozenset[str]) -> Iterator[_File]:
         with zipfile.ZipFile(path) as archive:
             members = sorted(archive.infolist(), key=lambda member: member.filename)
     except (zipfile.BadZipFile, OSError) as error:
-        raise DataError(f"{path} is no zip file that can be read ({error}). {_ADVICE}") from error
+        raise DataError(f"{path} is not a readable zip file ({error}). {_ADVICE}") from error
     for member in members:
         name = PurePosixPath(member.filename)
         hidden = any(part.startswith((".", "__MACOSX")) for part in name.parts)

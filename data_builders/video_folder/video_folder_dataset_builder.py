@@ -6,8 +6,10 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import tensorflow_datasets as tfds
+from etils import epath
 
 from data_builders import clip_builder
 from data_builders.files import Item
@@ -17,22 +19,25 @@ from flowvid.errors import DataError
 
 @dataclasses.dataclass(eq=False)
 class VideoFolderConfig(clip_builder.ClipConfig):
-    """Which frames of which folder.
+    """Which frames are taken of the clips of which folder.
 
     Attributes:
       path: the folder or zip file.
+      fingerprint: what `folder.list_folder` returned for it when the config was made; a
+        preparation refuses any other. Empty where any is accepted.
     """
 
     path: str = ""
+    fingerprint: str = ""
 
 
 def config_of(
     path: Path, num_frames: int, image_size: int, max_skipped: float
 ) -> VideoFolderConfig:
-    """The config of a folder as it is now; its name is another one once a file has changed.
+    """Returns the config of a folder as it is now; its name changes when a file changes.
 
     Raises:
-      DataError: there is nothing to prepare, or images where more than one frame is asked for.
+      DataError: if there is nothing to prepare, or if images are to have more than one frame.
     """
     path = path.resolve()
     listing = folder.list_folder(path)
@@ -50,24 +55,77 @@ def config_of(
         num_frames=num_frames,
         max_skipped=max_skipped,
         path=str(path),
+        fingerprint=listing.fingerprint,
     )
 
 
-def _list_split(path: Path, split: str) -> Sequence[Item]:
-    return folder.list_folder(path).splits[split]
+def _list_unchanged(path: Path, fingerprint: str) -> folder.Listing:
+    """Lists a folder.
+
+    Raises:
+      DataError: if its files are not those of the fingerprint.
+    """
+    listing = folder.list_folder(path)
+    if fingerprint not in ("", listing.fingerprint):
+        raise DataError(
+            f"The files in {path} changed while they were being prepared: run the same command "
+            "again when nothing writes to that folder."
+        )
+    return listing
+
+
+def _list_split(path: Path, fingerprint: str, split: str) -> Sequence[Item]:
+    return _list_unchanged(path, fingerprint).splits[split]
 
 
 class Builder(clip_builder.Builder):
     """Prepares a folder or zip file of clips or images; see `folder.list_folder`."""
 
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES: ClassVar = {
+        "1.0.0": "First release.",
+        "1.1.0": "Adds the split test: the folder test/, or a tenth of the files, once of train.",
+    }
+
     def list_files(self, dl_manager: tfds.download.DownloadManager) -> clip_builder.Listing:
-        """The files below the config's path."""
+        """Lists the files below the config's path."""
         del dl_manager  # the config says where the files are
-        path = Path(self.builder_config.path)
-        listing = folder.list_folder(path)
+        path, fingerprint = Path(self.builder_config.path), self.builder_config.fingerprint
+        listing = _list_unchanged(path, fingerprint)
         self.info.features["label"].names = listing.labels
         splits: dict[str, Callable[[], Sequence[Item]]] = {
-            split: functools.partial(_list_split, path, split) for split in listing.splits
+            split: functools.partial(_list_split, path, fingerprint, split)
+            for split in listing.splits
         }
         root = path if path.is_dir() else path.parent
-        return clip_builder.Listing(splits, str(root))
+        return clip_builder.Listing(splits, str(root), listing.hashed & {"test"})
+
+    def _download_and_prepare(
+        self,
+        dl_manager: tfds.download.DownloadManager,
+        download_config: tfds.download.DownloadConfig,
+    ) -> None:
+        super()._download_and_prepare(dl_manager, download_config)
+        config = self.builder_config
+        # A file that changed while others were decoded is found here, before the records count
+        # as prepared.
+        listing = _list_unchanged(Path(config.path), config.fingerprint)
+        for name, note in _notes(listing).items():
+            (epath.Path(self.data_path) / f"summary-{name}.txt").write_text(f"{name}: {note}\n")
+
+
+def _notes(listing: folder.Listing) -> dict[str, str]:
+    """Returns what to report beside the numbers of files per split, by the names of the reports."""
+    notes = {}
+    if "test" not in listing.splits:
+        notes["test"] = (
+            "no such split, since the folder is small: none of the file names falls into its tenth"
+            if listing.hashed
+            else "no such split, since there is no folder test/ beside train/ and validation/"
+        )
+    if listing.beside:
+        notes["ignored"] = (
+            f"{len(listing.beside)} files beside the folders train/, validation/ and test/, such "
+            f"as {listing.beside[0].id}"
+        )
+    return notes

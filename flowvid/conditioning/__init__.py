@@ -1,1 +1,1 @@
-"""What a flow is conditioned on, and the encoders that turn it into context maps. See `table.py`."""
+"""What flows are conditioned on, and the encoders that make context maps of it: `table.py`."""

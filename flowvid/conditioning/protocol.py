@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from jax import Array
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Float, Int, PRNGKeyArray
 
 from flowvid.arrays import Images, Labels, Params
 from flowvid.conditioning.sees import Sees
@@ -21,36 +21,35 @@ State = Any  # a tree of arrays with a leading batch axis, or None where there i
 class Conditioning(NamedTuple):
     """What a model sees when it models one frame; None stands for what it does not see."""
 
-    label: Labels | None = None
-    previous: Images | None = None  # the frame before, without noise, on the metric's grid
+    label: Int[Array, "*batch"] | None = None
+    # the frame before, without noise, on the metric's grid
+    previous: Float[Array, "*batch height width channels"] | None = None
     state: State = None  # after it has seen that frame
-
-    @property
-    def arrays(self) -> list[Array]:
-        """Those that are seen, for their number of examples."""
-        return [a for a in (self.label, self.previous) if a is not None]
 
 
 class ContextEncoder(NamedTuple):
     """Turns a `Conditioning` into context maps, and carries a state through time.
 
-    - `init(key, labels, frames) -> {part: params}`: `labels` [B] and `frames` [B, H, W, C] are of
-      the first batch, for data-dependent initialisation; either is None where it is not seen.
+    - `init(key, labels, frames) -> {part: params}`: `labels` [B] and `frames` [N, H, W, C] are of
+      the first batch, for data-dependent initialisation; `frames` is None where none are seen.
     - `encode(params, conditioning) -> contexts`: one map [B, H / 2^l, W / 2^l, K] per level, each
       None where nothing is seen.
     - `first_state(frame) -> state` before any frame is seen, and
       `next_state(params, state, frame) -> state` once a frame is seen; of a fixed size for videos
       of any length, and None where the model sees no state.
     - `channels`: K of each level; 0 where nothing is seen.
+    - `label_table(params)`: what is learned of each label, [labels, ...], such as its image; None
+      where the label is not seen.
     - `diagnostics(params) -> {name: Diagnostic}`, of parameters on the host.
     - `flop(shape) -> {part: float}`: floating-point operations per frame of the forward pass.
     """
 
-    init: Callable[[PRNGKeyArray, Labels | None, Images | None], dict[str, Params]]
+    init: Callable[[PRNGKeyArray, Labels, Any], dict[str, Params]]
     encode: Callable[[Params, Conditioning], Contexts]
     first_state: Callable[[Images], State]
     next_state: Callable[[Params, State, Images], State]
     channels: Sequence[int]
+    label_table: Callable[[Params], Array | None]
     diagnostics: Callable[[Params], dict[str, Diagnostic]]
     flop: Callable[[Shape], dict[str, float]]
 

@@ -18,22 +18,26 @@ FORMAT_VERSION = 2
 
 
 def to_dict(config: Any, label_names: tuple[str, ...]) -> dict[str, Any]:
-    """Returns a run's configuration and labels, in order, as config.json and checkpoints hold it."""
+    """Returns a run's configuration and labels as config.json and checkpoints hold them."""
     return dataclasses.asdict(config) | {
         "label_names": list(label_names),
         "format_version": FORMAT_VERSION,
     }
 
 
+class OtherVersionError(ConfigError):
+    """A run's folder of another format version."""
+
+
 def check_version(saved: dict[str, Any], where: Any) -> None:
     """Checks that a saved configuration is of this version's format.
 
     Raises:
-        ConfigError: naming both versions.
+        OtherVersionError: if it is not, naming both versions.
     """
     version = saved.get("format_version", 1)
     if version != FORMAT_VERSION:
-        raise ConfigError(
+        raise OtherVersionError(
             f"{where} is of format version {version}, but flowvid {flowvid.__version__} reads "
             f"version {FORMAT_VERSION}: train again in another --workdir, or use the version of "
             "flowvid that wrote it."
@@ -66,13 +70,13 @@ def from_dict(saved: Any, where: Any = "the configuration") -> tuple[Config, tup
 def differences(some: dict[str, Any], others: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Returns the fields of two `to_dict`s that differ and that cannot change on resuming.
 
-    Fields of nested settings are returned by their own names, as their flags are called.
+    Fields of nested settings are returned by their own names, as their flags are called. The
+    fingerprint of the dataset is not compared: training checks it, with a message of its own.
     """
     some, others = _flattened(some), _flattened(others)
     both = {name: (some.get(name), others.get(name)) for name in some | others}
-    return {
-        n: values for n, values in both.items() if n not in RESUMABLE and values[0] != values[1]
-    }
+    ignored = (*RESUMABLE, "dataset_fingerprint")
+    return {n: values for n, values in both.items() if n not in ignored and values[0] != values[1]}
 
 
 def _flattened(saved: dict[str, Any]) -> dict[str, Any]:
@@ -101,6 +105,8 @@ def read(workdir: pathlib.Path) -> tuple[Config, tuple[str, ...]]:
         saved = json.loads(path.read_text())
         if not (isinstance(saved, dict) and "objective" in saved):
             return from_dict(saved, path)
+    except OtherVersionError:
+        raise
     except ValueError as error:  # ConfigErrors among them
         raise ConfigError(
             f"{path} cannot be read as a run's configuration: {error}. If the run has checkpoints, "

@@ -135,6 +135,7 @@ class Config:
     log_every: int = fields.field("Reporting", "steps between TensorBoard events.")
 
     num_labels: int = 0  # of the dataset; known once it is loaded
+    dataset_fingerprint: str = ""  # of the training examples; known once they are loaded
 
     def __post_init__(self) -> None:
         """Refuses a configuration that cannot be trained.
@@ -201,8 +202,8 @@ def preset_config(preset: str = "paper", **changes: Any) -> Config:
     num_frames=1 there are no frames for the tail, and the preset's tail_frames is left out.
 
     Raises:
-        ConfigError: for an unknown preset, a field's unusable value, or a field of a flow or encoder
-            that is not the chosen one.
+        ConfigError: for an unknown preset, a field's unusable value, or a field of another flow or
+            encoder than the chosen ones.
     """
     if preset not in PRESETS:
         raise ConfigError(f"--preset={preset} is unknown: use one of {', '.join(PRESETS)}.")

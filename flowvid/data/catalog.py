@@ -1,4 +1,4 @@
-"""From a data set's name to its records, which are prepared first where that can be done here."""
+"""Finds the records of a dataset by its name, and prepares them first if that is possible."""
 
 import importlib
 import os
@@ -15,7 +15,7 @@ from flowvid.errors import DataError, nearest_first
 
 _GENERATED = ("moving_shapes", "moving_digits")
 KNOWN_DATASETS = (*_GENERATED, "moments_in_time", "celeb_a")
-# Configs that differ from these in which clips or frames they hold are only taken by their names.
+# Configs of other names differ in which clips or frames they contain, and must be named.
 _PLAIN_CONFIG = re.compile(r"\d+x\d+_\d+f")
 
 
@@ -26,7 +26,11 @@ def find(
     image_size: int,
     max_skipped: float = 0.5,
 ) -> Builder:
-    """The builder of a data set's prepared records; the arguments are those of `data.load`."""
+    """Returns the builder of a dataset's records; the arguments are those of `datasets.load`.
+
+    Raises:
+      DataError: if there is no such dataset, size or length; the message says what there is.
+    """
     root, path = _data_dir(data_dir), _path(name)
     if name in _GENERATED:
         return _prepare_generated(name, root, num_frames, image_size)
@@ -39,10 +43,10 @@ def find(
 
 
 def holds_images(name: str, data_dir: str | Path | None = None) -> bool:
-    """Whether a data set holds single images and no clips. Prepares nothing.
+    """Returns whether a dataset consists of single images. Prepares nothing.
 
     Raises:
-      DataError: there is no such data set; says what there is.
+      DataError: if there is no such dataset; the message says what there is.
     """
     root, path = _data_dir(data_dir), _path(name)
     if name in _GENERATED:
@@ -55,14 +59,14 @@ def holds_images(name: str, data_dir: str | Path | None = None) -> bool:
 
 
 def _prepared(name: str, root: Path) -> list[Builder]:
-    """The builders of what TFDS has prepared under a name in `root`, or at a path."""
+    """Returns the builders of what TFDS has prepared under a name in `root`, or at a path."""
     if _is_path(name):
         return tfds_records.prepared(_path(name), "Prepare it again with `tfds build`.")
     if name.split("/")[0] in KNOWN_DATASETS or (name and (root / name).is_dir()):
         return tfds_records.prepared(root / name, _advice(name, root))
     known = " or ".join(nearest_first(name, KNOWN_DATASETS))
     raise DataError(
-        f"Unknown data set {name!r}; use {known}, another one that TFDS has prepared in {root} "
+        f"Unknown dataset {name!r}; use {known}, another one that TFDS has prepared in {root} "
         "(`tfds build <name> --file_format=array_record`), or the path of a folder with clips, "
         "images or prepared records."
     )
@@ -80,18 +84,18 @@ def _plain(builders: list[Builder], root: Path) -> list[Builder]:
 
 
 def _data_dir(data_dir: str | Path | None) -> Path:
-    default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")  # as TFDS has it
+    default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")  # as in TFDS
     return _path(str(data_dir or default))
 
 
 def _path(name: str) -> Path:
-    return Path(os.path.expanduser(name))  # Path's own raises an error for an unknown user
+    return Path(os.path.expanduser(name))  # Path.expanduser raises for an unknown user
 
 
 def _is_path(name: str) -> bool:
-    """Whether a data set is named by a path: "/x", "./x", "x/" or something that exists.
+    """Returns whether a name is a path: "/x", "./x", "x/" or something that exists.
 
-    A known name is none, even where a folder is called so: "./moments_in_time" is.
+    A known name is not a path, even if a folder has that name; "./moments_in_time" is.
     """
     if not name or name.split("/")[0] in KNOWN_DATASETS:
         return False
@@ -119,7 +123,7 @@ def _prepare_generated(name: str, data_dir: Path, num_frames: int, image_size: i
         with tfds_records.quiet(), tfds_records.damage_reported(data_dir / name):
             return module.Builder(data_dir=data_dir, config=config)
 
-    # The choice is among all sizes, not the prepared ones, or results would differ by machine.
+    # The choice is among all sizes, prepared or not: otherwise results would depend on the machine.
     configs = module.Builder.BUILDER_CONFIGS
     builder = tfds_records.choose(
         [open_config(config) for config in configs], num_frames, image_size
@@ -130,13 +134,19 @@ def _prepare_generated(name: str, data_dir: Path, num_frames: int, image_size: i
 def _prepare_folder(
     path: Path, data_dir: Path, num_frames: int, image_size: int, max_skipped: float
 ) -> Builder:
-    """The records of a folder of clips or images: those made before, unless a file has changed."""
+    """Returns the records of a folder of clips or images, prepared anew if a file has changed."""
     from data_builders.video_folder import video_folder_dataset_builder as video_folder
 
+    if data_dir.resolve().is_relative_to(path.resolve()):
+        # The next run would find these records in the folder, and read them instead of its files.
+        raise DataError(
+            f"The records of {path} cannot be stored inside it, in {data_dir}: use another "
+            "--data_dir."
+        )
     config = video_folder.config_of(path, num_frames, image_size, max_skipped)
 
     def open_config() -> Builder:
-        # TFDS warns of every config that is not in a builder's list.
+        # TFDS warns about every config that is not in a builder's list.
         with (
             tfds_records.quiet(logging.ERROR),
             tfds_records.damage_reported(data_dir / "video_folder"),
@@ -147,9 +157,10 @@ def _prepare_folder(
 
 
 def _prepare_once(builder: Builder, name: str, reopen: Callable[[], Builder]) -> Builder:
-    """Prepares the records unless they are there; says so, and what was left out."""
+    """Prepares the records unless they exist, and prints their summaries."""
     if Path(builder.data_dir).exists():
         return builder
+    _report_unfinished(Path(builder.data_dir).parent)
     print(f"Preparing {name} in {builder.data_dir}, once.", flush=True)
     try:
         with tfds_records.quiet():
@@ -157,7 +168,18 @@ def _prepare_once(builder: Builder, name: str, reopen: Callable[[], Builder]) ->
     except OSError:
         if not Path(builder.data_dir).exists():
             raise
-        # Another process prepared the same records first, and took the name.
+        # Another process has prepared the same records in the meantime.
     for summary in sorted(Path(builder.data_dir).glob("summary-*.txt")):
         print(summary.read_text().strip(), flush=True)
     return reopen()
+
+
+def _report_unfinished(folder: Path) -> None:
+    """Prints which folders preparations have left in `folder` that were killed."""
+    unfinished = sorted(folder.glob("incomplete.*"))
+    if unfinished:
+        print(
+            f"{folder} holds {len(unfinished)} unfinished preparations ({unfinished[0].name}, "
+            "...), which are not used: delete them unless another process is preparing them.",
+            flush=True,
+        )

@@ -1,4 +1,4 @@
-"""What a data set holds: labels, grey levels, bits before training, and clips side by side."""
+"""Summarizes a dataset: labels, grey levels, untrained bits per dimension, a grid of clips."""
 
 import math
 from collections.abc import Iterable
@@ -12,24 +12,33 @@ from flowvid.config.metrics import METRICS, Metric
 from flowvid.data.datasets import Dataset
 from flowvid.video.pixels import to_grid
 
-Counts = Int[np.ndarray, "3 256"]  # how many pixels have each grey level, by channel
+Counts = Int[np.ndarray, "3 256"]  # the number of pixels by channel and grey level
 
 _METRICS = ("5-bit", "paper")
-_GAP = 2  # pixels between clips side by side
+_GAP = 2  # pixels between the clips of the grid
 
 
 class Statistics(NamedTuple):
-    """What some clips' frames are like; shares of pixels, grey levels from 0 to 255."""
+    """Statistics of the frames of some clips.
+
+    Attributes:
+        num_clips: the number of clips.
+        counts: the number of pixels by channel and grey level, from 0 to 255.
+        black: the fraction of pixels that are 0 in all channels.
+        white: the fraction of pixels that are 255 in all channels.
+        difference: the mean absolute difference between successive frames, in grey levels; None
+            for single images.
+    """
 
     num_clips: int
     counts: Counts
-    black: float  # the share of pixels that are 0 in all channels
-    white: float  # and 255
-    difference: float | None  # mean |difference| between successive frames; None for single images
+    black: float
+    white: float
+    difference: float | None
 
 
 def frame_statistics(videos: Iterable[UInt8[np.ndarray, "time height width 3"]]) -> Statistics:
-    """Statistics over all frames of the clips, at least one, all of one shape."""
+    """Returns the statistics of all frames of one or more clips of equal shape."""
     counts, black, white, differences = np.zeros((3, 256), np.int64), [], [], []
     for video in videos:
         counts += [np.bincount(video[..., c].ravel(), minlength=256) for c in range(3)]
@@ -42,7 +51,7 @@ def frame_statistics(videos: Iterable[UInt8[np.ndarray, "time height width 3"]])
 
 
 def mean_and_sd(counts: Counts) -> list[tuple[float, float]]:
-    """Mean and standard deviation of each channel, in grey levels."""
+    """Returns the mean and standard deviation of each channel, in grey levels."""
     levels, total = np.arange(256), counts.sum(axis=1)
     means = counts @ levels / total
     variances = (counts * (levels - means[:, None]) ** 2).sum(axis=1) / total
@@ -50,7 +59,7 @@ def mean_and_sd(counts: Counts) -> list[tuple[float, float]]:
 
 
 def mean_square(counts: Counts, metric: Metric) -> float:
-    """E[x^2] of dequantised pixels x = a + u, u ~ U[0, w): the mean of a^2 + a w + w^2 / 3."""
+    """Returns E[x^2] of dequantised pixels x = a + u, u ~ U[0, w), as E[a^2 + a w + w^2 / 3]."""
     levels = jnp.arange(256, dtype=jnp.uint8).reshape(-1, 1, 1)
     a = np.asarray(to_grid(levels, metric), np.float64).ravel()
     w = 2.0**-metric.n_bits
@@ -58,7 +67,7 @@ def mean_square(counts: Counts, metric: Metric) -> float:
 
 
 def untrained_bits_per_dim(mean_square: float, metric: Metric) -> float:
-    """Bits per dimension of the variant `init`, a rotation into standard normal variables."""
+    """Returns the bits per dimension of the variant `init`, a rotation under a standard normal."""
     return metric.n_bits + math.log2(2 * math.pi) / 2 + mean_square / (2 * math.log(2))
 
 
@@ -68,13 +77,13 @@ def summarize(
     statistics: Statistics,
     measured_label: str | None,
 ) -> dict[str, Any]:
-    """All of it as JSON values.
+    """Returns the summary as JSON values.
 
     Args:
         dataset: the split.
-        labels: of all its clips.
-        statistics: of some of them.
-        measured_label: the one that these have, or None.
+        labels: the labels of all its clips.
+        statistics: the statistics of some of its clips.
+        measured_label: the label that these clips have in common, or None.
     """
     totals = np.bincount(labels, minlength=len(dataset.label_names)).tolist()
     means, sds = zip(*mean_and_sd(statistics.counts), strict=True)
@@ -106,7 +115,7 @@ def summarize(
 
 
 def format_summary(summary: dict[str, Any]) -> str:
-    """The summary as a table of text."""
+    """Returns the summary as text."""
     counts, stats = summary["labels"], summary["statistics"]
     width = max(map(len, counts))
     of_label = "" if stats["label"] is None else f" of {stats['label']}"
@@ -134,7 +143,7 @@ def format_summary(summary: dict[str, Any]) -> str:
 def side_by_side(
     videos: UInt8[np.ndarray, "video time height width 3"],
 ) -> UInt8[np.ndarray, "time sheet_height sheet_width 3"]:
-    """One video of a grid in which all play at once, about as many rows as columns."""
+    """Returns one video in which all videos play in a grid, with about as many rows as columns."""
     num_videos, num_frames, height, width, _ = videos.shape
     columns = math.ceil(math.sqrt(num_videos))
     rows = math.ceil(num_videos / columns)

@@ -1,4 +1,4 @@
-"""From a data set's name to batches for training and evaluation, all by index.
+"""Opens datasets by name and iterates over batches for training and evaluation.
 
 A record is {"video": uint8[T, H, W, 3], "label", "id"}, as the builders in data_builders/ write it.
 """
@@ -11,27 +11,37 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from flowvid.data import catalog, tfds_records
+from flowvid.data import catalog, splits
 from flowvid.errors import DataError
 
 _READ_THREADS = 4
 
-Batch = dict[str, Any]
+ExampleBatch = dict[str, Any]  # as `train_batches` yields it
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """One split of a prepared data set, read by index, cut and averaged down to the wanted size.
+    """One split of a prepared dataset, read by index, cut to length and downsampled by averaging.
 
     Item i is {"video": uint8[num_frames, image_size, image_size, 3], "label": int32, "id": str}.
+
+    Attributes:
+      name: the name or path that was given to `load`.
+      split: the name of the split.
+      source: the records as they are on disk.
+      label_names: the names of the labels, in the order of their numbers.
+      num_frames: frames per video.
+      image_size: height and width, in pixels.
+      fingerprint: a short hex digest that changes when records are added, removed or reordered.
     """
 
     name: str
     split: str
-    source: Sequence[dict[str, Any]]  # the records as they are on disk
+    source: Sequence[dict[str, Any]]
     label_names: tuple[str, ...]
     num_frames: int
     image_size: int
+    fingerprint: str
 
     def __len__(self) -> int:
         return len(self.source)
@@ -54,26 +64,62 @@ def load(
     image_size: int,
     max_skipped: float = 0.5,
 ) -> Dataset:
-    """Opens one split of a data set; prepares what can be made from what is there.
+    """Opens one split of a dataset, which is prepared first if that is possible.
 
-    Among the prepared sizes the wanted one is taken, else the smallest that is a multiple of it.
+    If the wanted size is not prepared, its smallest prepared multiple is downsampled. The last
+    tenth of the training images of an image dataset of TFDS without a validation split is its
+    "validation" and not part of its "train".
 
     Args:
-      name: one of catalog.KNOWN_DATASETS, with /config where it has several; another data set
+      name: one of catalog.KNOWN_DATASETS, followed by /config if it has several; another dataset
         that TFDS has prepared in data_dir; or a path: a folder or zip file of clips or images, or
-        a folder of records, a version's own or one above it.
-      split: "train" or "validation", or what else was prepared.
-      data_dir: where TFDS keeps the known data sets; None is TFDS's default, ~/tensorflow_datasets.
-      num_frames: the first so many frames of each video.
+        a folder of records, either that of a version or one above it.
+      split: "train", "validation", "test" or another one that was prepared.
+      data_dir: the folder of prepared datasets; None is TFDS's default, ~/tensorflow_datasets.
+      num_frames: the number of frames to keep of each video, from the first on.
       image_size: height and width, in pixels.
-      max_skipped: the share of a folder's files that may be left out when it is prepared.
+      max_skipped: the fraction of a folder's files that may be skipped when it is prepared.
 
     Raises:
-      DataError: there is no such data set, split, size or length; says what there is.
+      DataError: if there is no such dataset, split, size or length; the message says what there is.
     """
     builder = catalog.find(name, data_dir, num_frames, image_size, max_skipped)
-    source = tfds_records.open_split(builder, split, image_size)
-    return Dataset(name, split, source, tfds_records.label_names(builder), num_frames, image_size)
+    records = splits.open_records(builder, split, image_size)
+    return Dataset(
+        name,
+        split,
+        records.source,
+        splits.label_names(builder),
+        num_frames,
+        image_size,
+        records.fingerprint,
+    )
+
+
+def has_split(
+    name: str,
+    split: str,
+    *,
+    data_dir: str | Path | None = None,
+    num_frames: int,
+    image_size: int,
+    max_skipped: float = 0.5,
+) -> bool:
+    """Returns whether a dataset has a split with examples; prepares it first, as `load` does.
+
+    Args:
+      name: as in `load`, like the others.
+      split: the name of the split.
+      data_dir: the folder of prepared datasets.
+      num_frames: frames per video.
+      image_size: height and width, in pixels.
+      max_skipped: the fraction of a folder's files that may be skipped.
+
+    Raises:
+      DataError: if there is no such dataset, size or length.
+    """
+    builder = catalog.find(name, data_dir, num_frames, image_size, max_skipped)
+    return split in splits.sizes(builder)
 
 
 def train_batches(
@@ -84,28 +130,28 @@ def train_batches(
     start: int = 0,
     shard_index: int = 0,
     shard_count: int = 1,
-) -> Iterator[Batch]:
-    """Batches of an endless stream of examples, shuffled anew in every pass.
+) -> Iterator[ExampleBatch]:
+    """Returns batches of an endless stream of examples, shuffled anew in every pass.
 
-    The stream is a function of the seed alone. A shard h of n yields its positions start + h,
-    start + h + n, ...; so a run goes on exactly where it stopped, also on other numbers of hosts.
+    The stream depends on the seed alone. Shard h of n yields its positions start + h,
+    start + h + n, ..., so that a run resumes exactly where it stopped, on any number of hosts.
 
     Args:
-      dataset: what to draw from; each pass holds each example once.
-      batch_size: global, over all shards.
-      seed: of the order, from 0 to 2^32 - 1.
-      start: the position in the stream to begin at.
-      shard_index: this process's share.
-      shard_count: how many shares there are.
+      dataset: the examples; each pass contains each of them once.
+      batch_size: the number of examples per batch, over all shards.
+      seed: the seed of the order, from 0 to 2^32 - 1.
+      start: the first position in the stream.
+      shard_index: the number of this process's shard.
+      shard_count: the number of shards.
 
     Returns:
       Batches {"video": uint8[batch_size / shard_count, T, H, W, 3], "label": int32, "id":
       list[str], "index": uint32, the position in the stream}.
 
     Raises:
-      DataError: batch_size does not divide by shard_count.
+      DataError: if batch_size is not divisible by shard_count.
     """
-    import grain  # here, since it imports JAX
+    import grain  # not at the top, since it imports JAX
 
     if batch_size % shard_count:
         raise DataError(
@@ -123,16 +169,21 @@ def train_batches(
 
 def eval_batches(
     dataset: Dataset, *, batch_size: int, num_videos: int | None = None, start: int = 0
-) -> Iterator[Batch]:
-    """Batches of the first `num_videos` videos in order, each once; None takes them all.
+) -> Iterator[ExampleBatch]:
+    """Returns batches of the first videos of a split in order, each video once.
 
-    They begin with number `start`.
+    Args:
+      dataset: the split.
+      batch_size: the number of examples per batch.
+      num_videos: the number of videos from the split's first on, or None for all.
+      start: the index of the first video to return.
 
-    Batches are as in `train_batches`, "index" being the position in the split, and have a "mask"
-    float32[batch_size]: 0 where the last batch is filled up with copies of the last example.
+    Returns:
+      Batches as in `train_batches`, "index" being the position in the split, with a "mask"
+      float32[batch_size] that is 0 for the copies of the last example that fill the last batch.
 
     Raises:
-      DataError: the split holds fewer than num_videos.
+      DataError: if the split has fewer than num_videos videos.
     """
     if num_videos is None:
         num_videos = len(dataset)
@@ -142,7 +193,7 @@ def eval_batches(
             f"{len(dataset)}; ask for 1 to {len(dataset)}."
         )
 
-    def batches() -> Iterator[Batch]:
+    def batches() -> Iterator[ExampleBatch]:
         for first in range(start, num_videos, batch_size):
             positions = range(first, min(first + batch_size, num_videos))
             examples = [{**dataset[index], "index": index} for index in positions]
@@ -153,7 +204,7 @@ def eval_batches(
     return batches()
 
 
-def _stack(examples: Sequence[dict[str, Any]]) -> Batch:
+def _stack(examples: Sequence[dict[str, Any]]) -> ExampleBatch:
     return {
         "video": np.stack([example["video"] for example in examples]),
         "label": np.array([example["label"] for example in examples], np.int32),
@@ -165,7 +216,7 @@ def _stack(examples: Sequence[dict[str, Any]]) -> Batch:
 def _average_down(
     video: UInt8[np.ndarray, "time height width 3"], image_size: int
 ) -> UInt8[np.ndarray, "time size size 3"]:
-    """Averages equal square blocks of pixels, rounded."""
+    """Averages square blocks of pixels and rounds."""
     time, height, _, _ = video.shape
     block = height // image_size
     if block == 1:

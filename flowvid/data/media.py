@@ -1,4 +1,4 @@
-"""Writing clips, images and contact sheets.
+"""Writes clips, images and contact sheets.
 
 A video is `uint8[time, height, width, 3]`, RGB.
 """
@@ -14,9 +14,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from flowvid.errors import ClipError
 
-_TARGET_SIZE = 256  # pixels; small frames are enlarged towards it, to be seen on a screen
+_TARGET_SIZE = 256  # pixels; small frames are enlarged to about this size
 _GAP = 2  # pixels between the frames of a contact sheet
-_LINE_HEIGHT = 16  # pixels a line of text takes
+_LINE_HEIGHT = 16  # pixels of a line of text
 _PAPER, _INK = (255, 255, 255), (40, 40, 40)
 
 
@@ -26,16 +26,16 @@ def write_video(
     fps: int = 10,
     scale: int | None = None,
 ) -> None:
-    """Writes a GIF, H.264 MP4 or VP9 WebM, by the path's suffix; makes missing folders.
+    """Writes a GIF, H.264 MP4 or VP9 WebM, according to the suffix; creates missing folders.
 
     Args:
       path: ends in `.gif`, `.mp4` or `.webm`.
       video: the frames.
-      fps: frames a second.
-      scale: each pixel becomes scale x scale pixels; None enlarges to about 256 pixels.
+      fps: frames per second.
+      scale: the factor by which height and width grow; None enlarges to about 256 pixels.
 
     Raises:
-      ClipError: the suffix is another one.
+      ClipError: if the suffix is another one.
     """
     path = Path(path)
     writers = {".gif": _write_gif, ".mp4": _write_mp4, ".webm": _write_webm}
@@ -46,7 +46,7 @@ def write_video(
 
 
 def write_image(path: str | Path, image: UInt8[np.ndarray, "height width 3"]) -> None:
-    """Writes an image in the format of the path's suffix; makes missing folders."""
+    """Writes an image in the format of the path's suffix; creates missing folders."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     iio.imwrite(path, image)
 
@@ -62,12 +62,12 @@ def contact_sheet(
 
     Args:
       videos: the videos, at least one.
-      columns: frames a row; videos with fewer frames show all of them.
-      scale: each pixel becomes scale x scale pixels; None enlarges to about 96 pixels a frame.
-      captions: none, or a text for each row, drawn at its left.
+      columns: frames per row; of videos with fewer frames, all are shown.
+      scale: the factor by which frames grow; None enlarges them to about 96 pixels.
+      captions: either empty or one text per row, drawn at its left.
 
     Raises:
-      ValueError: the number of captions is neither zero nor the number of videos.
+      ValueError: if the number of captions is neither zero nor the number of videos.
     """
     if captions and len(captions) != len(videos):
         raise ValueError(f"{len(captions)} captions for {len(videos)} videos; give one for each.")
@@ -100,7 +100,7 @@ def contact_sheet(
 def image_grid(
     images: UInt8[np.ndarray, "image height width 3"], labels: Sequence[str] = ()
 ) -> UInt8[np.ndarray, "sheet_height sheet_width 3"]:
-    """Draws images in about as many rows as columns; with labels, one an image, a row shows one."""
+    """Draws images in a grid; given one label per image, each row shows images of one label."""
     names = np.array(labels or [""] * len(images))
     groups = {name: images[names == name] for name in dict.fromkeys(names.tolist())}
     columns = min(math.ceil(math.sqrt(len(images))), max(map(len, groups.values())))
@@ -108,7 +108,9 @@ def image_grid(
     for name, group in groups.items():
         for start in range(0, len(group), columns):
             part = group[start : start + columns]
-            row = np.full((columns, *images.shape[1:]), 255, np.uint8)  # white where there is none
+            row = np.full(
+                (columns, *images.shape[1:]), 255, np.uint8
+            )  # white where there is no image
             row[: len(part)] = part
             rows.append(row)
             captions.append(name)
@@ -126,12 +128,12 @@ def _write_gif(path: Path, video: np.ndarray, fps: int) -> None:
 
 
 def _write_mp4(path: Path, video: np.ndarray, fps: int) -> None:
-    # yuv420p stores colour at half resolution: an odd side gets its last row or column twice.
+    # yuv420p stores colour at half resolution: the last row or column of an odd side is repeated.
     _, height, width, _ = video.shape
     video = np.pad(video, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     iio.imwrite(path, video, plugin="pyav", codec="libx264", fps=fps, out_pixel_format="yuv420p")
 
 
 def _write_webm(path: Path, video: np.ndarray, fps: int) -> None:
-    # Colour at full resolution, since single pixels of small videos are seen.
+    # Colour at full resolution, since single pixels of small videos are visible.
     iio.imwrite(path, video, plugin="pyav", codec="libvpx-vp9", fps=fps, out_pixel_format="yuv444p")

@@ -1,104 +1,30 @@
-"""Reading prepared TFDS records: which there are below a folder, which fit, and are they whole.
+"""Finds the records that TFDS has prepared, checks them, and selects a size and length.
 
-A record is {"video": uint8[T, H, W, 3], "label", "id"}, as the builders in data_builders/ write it;
-or {"image", ...}, as TFDS's own image data sets have it.
+A record is {"video": uint8[T, H, W, 3], "label", "id"}, as the builders in data_builders/ write it,
+or {"image", ...}, as in the image datasets of TFDS.
 """
 
 import contextlib
 import io
-import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from absl import logging
 
 from flowvid.errors import DataError
 
-# Read by TensorFlow's C++ side when TFDS imports it, on first use: it has much to say otherwise.
+# TensorFlow's C++ code reads these when TFDS imports it, on first use; by default it logs a lot.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 _FEATURES = ("video", "label", "id")
-# The face in an image of celeb_a, 218 x 178: top, left and side, as RealNVP and Glow cut it.
-_CROPS = {"celeb_a": (40, 15, 148)}
-Builder = Any  # a tfds.core.DatasetBuilder; importing TFDS takes long, so it waits for its use
-
-
-def open_split(builder: Builder, split: str, image_size: int) -> Sequence[dict[str, Any]]:
-    """The records of one split, by index; DataError if there are none.
-
-    Images of TFDS's own data sets come as videos of one frame; "test" stands in where they have no
-    "validation".
-    """
-    sizes = {key: info.num_examples for key, info in builder.info.splits.items()}
-    if _is_image_set(builder) and split == "validation" and split not in sizes:
-        split = "test"
-    if not sizes.get(split):
-        raise DataError(
-            f"{builder.name} has no examples in split {split!r}; it has "
-            f"{', '.join(f'{size} in {key!r}' for key, size in sizes.items())} "
-            f"({builder.data_dir})."
-        )
-    with quiet(), damage_reported(builder.data_dir):
-        source = builder.as_data_source(split)
-        # A damaged shard shows when it is opened: better now than hours into training.
-        lengths = [length for length in builder.info.splits[split].shard_lengths if length]
-        for end_of_shard in itertools.accumulate(lengths):
-            source[end_of_shard - 1]
-    if _is_image_set(builder):
-        has_labels = _class_label(builder) is not None
-        return Images(source, image_size, _CROPS.get(builder.name), has_labels)
-    return source
-
-
-def label_names(builder: Builder) -> tuple[str, ...]:
-    """The labels in the order of their indices; one for all where records have none."""
-    label = _class_label(builder)
-    return ("unlabelled",) if label is None else tuple(label.names)
-
-
-def _class_label(builder: Builder) -> Any:
-    """The feature "label", where it numbers named labels; in lfw, for instance, it is a text."""
-    features = builder.info.features
-    label = features["label"] if "label" in features else None
-    return label if hasattr(label, "names") else None
-
-
-class Images(Sequence[dict[str, Any]]):
-    """Records of an image data set of TFDS as records of videos of one frame."""
-
-    def __init__(
-        self,
-        source: Sequence[dict[str, Any]],
-        image_size: int,
-        crop: tuple[int, int, int] | None,
-        has_labels: bool,
-    ) -> None:
-        """`crop`: top, left and side of what is cut out before the centre square is taken."""
-        self.source, self.image_size, self.crop = source, image_size, crop
-        self.has_labels = has_labels
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: Any) -> Any:
-        from flowvid.data.decoding import square_image
-
-        record = self.source[index]
-        image = np.broadcast_to(record["image"], (*record["image"].shape[:2], 3))  # grey to RGB
-        if self.crop:
-            top, left, side = self.crop
-            image = image[top : top + side, left : left + side]
-        label = record["label"] if self.has_labels else 0
-        video = square_image(np.ascontiguousarray(image), self.image_size)[None]
-        return {"video": video, "label": label, "id": str(index).encode()}
+Builder = Any  # a tfds.core.DatasetBuilder; TFDS is imported on first use, since that takes long
 
 
 def below(folder: Path) -> list[Path]:
-    """The folders of finished TFDS records at or below a folder."""
+    """Returns the folders of completely prepared TFDS records at or below a folder."""
     return sorted(
         info.parent
         for depth in ("", "*/", "*/*/", "*/*/*/")
@@ -108,7 +34,15 @@ def below(folder: Path) -> list[Path]:
 
 
 def prepared(folder: Path, advice: str) -> list[Builder]:
-    """Builders of all records at or below a folder, newest versions first."""
+    """Returns builders of all records at or below a folder, newest versions first.
+
+    Args:
+      folder: where to look.
+      advice: the end of the error message if there are no records.
+
+    Raises:
+      DataError: if there are no records, records of several datasets, or unusable ones.
+    """
     import tensorflow_datasets as tfds
 
     found = below(folder)
@@ -124,30 +58,31 @@ def prepared(folder: Path, advice: str) -> list[Builder]:
     names = {builder.name for builder in builders}
     if len(names) > 1:
         raise DataError(
-            f"{folder} holds several data sets: {', '.join(sorted(names))}; "
+            f"{folder} holds several datasets: {', '.join(sorted(names))}; "
             "give the folder of one of them."
         )
     return sorted(builders, key=lambda builder: builder.version, reverse=True)
 
 
-def _is_image_set(builder: Builder) -> bool:
+def is_image_set(builder: Builder) -> bool:
+    """Returns whether a builder's records are single images, as those of TFDS's image datasets."""
     return "image" in builder.info.features and "video" not in builder.info.features
 
 
 def shape(builder: Builder) -> tuple[Any, ...]:
-    """Frames, height and width of a builder's records; None where they differ."""
-    if _is_image_set(builder):
+    """Returns frames, height and width of a builder's records; None where they differ."""
+    if is_image_set(builder):
         return (1, *builder.info.features["image"].shape[:2])
     return tuple(builder.info.features["video"].shape[:3])
 
 
 def _check_records(builder: Builder) -> None:
-    if not _is_image_set(builder):
+    if not is_image_set(builder):
         _check_videos(builder)
     if builder.info.file_format.value != "array_record":
         raise DataError(
-            f"The records in {builder.data_dir} are {builder.info.file_format.value}, not readable "
-            "by index; prepare them again with `tfds build --file_format=array_record`."
+            f"The records in {builder.data_dir} are {builder.info.file_format.value}, which cannot "
+            "be read by index; prepare them again with `tfds build --file_format=array_record`."
         )
 
 
@@ -168,16 +103,20 @@ def _check_videos(builder: Builder) -> None:
 
 
 def choose(builders: Sequence[Builder], num_frames: int, image_size: int) -> Builder:
-    """The builder with enough frames, of the wanted size or the smallest multiple of it."""
-    shapes = [shape(builder) for builder in builders]
+    """Selects the builder with enough frames, of the given size or its smallest multiple.
+
+    Raises:
+      DataError: if there is none, or if several configs would do.
+    """
     name = builders[0].name
-    if _is_image_set(builders[0]):
+    if is_image_set(builders[0]):
         if num_frames > 1:
             raise DataError(
                 f"{name} holds single images, but {num_frames} frames were asked for; use "
                 "--num_frames=1, which trains the head alone."
             )
-        return builders[0]  # each image is scaled when it is read
+        return _newest(builders)  # each image is scaled when it is read
+    shapes = [shape(builder) for builder in builders]
     fitting = [
         shape
         for shape in shapes
@@ -192,16 +131,28 @@ def choose(builders: Sequence[Builder], num_frames: int, image_size: int) -> Bui
     longest = max(shape[0] for shape in fitting)
     if longest < num_frames:
         raise DataError(
-            f"{name} has {longest} frames a video, but {num_frames} were asked for; use at most "
+            f"{name} has {longest} frames per video, but {num_frames} were asked for; use at most "
             f"{longest}."
         )
     best = min((shape for shape in fitting if shape[0] >= num_frames), key=lambda s: (s[1], s[0]))
-    return builders[shapes.index(best)]
+    return _newest([b for b, size in zip(builders, shapes, strict=True) if size == best])
+
+
+def _newest(builders: Sequence[Builder]) -> Builder:
+    """Returns the first of builders that differ in nothing but their versions."""
+    configs = sorted({b.builder_config.name for b in builders if b.builder_config})
+    if len(configs) > 1:
+        raise DataError(
+            f"{builders[0].name} has several configs of that size and length: "
+            f"{', '.join(configs)}; use --dataset={builders[0].name}/<config>, or the folder of "
+            "one of them."
+        )
+    return builders[0]
 
 
 @contextlib.contextmanager
 def quiet(level: int = logging.WARNING) -> Iterator[None]:
-    """Keeps TFDS's messages below a level off the terminal; its progress bars stay."""
+    """Suppresses TFDS's messages below a level; its progress bars stay."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity(level)
     try:
@@ -213,9 +164,9 @@ def quiet(level: int = logging.WARNING) -> Iterator[None]:
 
 @contextlib.contextmanager
 def damage_reported(path: str | Path) -> Iterator[None]:
-    """Turns what reading damaged records raises into a DataError that names them."""
+    """Turns errors of any type, raised when damaged records are read, into a DataError."""
     try:
         yield
-    except Exception as error:  # TFDS and protobuf raise whatever the damage leads to
+    except Exception as error:  # TFDS and protobuf raise errors of many types
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"Records in {path} are damaged ({reason}); prepare them again.") from error

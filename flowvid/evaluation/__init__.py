@@ -1,1 +1,1 @@
-"""Evaluation: scores of every video, baselines, label information and the report."""
+"""Evaluation: scores of every video, baselines, label information and the reports."""

@@ -1,6 +1,6 @@
-"""What the models say of every video of a split, each exactly once; long work goes on where it was.
+"""Scores every video of a split exactly once; an interrupted evaluation can be resumed.
 
-Results of a batch are gathered from all devices of all processes, and kept on disk as they come.
+Results of each batch are gathered from all devices of all processes, and kept on disk regularly.
 """
 
 import math
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PyTree
+from scipy import stats
 from tqdm import tqdm
 
 from flowvid import random_keys
@@ -24,11 +25,11 @@ from flowvid.parallel.devices import gather, on_devices, shard, unreplicate
 from flowvid.video import head, joint
 from flowvid.video.frames import Batch, head_frames
 
-_SAVE_EVERY = 30.0  # seconds between savings of what is done
+_SAVE_EVERY = 30.0  # seconds between two writes of the results so far
 
 
 class Scores(NamedTuple):
-    """Bits per dimension of every video: first frame [N], and each later frame [N, T - 1]."""
+    """Bits per dimension of each video: of its first frame, and of each later frame."""
 
     head: Float[np.ndarray, " videos"]
     tail: Float[np.ndarray, "videos later_frames"]
@@ -43,19 +44,24 @@ def over_videos(
     stopped: Callable[[], bool] = lambda: False,
     kept: PartialResults | None = None,
 ) -> dict[str, np.ndarray] | None:
-    """Results of the first `num_videos` videos of a split, in every process.
+    """Returns results of the first `num_videos` videos of a split, the same in every process.
 
     Args:
-        result_of: this process's share of a batch, split over its devices, to arrays of the whole
-            batch, one entry a video, with "index", the videos' numbers: devices may stand in any
-            order.
+        result_of: function from this process's share of a batch, split over its devices, to arrays
+            of the whole batch with an entry per video, among them "index", the videos' numbers:
+            devices may be in any order.
         dataset: the split.
-        batch_size: videos at once, over all devices of all processes; rounded up to a multiple of
-            their number, so that a run can be evaluated on other machines than it was trained on.
-        num_videos: at most the length of the split.
-        title: for the progress bar.
-        stopped: asked before each batch; once it is true there is no result, None.
-        kept: where results are kept while more are to come, and looked for at the start.
+        batch_size: videos per batch over all devices of all processes; it is rounded up to a
+            multiple of their number, so that a run can be evaluated on other machines than it was
+            trained on.
+        num_videos: number of videos, at most the length of the split.
+        title: title of the progress bar.
+        stopped: function that is called before each batch; once it returns True, the result is
+            None.
+        kept: file from which results are resumed, and to which they are written regularly.
+
+    Raises:
+        DataError: if the split has fewer than `num_videos` videos.
     """
     devices = jax.device_count()
     batch_size = math.ceil(batch_size / devices) * devices
@@ -78,7 +84,7 @@ def over_videos(
             index = result.pop("index")
             results = results or {n: _longer(v[:0], num_videos) for n, v in result.items()}
             for name, values in result.items():
-                results[name][index] = values  # a copy that fills up a batch says the same again
+                results[name][index] = values  # copies that fill up a batch have the same values
             done += int(batch["mask"].sum())
             bar.update(int(batch["mask"].sum()))
             if kept is not None and (
@@ -95,20 +101,24 @@ def _longer(values: np.ndarray, length: int) -> np.ndarray:
 
 
 def standard_error(per_video: Float[np.ndarray, " videos"]) -> float | None:
-    """Of the mean over videos; None for a single one."""
-    n = len(per_video)
-    return float(np.std(per_video, ddof=1) / math.sqrt(n)) if n > 1 else None
+    """Returns the standard error of the mean over videos, or None for a single video."""
+    return float(stats.sem(per_video)) if len(per_video) > 1 else None
 
 
-def evaluator(config: Config, metric: Metric, seed: int) -> Any:
-    """The compiled evaluation step under a metric; keep it to compile once a run.
+def evaluator(
+    config: Config,
+    metric: Metric,
+    seed: int,
+    streams: random_keys.FrameStreams = random_keys.EVALUATION,
+) -> Any:
+    """Returns the compiled evaluation step under a metric; keep it, to compile it once per run.
 
-    It takes parameters, this process's share of a batch and the number of the noise draw, and gives
-    each device the bits of the whole batch, with the videos' indices.
+    The step takes parameters, this process's share of a batch and the number of the noise draw. It
+    returns to each device the bits of the whole batch, with the videos' indices.
     """
 
     def body(params: PyTree, batch: Batch, draw: Any) -> Any:
-        bits = joint.eval_step(config, metric, seed, params, batch, draw)
+        bits = joint.eval_step(config, metric, seed, params, batch, draw, streams)
         return gather({"index": batch.example, "head": bits.head, "tail": bits.tail})
 
     return on_devices(body)
@@ -125,18 +135,18 @@ def score(
     kept: PartialResults | None = None,
     draw: int = 0,
 ) -> Scores | None:
-    """Bits of the first `num_videos` videos of a split, as `over_videos` gathers them.
+    """Returns the bits of the first `num_videos` videos of a split, or None where it is stopped.
 
     Args:
-        step: from `evaluator`.
-        params: of the run's models, by name, replicated over the devices.
-        dataset: and the others: as of `over_videos`.
-        batch_size: videos at once.
-        num_videos: how many.
-        title: for the progress bar.
-        stopped: whether to give up.
-        kept: of this evaluation.
-        draw: the noise draw's number.
+        step: the step that `evaluator` returns.
+        params: parameters of the run's models by name, replicated over the devices.
+        dataset: the split.
+        batch_size: as in `over_videos`, like the following arguments.
+        num_videos: number of videos.
+        title: title of the progress bar.
+        stopped: function that tells whether to stop.
+        kept: file of intermediate results.
+        draw: number of the noise draw.
     """
     of_devices = np.full(jax.local_device_count(), draw, np.int32)
 
@@ -149,13 +159,13 @@ def score(
 
 
 def label_evaluator(config: Config, seed: int) -> Any:
-    """The compiled step to log2 p(first frame | label), in the run's own metric.
+    """Returns the compiled step for log2 p(first frame | label), in the run's own metric.
 
-    The label is the batch's own; the noise is the first draw of `evaluator` whatever the label.
+    The label is the one in the batch. The noise is the first draw of `evaluator` for every label.
     """
 
     def body(params: PyTree, batch: Batch) -> Any:
-        keys = random_keys.example_keys(seed, 0, batch.example, random_keys.HEAD)
+        keys = random_keys.keys_of_frames(seed, random_keys.EVALUATION, 0, batch.example)
         x = head_frames(keys, batch, config.metric)
         log2_p = head.log_prob(config, params, x, batch.label).log_prob / math.log(2)
         return gather({"index": batch.example, "log2_p": log2_p})
@@ -171,9 +181,15 @@ def label_log2_probs(
     seed: int,
     kept: PartialResults | None = None,
 ) -> Float[np.ndarray, "videos labels"]:
-    """log2 p(first frame | y) of each video for every label y, under common noise.
+    """Returns log2 p(first frame | y) of each video for every label y, with the same noise.
 
-    `params` are the head's, replicated over the devices.
+    Args:
+        config: the run's configuration.
+        params: parameters of the head, replicated over the devices.
+        dataset: the split.
+        num_videos: number of videos, the first ones of the split.
+        seed: seed of the dequantisation noise.
+        kept: file of intermediate results.
     """
     step = label_evaluator(config, seed)
 
@@ -187,5 +203,5 @@ def label_log2_probs(
 
     title = f"{config.num_labels} labels"
     results = over_videos(result_of, dataset, config.batch_size, num_videos, title, kept=kept)
-    assert results is not None  # nobody stops it
+    assert results is not None  # it is never stopped
     return results["log2_p"]

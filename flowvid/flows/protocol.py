@@ -33,22 +33,23 @@ class Diagnostic(NamedTuple):
 class Flow(NamedTuple):
     """A conditional density over images, as pure functions.
 
-    `contexts` holds one map [B, H / 2^l, W / 2^l, K] for each level l, or None where the flow is not
-    conditioned. Latents are standardised: under the model each is N(0, 1), independent of the rest.
+    `contexts` holds one map [B, H / 2^l, W / 2^l, K] for each level l, or None where the flow is
+    not conditioned.
+    Latents are standardised: under the model each is N(0, 1), independent of the rest.
     Densities are in nats, one per example.
 
     - `init(key, x, contexts) -> params` sees a batch, for data-dependent initialisation.
     - `log_prob(params, x, contexts) -> Density`.
     - `encode(params, x, contexts) -> latents` and `decode(params, latents, contexts) -> x` are each
       other's inverse, up to rounding.
-    - `sample(params, keys, shape, contexts, temperature) -> x` draws images of `shape` (H, W, C), one
-      per key; `temperature` multiplies the standard deviations of the latents.
+    - `sample(params, keys, shape, contexts, temperature) -> x` draws images of `shape` (H, W, C),
+      one per key; `temperature` multiplies the standard deviations of the latents.
     - `prepare(params) -> params` computes what many calls of `decode` and `sample` share. These two
       accept parameters in either form.
     - `latent_shapes(shape) -> [shape per level]`, without the batch.
     - `diagnostics(params) -> {name: Diagnostic}`, of parameters on the host; {} if there are none.
-    - `flop(shape, context_channels) -> float`: floating-point operations of one image's forward pass,
-      a multiply-add counted as two; `context_channels` holds K of each level.
+    - `flop(shape, context_channels) -> float`: floating-point operations of one image's forward
+      pass, a multiply-add counted as two; `context_channels` holds K of each level.
     - `activation_size(shape, context_channels) -> int`: the numbers that the backward pass of one
       image keeps.
     """

@@ -62,7 +62,9 @@ def optimiser(config: GanConfig, name: str) -> optax.GradientTransformation:
 
 def create(config: GanConfig) -> GanState:
     """Returns the state before the first step."""
-    params = model.init(config, random_keys.stream_key(config.seed, random_keys.PARAMS))
+    params = model.init(
+        config, random_keys.stream_key(config.seed, random_keys.Stream.GAN_PARAMETERS)
+    )
     generator, discriminator = (
         Part(params[name], None, optimiser(config, name).init(params[name])) for name in NAMES
     )
@@ -154,7 +156,7 @@ def train_step(
     real = model.from_pixels(batch.video)
     discriminator_keys, generator_keys = (
         random_keys.example_keys(config.seed, state.step, batch.example, stream)
-        for stream in (random_keys.GAN_DISCRIMINATOR, random_keys.GAN_GENERATOR)
+        for stream in (random_keys.Stream.GAN_DISCRIMINATOR, random_keys.Stream.GAN_GENERATOR)
     )
     logs: dict[str, dict[str, Array]] = {}
     norms: dict[str, Array] = {}

@@ -36,5 +36,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.use_huge_pages()
-    cli.run(main)
+    cli.run(main, huge_pages=True)

@@ -1,7 +1,7 @@
 """Runs functions on all local devices: the only `pmap` of the project.
 
 A body is a pure function of one device's share of a batch. Inside it, gradients and metrics are
-averaged over every device of every host.
+averaged over all devices of all processes.
 """
 
 import functools
@@ -17,7 +17,7 @@ DEVICES = "devices"
 
 
 def on_devices(body: Callable[..., Any], donate: tuple[int, ...] = ()) -> Callable[..., Any]:
-    """`body` compiled for all local devices, its arguments split on their leading axis."""
+    """Returns `body` compiled for all local devices; arguments are split on their leading axis."""
     return jax.pmap(body, axis_name=DEVICES, donate_argnums=donate)
 
 
@@ -30,14 +30,14 @@ def replicate(tree: PyTree) -> PyTree:
 
 
 def unreplicate(tree: PyTree) -> PyTree:
-    """This process's first copy of a replicated tree, on the host, safe from donation."""
+    """Returns the first copy of a replicated tree on the host, which donation cannot overwrite."""
     return jax.tree.map(lambda x: np.array(x.addressable_shards[0].data)[0], tree)
 
 
 def dispatch_max(value: int) -> Array:
-    """The largest of all processes' values, replicated; returns without waiting for the others.
+    """Returns the largest value of all processes, replicated, without waiting for the others.
 
-    Every process has to ask for it; read it with `unreplicate`.
+    Every process must call this. Read the result with `unreplicate`.
     """
     return _max()(np.full(jax.local_device_count(), value, np.int32))
 
@@ -48,13 +48,13 @@ def _max() -> Any:
 
 
 def gather(tree: PyTree) -> PyTree:
-    """Inside a body: arrays of all devices of all hosts, joined on the leading axis."""
+    """Inside a body: concatenates the arrays of all devices of all processes (leading axis)."""
     return jax.tree.map(lambda x: lax.all_gather(x, DEVICES, tiled=True), tree)
 
 
 def mean_over_devices(tree: PyTree) -> PyTree:
-    """Inside a body: every array's mean over all devices of all hosts."""
-    # XLA's CPU compiler copies every gradient even where there is nobody to add to.
+    """Inside a body: averages every array over all devices of all processes."""
+    # XLA's CPU compiler would copy every gradient even with a single device.
     return tree if lax.axis_size(DEVICES) == 1 else lax.pmean(tree, DEVICES)
 
 
@@ -62,14 +62,14 @@ def shard(tree: PyTree) -> PyTree:
     """Splits the leading axis of every array over the local devices.
 
     Raises:
-        ValueError: if it does not divide by their number.
+        ValueError: if its size is not divisible by their number.
     """
     count = jax.local_device_count()
 
     def split(x: Any) -> Any:
         if x.shape[0] % count:
             raise ValueError(
-                f"A batch of {x.shape[0]} videos does not divide over {count} devices: make "
+                f"A batch of {x.shape[0]} videos is not divisible by {count} devices: make "
                 f"--batch_size a multiple of {count}."
             )
         return x.reshape(count, x.shape[0] // count, *x.shape[1:])

@@ -1,4 +1,4 @@
-"""Several processes as one run: how they find each other, wait for each other, and agree."""
+"""Several processes as one run: they connect, wait for each other and exchange decisions."""
 
 import contextlib
 import itertools
@@ -14,26 +14,26 @@ from jax.experimental import multihost_utils
 from flowvid.errors import ConfigError, UserError
 
 PATIENCE = 300  # seconds within which all processes of a run must have been started
-# How long a process waits at a barrier. A process that dies ends the others much sooner, so this
-# only has to be longer than preparing a data set may take.
+# How long a process waits at a barrier. If a process dies, the others end much sooner, so this only
+# has to be longer than preparing a dataset may take.
 _BARRIER_HOURS = 48
 
-_barriers = itertools.count()  # they need names of their own; every process counts alike
+_barriers = itertools.count()  # for unique names; every process counts alike
 
 
 def start(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    """Joins this process to the others of its run; call it before anything asks for a device.
+    """Connects this process to the others of its run; call it before anything uses a device.
+
+    If all arguments are None, JAX detects them on a TPU pod and in jobs of SLURM or Open MPI.
 
     Args:
-        coordinator: "host:port" of the first process, at a free port; the same for all of them.
-        num_processes: how many there are.
-        process_id: this one's number, from 0.
-
-    With all three None, JAX finds them out: on a TPU pod, and in jobs of SLURM or Open MPI.
+        coordinator: "host:port" of the first process, with a free port; the same in all processes.
+        num_processes: the number of processes.
+        process_id: the number of this process, from 0.
 
     Raises:
-        ConfigError: when some are given and others not, when they cannot be right, when there is
-            nothing to find, or when not all processes have met after `PATIENCE` seconds.
+        ConfigError: if only some arguments are given, if they cannot be right, if there is nothing
+            to detect, or if not all processes have connected after `PATIENCE` seconds.
     """
     given = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
     missing = [f"--{name}" for name, value in given.items() if value is None]
@@ -44,12 +44,12 @@ def start(coordinator: str | None, num_processes: int | None, process_id: int | 
             f"{' and '.join(missing)} must be given, too: use --coordinator, --num_processes and "
             "--process_id together, or none of them on a TPU pod, SLURM or Open MPI."
         )
-    # JAX's own note of SIGTERM would take the signal away from everything but training, which
-    # notes it itself.
+    # JAX's own handler of SIGTERM would take the signal away from everything but training, which
+    # has a handler of its own.
     jax.config.update("jax_enable_preemption_service", False)
     _meet(coordinator, num_processes, process_id)
-    # The processes tell each other of their devices now, while none of them is busy: JAX waits for
-    # two minutes at most.
+    # The processes exchange their devices now, while none of them is busy: JAX waits for two
+    # minutes at most.
     jax.devices()
 
 
@@ -62,8 +62,8 @@ def _check(coordinator: str, num_processes: int, process_id: int) -> None:
         )
     if not 0 <= process_id < num_processes:
         raise ConfigError(
-            f"--process_id={process_id} of --num_processes={num_processes} is none: number the "
-            "processes from 0 to num_processes - 1."
+            f"--process_id={process_id} is out of range for --num_processes={num_processes}: "
+            "number the processes from 0 to num_processes - 1."
         )
     if process_id == 0:  # JAX would crash
         try:
@@ -71,13 +71,13 @@ def _check(coordinator: str, num_processes: int, process_id: int) -> None:
         except OSError as error:
             raise ConfigError(
                 f"--coordinator={coordinator}: port {port} cannot be used here "
-                f"({error.strerror}): give all processes another one."
+                f"({error.strerror}): use another one in all processes."
             ) from error
 
 
 def _meet(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    # JAX aborts the interpreter when its own patience ends. So it is given more than ours, in a
-    # thread that can be left behind.
+    # JAX aborts the interpreter when its own timeout ends. So that timeout is longer than ours, and
+    # runs in a thread that can be left behind.
     failed: list[Exception] = []
 
     def connect() -> None:
@@ -96,8 +96,8 @@ def _meet(coordinator: str | None, num_processes: int | None, process_id: int | 
             f"at --coordinator={coordinator}" if coordinator else "as the job's environment says"
         )
         raise ConfigError(
-            f"the processes of this run have not met {where} within {PATIENCE} s: start all of "
-            "them, each with its own --process_id, where the first one's address can be reached."
+            f"the processes of this run have not connected {where} within {PATIENCE} s: start "
+            "all of them, each with its own --process_id, where they can reach the first one."
         )
     if failed and coordinator is None:
         raise ConfigError(
@@ -110,14 +110,17 @@ def _meet(coordinator: str | None, num_processes: int | None, process_id: int | 
 
 
 def is_first() -> bool:
-    """Whether this is the process that alone writes files and prints."""
+    """Returns whether this is the first process, which alone writes files and prints."""
     return jax.process_index() == 0
 
 
 def wait(name: str) -> None:
-    """Returns once every process has called this, however late; `name` is for error messages.
+    """Returns once every process has called this, however late.
 
-    Every process must come by the same calls of this module in the same order.
+    Every process must make the same calls of this module in the same order.
+
+    Args:
+        name: what is waited for; appears in error messages.
     """
     if jax.process_count() > 1:
         key = f"flowvid/{next(_barriers)}/{name}"
@@ -125,17 +128,17 @@ def wait(name: str) -> None:
 
 
 def broadcast(value: int) -> int:
-    """The first process's value; every process must call this."""
+    """Returns the value of the first process; every process must call this."""
     if jax.process_count() == 1:
         return value
-    wait("broadcast")  # which is more patient than what follows
+    wait("broadcast")  # has a longer timeout than what follows
     return int(multihost_utils.broadcast_one_to_all(np.int32(value), is_source=is_first()))
 
 
 def any_process(value: int) -> int:
-    """The largest of the processes' values, so 1 if it is 1 in any; every process must call this.
+    """Returns the largest value of all processes; every process must call this.
 
-    It waits for all of them; `steps.dispatch_max` does not.
+    It waits for all processes; `devices.dispatch_max` does not.
     """
     if jax.process_count() == 1:
         return value
@@ -145,21 +148,21 @@ def any_process(value: int) -> int:
 
 @contextlib.contextmanager
 def first_goes_first(name: str) -> Iterator[None]:
-    """The first process does the body, then all others do it: what is prepared once for all.
+    """Runs the body in the first process, then in all others, which find its work done.
 
-    If the body raises anywhere, the others are not left waiting.
+    If the body raises in one process, the others do not wait for it.
 
     Args:
-        name: what the body does: "opening the data set".
+        name: what the body does, for error messages: "loading the datasets".
 
     Raises:
-        UserError: when it has failed in another process, and not in this one.
+        UserError: if the body has failed in another process, and not in this one.
     """
     if jax.process_count() == 1:
         yield
         return
     if not is_first() and any_process(0):
-        raise UserError(f"{name} has failed in the first process: see what that one says.")
+        raise UserError(f"{name} failed in the first process: see its error message.")
     failed = 1
     try:
         yield
@@ -169,4 +172,4 @@ def first_goes_first(name: str) -> Iterator[None]:
     if is_first():
         failed_elsewhere = any_process(0) > 0
     if failed_elsewhere:
-        raise UserError(f"{name} has failed in another process: see what that one says.")
+        raise UserError(f"{name} failed in another process: see its error message.")

@@ -1,4 +1,4 @@
-"""What training minimises: bits per dimension of a batch's frames, and what to log about them."""
+"""The training losses of head and tail: bits per dimension of the frames of a batch."""
 
 from typing import Any
 
@@ -17,19 +17,19 @@ from flowvid.video.pixels import bits_per_dim
 
 
 def head_loss(config: Config, params: Params, batch: Batch, step: Array | int) -> tuple[Any, Any]:
-    """Mean bits per dimension of the first frames, and what to log about them."""
-    keys = random_keys.example_keys(config.seed, step, batch.example, random_keys.HEAD)
+    """Returns the mean bits per dimension of the first frames (a scalar), and metrics to log."""
+    keys = random_keys.keys_of_frames(config.seed, random_keys.TRAINING, step, batch.example)
     x = head_frames(keys, batch, config.metric)
     bits, terms = _bits_and_terms(config.metric, head.log_prob(config, params, x, batch.label), x)
     return _loss(jnp.mean(bits), jax.tree.map(jnp.mean, terms), x)
 
 
 def tail_loss(config: Config, params: Params, batch: Batch, step: Array | int) -> tuple[Any, Any]:
-    """Mean bits per dimension of the frames after the first, and what to log about them.
+    """Returns the mean bits per dimension of the frames after the first, and metrics to log.
 
-    `tail.frames_at_once` of them pass through the tail together.
+    `tail.frames_at_once` frames pass through the tail together.
     """
-    keys = random_keys.example_keys(config.seed, step, batch.example, random_keys.TAIL)
+    keys = random_keys.keys_of_frames(config.seed, random_keys.TRAINING, step, batch.example)
     frames = tail_frames(keys, batch, config.metric, config.tail_frames)
 
     def bits_and_terms(params: Params, chunk: Any) -> tuple[Array, dict[str, Array]]:

@@ -1,5 +1,6 @@
-"""What a run tells while it trains: TensorBoard events and the progress bar."""
+"""Reports the progress of training: TensorBoard events and the progress bar."""
 
+import collections
 import contextlib
 import logging as python_logging
 import pathlib
@@ -8,6 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from absl import logging
 from tensorboardX import SummaryWriter  # without TensorFlow, which takes seconds to import
 from tqdm import tqdm
@@ -16,16 +18,18 @@ from flowvid.config.schema import Config
 from flowvid.errors import TrainingError
 from flowvid.parallel import processes
 from flowvid.parallel.devices import unreplicate
-from flowvid.training import stability
+from flowvid.training import likelihood_bound, stability
 from flowvid.training.checkpoints.run_state import RunState
 from flowvid.training.stability import Watch
 
+WINDOW = 100  # logged batches that the bound on the likelihood is tested on
+
 
 class Reporter:
-    """Writes what happens to TensorBoard and to the progress bar; only the first host does."""
+    """Writes to TensorBoard and to the progress bar; only the first process does."""
 
     def __init__(self, config: Config, workdir: pathlib.Path, run: RunState) -> None:
-        # Numbers that are not finite are told by `incidents`, once.
+        # `NonFiniteSteps` logs non-finite numbers, once.
         python_logging.getLogger("tensorboardX").setLevel(python_logging.ERROR)
         self.writer = SummaryWriter(str(workdir)) if processes.is_first() else None
         self.config = config
@@ -39,11 +43,14 @@ class Reporter:
         )
         self.shown: dict[str, str] = {}
         self.warned: set[str] = set()
+        self._batch_bits: dict[str, collections.deque[float]] = {
+            name: collections.deque(maxlen=WINDOW) for name in config.models
+        }
         self._count_clips_from(run)
 
-    def back_to(self, run: RunState) -> None:
-        """Goes on from a state that was restored."""
-        self.bar.n = int(run.step)
+    def roll_back(self, run: RunState) -> None:
+        """Continues from a state that was restored."""
+        self.bar.update(int(run.step) - self.bar.n)  # also where the bar was drawn last
         self.bar.refresh()
         self._count_clips_from(run)
 
@@ -58,7 +65,7 @@ class Reporter:
 
     @contextlib.contextmanager
     def compiling(self, name: str) -> Iterator[None]:
-        """Shows the seconds that pass while the step of a model is compiled in the body."""
+        """Shows how long the compilation of a model's step, the body, is taking or has taken."""
         start, done = time.monotonic(), threading.Event()
 
         def count() -> None:
@@ -78,17 +85,7 @@ class Reporter:
             self.show(**{name: outcome})
 
     def log(self, step: int, prefix: str, values: dict[str, Any]) -> None:
-        """Writes scalars as TensorBoard events.
-
-        Raises:
-            TrainingError: when bits per dimension are below zero, which no code can reach.
-        """
-        bits = values.get("bits_per_dim", 0.0)
-        if self.metric.floor and bits < 0:
-            raise TrainingError(
-                f"the {prefix}'s bits per dimension are {bits:.3f} at step {step}: below zero the "
-                "log-determinant must be wrong. This is a bug, please report it."
-            )
+        """Writes scalars as TensorBoard events."""
         if self.writer is not None:
             for name, value in values.items():
                 if name == "bits_per_dim":
@@ -96,17 +93,65 @@ class Reporter:
                 self.writer.add_scalar(f"{prefix}/{name}", value, step)
 
     def steps_logged(self, step: int, metrics: dict[str, Any]) -> None:
-        """Reports the metrics of a step of head and tail; waits for the devices."""
+        """Reports the metrics of a step of head and tail; waits for the devices.
+
+        Raises:
+            TrainingError: if the bits per dimension of the last batches are impossible.
+        """
         for name, values in metrics.items():
             host = {key: float(value) for key, value in unreplicate(values).items()}
             host["clipped_share"] = self._clipped_share(name, step, int(host.pop("clipped")))
             self.log(step, name, host)
+            self._check_batch(step, name, host["bits_per_dim"])
             self.show(**{name: f"{host['bits_per_dim']:.3f}"})
         rate = self.bar.format_dict["rate"]
         self.show(**{"videos/s": f"{rate * self.config.batch_size:.1f}" if rate else "..."})
 
+    def validated(self, step: int, name: str, bits_per_dim: np.ndarray) -> None:
+        """Reports a validation of the head or the tail.
+
+        Args:
+            step: the step at which it was made.
+            name: "head" or "tail".
+            bits_per_dim: the mean of each video [N].
+
+        Raises:
+            TrainingError: if their mean is impossible.
+        """
+        mean = float(np.mean(bits_per_dim))
+        if not np.isfinite(mean) and processes.is_first():
+            logging.warning("The %s's validation is non-finite at step %d.", name, step)
+        self.log(step, f"validation/{name}", {"bits_per_dim": mean})
+        self._check_bound(step, f"the {name}'s validation", "videos", bits_per_dim)
+        self.show(**{f"val {name}": f"{mean:.3f}"})
+
+    def _check_batch(self, step: int, name: str, bits_per_dim: float) -> None:
+        """Warns of a batch below zero bits per dimension; raises if chance cannot explain it.
+
+        The mean over the last `WINDOW` logged batches is tested, each of which was drawn anew:
+        `likelihood_bound.is_violated` says why one batch proves nothing.
+        """
+        batches = self._batch_bits[name]
+        batches.append(bits_per_dim)
+        if self.metric.floor and bits_per_dim < 0:
+            self.warn(
+                f"{name} below zero",
+                f"the {name}'s bits per dimension of a batch are {bits_per_dim:.3f}. This may "
+                "happen by chance, where the model is certain of the frames; training stops if it "
+                "lasts.",
+            )
+        self._check_bound(step, f"the {name}", "batches", np.array(batches))
+
+    def _check_bound(self, step: int, whose: str, unit: str, bits_per_dim: np.ndarray) -> None:
+        if self.metric.floor and likelihood_bound.is_violated(bits_per_dim):
+            raise TrainingError(
+                f"the bits per dimension of {whose} are {np.nanmean(bits_per_dim):.3f} on average "
+                f"over {len(bits_per_dim)} {unit} at step {step}: chance does not explain a value "
+                "below zero, so the log-determinant must be wrong. This is a bug, please report it."
+            )
+
     def _clipped_share(self, name: str, step: int, clipped: int) -> float:
-        """Of the steps since the last report."""
+        """Returns the share of steps since the last report whose gradient was clipped."""
         last_step, last_clipped = self._clipped[name]
         self._clipped[name] = (step, clipped)
         share = (clipped - last_clipped) / (step - last_step)
@@ -120,7 +165,7 @@ class Reporter:
         return share
 
     def stability(self, step: int, watch: Watch, params: dict[str, Any]) -> None:
-        """Writes what the stability watch sees, and warns of what is past its limit."""
+        """Writes the diagnostics of the stability watch, and warns of those beyond their limits."""
         report = watch(params)
         for name, values in report.items():
             self.log(step, f"stability/{name}", {key: found.value for key, found in values.items()})
@@ -128,13 +173,13 @@ class Reporter:
             self.warn(what, message)
 
     def warn(self, what: str, message: str) -> None:
-        """Warns once a process of each `what`, so that what lasts is not repeated."""
+        """Logs the first warning of each kind `what`, so that lasting problems are not repeated."""
         if what not in self.warned and processes.is_first():
             self.warned.add(what)
             logging.warning("At step %d, %s", self.bar.n, message)
 
     def close(self) -> None:
-        """Ends the progress bar and writes out what is left."""
+        """Closes the progress bar and writes the remaining events."""
         self.bar.close()
         if self.writer is not None:
             self.writer.close()

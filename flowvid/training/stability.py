@@ -1,4 +1,4 @@
-"""The stability watch: numbers that show that a flow is about to break, before it does."""
+"""The stability watch: diagnostics that show numerical trouble of a flow before it breaks."""
 
 import functools
 from typing import Any
@@ -15,14 +15,14 @@ from flowvid.video import head, tail
 from flowvid.video.build import encoder_of, flow_of
 from flowvid.video.frames import Batch, head_frames, tail_frames
 
-# Of a bin's width: with a larger round-trip error, samples are not what was evaluated.
+# As a fraction of a bin's width. With a larger error, samples are not of the evaluated density.
 ROUND_TRIP_BINS = 0.1
 
 Report = dict[str, dict[str, Diagnostic]]  # by model, then by name
 
 
 class Watch:
-    """Looks at a run's models on a fixed batch of held-out clips."""
+    """Computes the diagnostics of a run's models, on a fixed batch of held-out clips."""
 
     def __init__(self, config: Config, batch: Batch) -> None:
         self.config = config
@@ -35,7 +35,7 @@ class Watch:
         |x - decode(encode(x))|, where pixels are in [-1/2, 1/2].
 
         Args:
-            params: of the run's models, by name, on the host.
+            params: parameters of the run's models, by name, on the host.
         """
         limit = ROUND_TRIP_BINS * 2.0**-self.config.n_bits
         what = f"the round-trip error, where a bin is {2.0**-self.config.n_bits:.3g} wide,"
@@ -51,7 +51,7 @@ class Watch:
 
 
 def warnings(report: Report) -> dict[str, str]:
-    """Returns a sentence for each number beyond its limit or not finite, by "model/name"."""
+    """Returns a warning for each diagnostic beyond its limit or non-finite, by "model/name"."""
     found = {}
     for model, values in report.items():
         for name, (value, what, low, high) in values.items():
@@ -68,14 +68,14 @@ def warnings(report: Report) -> dict[str, str]:
 
 @functools.partial(jax.jit, static_argnames="config")
 def _head_round_trip(config: Config, params: Params, batch: Batch) -> Array:
-    keys = random_keys.example_keys(config.seed, 0, batch.example, random_keys.HEAD)
+    keys = random_keys.keys_of_frames(config.seed, random_keys.STABILITY, 0, batch.example)
     x = head_frames(keys, batch, config.metric)
     return jnp.max(jnp.abs(x - head.reconstruct(config, params, x, batch.label)))
 
 
 @functools.partial(jax.jit, static_argnames="config")
 def _tail_round_trip(config: Config, params: Params, batch: Batch) -> Array:
-    keys = random_keys.example_keys(config.seed, 0, batch.example, random_keys.TAIL)
+    keys = random_keys.keys_of_frames(config.seed, random_keys.STABILITY, 0, batch.example)
     drawn = min(2, config.num_frames - 1)  # a few frames show as much as all
     frames = tail_frames(keys, batch, config.metric, drawn)
     return jnp.max(jnp.abs(frames.x - tail.reconstruct(config, params, frames)))

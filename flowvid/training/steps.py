@@ -1,4 +1,4 @@
-"""A training step, which skips what is not finite; the body of a `pmap`."""
+"""A training step, which skips non-finite losses and gradients; the body of a `pmap`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,11 +16,11 @@ from flowvid.video.frames import Batch
 
 
 def changed_if(condition: Array, change: Callable[[], PyTree], state: PyTree) -> PyTree:
-    """`change()`, a next state, where the scalar `condition` holds; else `state`.
+    """Returns `change()`, the next state, if the scalar `condition` holds, else `state`.
 
-    On CPU as a branch: inside one, XLA writes Adam's moments and the parameters over the old ones,
-    where a selection has it copy them first. On an accelerator the host would have to wait for the
-    condition.
+    On CPU this is a branch, in which XLA overwrites Adam's moments and the parameters in place; for
+    a selection it copies them first. On an accelerator the host would have to wait for the
+    condition of a branch, so there it is a selection.
     """
 
     def branch() -> PyTree:
@@ -33,7 +33,7 @@ def changed_if(condition: Array, change: Callable[[], PyTree], state: PyTree) ->
 
 
 def parts(tree: dict[str, Any]) -> dict[str, Any]:
-    """Returns the parts of a model's parameters: "flow", and those of "context" by their names."""
+    """Returns the parts of a model's parameters: "flow", and the parts of "context" by name."""
     return {"flow": tree["flow"], **tree["context"]}
 
 
@@ -45,22 +45,23 @@ def train_step(
     state: ModelState,
     batch: Batch,
 ) -> tuple[ModelState, dict[str, Array]]:
-    """One step of Adam; the body of a `pmap` over `DEVICES`.
+    """Takes one step of Adam; the body of a `pmap` over `DEVICES`.
 
-    A step whose loss or gradient is not finite on any device changes nothing and is counted.
+    A step with a non-finite loss or gradient on any device leaves the parameters and the optimizer
+    state unchanged, and is counted.
 
     Args:
-        config: the run's.
+        config: the configuration of the run.
         loss: (config, params, batch, step) -> (bits per dimension, logs).
-        optimiser: clips at `clip`, too.
+        optimiser: clips gradients at the norm `clip`.
         clip: the gradient norm above which a step counts as clipped.
-        state: before the step.
-        batch: this device's share.
+        state: the state before the step.
+        batch: this device's share of the batch.
 
     Returns:
-        The next state, and metrics averaged over devices: those of the loss, "gradient_norm" (in
-        all, before clipping) and "gradient_norm/<part>", and the state's counters "skipped",
-        "skipped_in_a_row" and "clipped".
+        The next state, and metrics averaged over devices: the logs of the loss, "gradient_norm" of
+        the whole gradient before clipping, "gradient_norm/<part>", and the counters "skipped",
+        "skipped_in_a_row" and "clipped" of the state.
     """
     (value, logs), gradients = jax.value_and_grad(
         lambda params: loss(config, params, batch, state.step), has_aux=True

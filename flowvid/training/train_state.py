@@ -1,4 +1,4 @@
-"""The train state of a model, and its optimiser."""
+"""The training state of a model, and its optimiser."""
 
 from typing import NamedTuple
 
@@ -15,42 +15,45 @@ class ModelState(NamedTuple):
     """Everything that a step of training changes in one model (the head or the tail)."""
 
     params: Params
-    average: Params | None  # of the parameters over the steps, where config.ema_decay asks for it
+    average: Params | None  # moving average of the parameters, if config.ema_decay is not zero
     opt_state: optax.OptState
     step: Array  # scalar int32: steps taken, skipped ones included
-    skipped: Array  # scalar int32: steps whose loss or gradient was not finite
-    skipped_in_a_row: Array  # scalar int32: of these, the last ones without another between
+    skipped: Array  # scalar int32: steps with a non-finite loss or gradient
+    skipped_in_a_row: Array  # scalar int32: consecutive skipped steps up to the last step
     clipped: Array  # scalar int32: steps whose gradient was clipped
 
 
 def is_constant(path: jax.tree_util.KeyPath) -> bool:
-    """Whether a leaf of the parameters lies under a "constants" key, out of training's reach."""
+    """Returns whether a leaf of the parameters is a constant, which training does not change."""
     return any(getattr(entry, "key", None) == "constants" for entry in path)
 
 
 def num_parameters(params: Params) -> int:
-    """Trainable numbers in `params`; the 1x1 convolution's P and signs are not among them."""
+    """Returns the number of trainable parameters, without constants such as P of the 1x1s."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     return sum(leaf.size for path, leaf in leaves if not is_constant(path))
 
 
 def learning_rate(config: Config) -> optax.Schedule:
-    """A linear warm-up from its first step on, then a constant, or a cosine to zero at the end."""
+    """Returns a linear warm-up, then a constant or a cosine that ends at zero.
+
+    The warm-up starts above zero, so that no step is wasted. The cosine starts one step after the
+    warm-up has ended, which `optax.warmup_cosine_decay_schedule` cannot express.
+    """
     first = config.learning_rate / max(config.warmup_steps, 1)
-    warmup = optax.linear_schedule(first, config.learning_rate, config.warmup_steps - 1)
+    warmup = optax.warmup_constant_schedule(first, config.learning_rate, config.warmup_steps - 1)
     if config.schedule == "constant":
-        after = optax.constant_schedule(config.learning_rate)
-    else:
-        decay_steps = max((config.num_steps or 0) - config.warmup_steps, 1)
-        after = optax.cosine_decay_schedule(config.learning_rate, decay_steps)
-    return optax.join_schedules([warmup, after], [config.warmup_steps])
+        return warmup
+    decay_steps = max((config.num_steps or 0) - config.warmup_steps, 1)
+    cosine = optax.cosine_decay_schedule(config.learning_rate, decay_steps)
+    return optax.join_schedules([warmup, cosine], [config.warmup_steps])
 
 
 def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
-    """What `optax.clip_by_global_norm` does, as one factor for all gradients.
+    """Clips like `optax.clip_by_global_norm`, but by one factor for all gradients.
 
-    Optax divides each of them, and XLA writes quotients of the size of all parameters; a product
-    it fuses into Adam.
+    Optax divides each gradient, and XLA writes these quotients to memory, as large as all
+    parameters together; it fuses a product into Adam.
     """
     return optax.stateless(
         lambda gradients, _: optax.tree.scale(
@@ -60,7 +63,7 @@ def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
 
 
 def optimizer(config: Config, clip: float) -> optax.GradientTransformation:
-    """Adam after clipping by global norm (paper, section IX); constants are not touched."""
+    """Returns Adam after clipping by global norm (paper, section IX); it leaves constants alone."""
 
     def labels(params: Params) -> Params:
         return jax.tree_util.tree_map_with_path(
@@ -72,24 +75,23 @@ def optimizer(config: Config, clip: float) -> optax.GradientTransformation:
 
 
 def create(config: Config, params: Params, optimiser: optax.GradientTransformation) -> ModelState:
-    """The state before the first step."""
+    """Returns the state before the first step."""
     average = jax.tree.map(jnp.copy, params) if config.ema_decay else None
     zeros = (jnp.zeros((), jnp.int32) for _ in range(4))
     return ModelState(params, average, optimiser.init(params), *zeros)
 
 
 def next_average(config: Config, average: Params | None, params: Params, step: Array) -> Params:
-    """The moving average of the parameters after one more step; None where not kept."""
+    """Returns the moving average of the parameters after a step, or None if none is kept."""
     return average if average is None else moving_average(config.ema_decay, average, params, step)
 
 
 def moving_average(largest_decay: float, average: Params, params: Params, step: Array) -> Params:
-    """An exponential moving average of parameters after one more step.
+    """Returns an exponential moving average of the parameters after a step.
 
-    The decay rises as (1 + step) / (10 + step) to the largest, so that the first steps do not
-    weigh for as long as the decay's own memory. An average of LU forms is an LU form: the averaged
-    flow is as invertible, and its log-determinant as exact, as any. Constants stay as they are, in
-    every bit.
+    The decay rises as (1 + step) / (10 + step) up to `largest_decay`, so that the average soon
+    forgets the first steps. An average of LU forms is an LU form, so the averaged flow is exactly
+    invertible, too. Constants do not change in any bit.
     """
     decay = jnp.minimum(largest_decay, (1 + step) / (10 + step))
     moved = optax.incremental_update(params, average, 1 - decay)
@@ -98,6 +100,6 @@ def moving_average(largest_decay: float, average: Params, params: Params, step: 
     )
 
 
-def best_params(state: ModelState) -> Params:
-    """What is evaluated and sampled from: the average where there is one, else the parameters."""
+def eval_params(state: ModelState) -> Params:
+    """Returns the parameters to evaluate and sample from: the average if one is kept."""
     return state.params if state.average is None else state.average

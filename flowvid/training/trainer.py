@@ -1,4 +1,4 @@
-"""A run's state on the devices and the compiled steps that change it."""
+"""The state of a run on the devices, and the compiled steps that change it."""
 
 import functools
 from collections.abc import Iterator
@@ -19,22 +19,24 @@ from flowvid.video import joint
 from flowvid.video.frames import Batch
 
 
-def clips(config: Config) -> dict[str, float]:
-    """The largest gradient norm of each model of the run (paper, section IX)."""
+def gradient_norm_limits(config: Config) -> dict[str, float]:
+    """Returns the norm at which the gradient of each model is clipped (paper, section IX)."""
     limits = {"head": config.head_clip, "tail": config.tail_clip}
     return {name: limits[name] for name in config.models}
 
 
 def optimisers(config: Config) -> dict[str, optax.GradientTransformation]:
-    """One a model of the run, each with its own clip."""
-    return {name: train_state.optimizer(config, clip) for name, clip in clips(config).items()}
+    """Returns one optimizer per model of the run, each with its own gradient-norm limit."""
+    limits = gradient_norm_limits(config)
+    return {name: train_state.optimizer(config, limit) for name, limit in limits.items()}
 
 
 def train_steps(config: Config) -> dict[str, Any]:
-    """The compiled steps of the run's models, each (state, batch) -> (state, metrics)."""
+    """Returns the compiled step of each model of the run, (state, batch) -> (state, metrics)."""
+    limits = gradient_norm_limits(config)
     bodies = {
         name: functools.partial(
-            steps.train_step, config, objectives.LOSSES[name], optimiser, clips(config)[name]
+            steps.train_step, config, objectives.LOSSES[name], optimiser, limits[name]
         )
         for name, optimiser in optimisers(config).items()
     }
@@ -42,14 +44,17 @@ def train_steps(config: Config) -> dict[str, Any]:
 
 
 def initial_state(config: Config, dataset: datasets.Dataset) -> RunState:
-    """The state before the first step, ActNorm set from the first global batch on every host."""
+    """Returns the state before the first step, on the host.
+
+    ActNorm is set from the first global batch, which every process reads.
+    """
     first = next(datasets.train_batches(dataset, batch_size=config.batch_size, seed=config.seed))
     params = jax.jit(functools.partial(joint.init_params, config))(to_batch(first))
     return jax.tree.map(np.asarray, _run_state(_created(config, params)))
 
 
 def state_template(config: Config) -> RunState:
-    """Shapes and types of a run's state, without making one."""
+    """Returns the shapes and types of a run's state, without creating one."""
     params = joint.params_template(config)
     return _run_state(jax.eval_shape(functools.partial(_created, config), params))
 
@@ -58,29 +63,25 @@ def _created(config: Config, params: dict[str, Any]) -> dict[str, train_state.Mo
     return {n: train_state.create(config, params[n], opt) for n, opt in optimisers(config).items()}
 
 
-def _run_state(models: dict[str, Any], **fields: float) -> RunState:
-    """`fields` are those of a `RunState` that are not as before the first step."""
-    counts: dict[str, float] = dict.fromkeys(("step", "examples", "restore_step", "restores"), 0)
-    counts |= {"validated_step": -1, "best_step": -1, "best_bits_per_dim": np.inf} | fields
-    scalars = {
-        name: np.asarray(value, np.float64 if name == "best_bits_per_dim" else np.int64)
-        for name, value in counts.items()
-    }
+def _run_state(models: dict[str, Any], **counts: int) -> RunState:
+    """Returns the state of a run, where `counts` are those that are not zero."""
+    names = ("step", "examples", "restore_step", "restores")
+    scalars = {name: np.asarray(counts.get(name, 0), np.int64) for name in names}
     return RunState(models["head"], models.get("tail"), **scalars)
 
 
 def to_batch(batch: dict[str, Any]) -> Batch:
-    """What the steps take of a batch of `flowvid.data`."""
+    """Returns the arrays of a batch of `flowvid.data` that training steps need."""
     return Batch(batch["video"], batch["label"], batch["index"])
 
 
-def to_devices(batches: Iterator[datasets.Batch]) -> Iterator[Batch]:
-    """What `Trainer.take` takes; the next two are on their way to this process's devices."""
+def to_devices(batches: Iterator[datasets.ExampleBatch]) -> Iterator[Batch]:
+    """Yields batches on this process's devices, two of which are prefetched, for `Trainer.take`."""
     return jax_utils.prefetch_to_device((shard(to_batch(b)) for b in batches), 2)
 
 
 def _batch_template(config: Config) -> Batch:
-    """Shapes and types of this process's share of a batch."""
+    """Returns the shapes and types of this process's share of a batch."""
     devices = jax.local_device_count()
     batch = (devices, config.batch_size // jax.device_count())
     video = (*batch, config.num_frames, config.image_size, config.image_size, CHANNELS)
@@ -90,73 +91,67 @@ def _batch_template(config: Config) -> Batch:
 
 
 class Trainer:
-    """Walks a run from step to step; `states` are its models', by name, replicated."""
+    """Takes the training steps of a run.
+
+    Attributes:
+        model_states: the `ModelState` of each model, by name, replicated.
+        step: steps taken.
+        examples: examples read, the position in the data.
+        restore_step: step of the checkpoint to roll back to.
+        restores: rollbacks since that checkpoint was saved.
+    """
 
     def __init__(self, config: Config, run: RunState) -> None:
         self.config = config
         self._steps = dict(train_steps(config))
-        self.load(run)
+        self._load(run)
 
-    def load(self, run: RunState) -> None:
-        """Puts a state onto the devices."""
-        self.states = {name: replicate(getattr(run, name)) for name in self.config.models}
+    def _load(self, run: RunState) -> None:
+        self.model_states = {name: replicate(getattr(run, name)) for name in self.config.models}
         self.step, self.examples = int(run.step), int(run.examples)
         self.restore_step, self.restores = int(run.restore_step), int(run.restores)
-        self.validated_step = int(run.validated_step)
-        self.best_step, self.best_bits = int(run.best_step), float(run.best_bits_per_dim)
 
-    def go_back_to(self, run: RunState, examples: int) -> None:
-        """Loads an earlier state, but goes on from another position in the data."""
+    def roll_back(self, run: RunState, examples: int) -> None:
+        """Loads an earlier state, to continue at a later position in the data."""
         restores = self.restores + 1
-        self.load(run)
+        self._load(run)
         self.examples, self.restores = examples, restores
 
     def compile(self, name: str) -> None:
-        """Compiles the step of a model, or finds it in the cache, before the first one is taken.
+        """Compiles the step of a model before the first one is taken, or loads it from the cache.
 
-        With several processes the first step does it, as `pmap` has it.
+        With several processes `pmap` cannot be compiled ahead of its first call.
         """
-        if jax.process_count() > 1:
-            return
-        lowered = self._steps[name].lower(self.states[name], _batch_template(self.config))
+        lowered = self._steps[name].lower(self.model_states[name], _batch_template(self.config))
         self._steps[name] = lowered.compile()
 
     def take(self, shards: Batch) -> dict[str, Any]:
-        """Asks the devices for a step of each model; returns their metrics without waiting."""
+        """Dispatches a step of each model, and returns their metrics without waiting for them."""
         metrics = {}
         for name, step_of in self._steps.items():
-            self.states[name], metrics[name] = step_of(self.states[name], shards)
+            self.model_states[name], metrics[name] = step_of(self.model_states[name], shards)
         self.step += 1
         self.examples += self.config.batch_size
         return metrics
 
-    def validated(self, bits_per_dim: float) -> None:
-        """Notes the validation of the step that was taken last; what is not finite is not best."""
-        self.validated_step = self.step
-        if bits_per_dim < self.best_bits:
-            self.best_step, self.best_bits = self.step, bits_per_dim
-
-    def reached_restore_point(self) -> None:
-        """From here on this step is what a run goes back to."""
+    def set_restore_point(self) -> None:
+        """Makes the current step the one to roll back to."""
         self.restore_step, self.restores = self.step, 0
 
     def on_host(self) -> RunState:
-        """What a checkpoint holds; waits for the devices."""
+        """Returns the state to save, on the host; waits for the devices."""
         return _run_state(
-            unreplicate(self.states),
+            unreplicate(self.model_states),
             step=self.step,
             examples=self.examples,
             restore_step=self.restore_step,
             restores=self.restores,
-            validated_step=self.validated_step,
-            best_step=self.best_step,
-            best_bits_per_dim=self.best_bits,
         )
 
     def raw_params(self) -> dict[str, Any]:
-        """The parameters that are trained, by the models' names, on the host."""
-        return {name: unreplicate(s.params) for name, s in self.states.items()}
+        """Returns the parameters that are trained, by the models' names, on the host."""
+        return {name: unreplicate(state.params) for name, state in self.model_states.items()}
 
     def params(self) -> dict[str, Any]:
-        """What is evaluated and sampled from, by the models' names, replicated."""
-        return {name: train_state.best_params(s) for name, s in self.states.items()}
+        """Returns the parameters to evaluate, by the models' names, replicated."""
+        return {name: train_state.eval_params(s) for name, s in self.model_states.items()}

@@ -1,11 +1,10 @@
 """Validation during training, on the first videos of the held-out split."""
 
-import math
 from collections.abc import Callable
 
 import numpy as np
-from absl import logging
 
+from flowvid import random_keys
 from flowvid.config.schema import Config
 from flowvid.data import datasets
 from flowvid.evaluation import scoring
@@ -14,20 +13,28 @@ from flowvid.training.trainer import Trainer
 
 
 class Validation:
-    """Held-out bits per dimension during training, on the first videos of the split."""
+    """Scores the first videos of the held-out split during training."""
 
     def __init__(self, config: Config, dataset: datasets.Dataset) -> None:
         self.config, self.dataset = config, dataset
         self.num_videos = min(config.eval_videos, len(dataset))
-        self.step = scoring.evaluator(config, config.metric, config.seed)
+        self.step = scoring.evaluator(config, config.metric, config.seed, random_keys.VALIDATION)
 
     def __call__(
         self, trainer: Trainer, reporter: Reporter, stopped: Callable[[], bool]
     ) -> float | None:
-        """Scores, writes and shows the cross entropy of each model.
+        """Scores the parameters of `trainer` and reports the bits per dimension of each model.
+
+        Args:
+            trainer: holds the parameters and the step.
+            reporter: writes the results.
+            stopped: asked before each batch; returns whether to give the validation up.
 
         Returns:
-            Bits per dimension over all frames of a video; None when it was `stopped`.
+            The mean bits per dimension over all frames of a video, or None if it was stopped.
+
+        Raises:
+            TrainingError: if the bits per dimension are impossible.
         """
         scores = scoring.score(
             self.step,
@@ -41,10 +48,6 @@ class Validation:
         if scores is None:
             return None
         for name in self.config.models:
-            mean = float(np.mean(getattr(scores, name)))
-            if not math.isfinite(mean):
-                logging.warning("The %s's validation is not finite at step %d.", name, trainer.step)
-            reporter.log(trainer.step, f"validation/{name}", {"bits_per_dim": mean})
-            reporter.show(**{f"val {name}": f"{mean:.3f}"})
-        frames = np.concatenate([scores.head[:, None], scores.tail], axis=1)
-        return float(np.mean(frames))
+            frames = getattr(scores, name).reshape(self.num_videos, -1)
+            reporter.validated(trainer.step, name, frames.mean(axis=1))
+        return float(np.mean(np.concatenate([scores.head[:, None], scores.tail], axis=1)))

@@ -35,12 +35,10 @@ def _split(arrays: PyTree, at_most: int) -> PyTree:
 
 
 def each(f: Callable[[Any], Any], arrays: PyTree, at_most: int) -> PyTree:
-    """Returns f(arrays), computed for at most `at_most` examples at a time.
+    """Returns f(arrays), where f treats every example alone, for at most `at_most` at once.
 
-    Args:
-        f: a function that treats the examples, on the leading axis, independently.
-        arrays: a tree of arrays [N, ...].
-        at_most: largest size of a chunk.
+    `lax.map(batch_size=...)` would vectorise an f of a single example, so that kernels that are
+    written for batches would not be used, and would compile f once more for the remainder.
     """
     examples = _number(arrays)
     if examples <= at_most:

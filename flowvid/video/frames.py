@@ -6,10 +6,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from jax import Array
-from jaxtyping import Float, Int, Key, UInt8, UInt32
+from jaxtyping import Float, Int, UInt8, UInt32
 
 from flowvid.arrays import Labels
 from flowvid.config.metrics import Metric
+from flowvid.random_keys import FrameKeys
 from flowvid.video.pixels import dequantize, to_grid
 
 
@@ -31,19 +32,19 @@ class TailFrames(NamedTuple):
 
 
 def head_frames(
-    keys: Key[Array, " batch"], batch: Batch, metric: Metric
+    keys: FrameKeys, batch: Batch, metric: Metric
 ) -> Float[Array, "batch height width channels"]:
     """Returns dequantised first frames."""
-    return dequantize(keys, batch.video[:, 0], metric)
+    return dequantize(keys.head, batch.video[:, 0], metric)
 
 
 def tail_frames(
-    keys: Key[Array, " batch"], batch: Batch, metric: Metric, drawn: int | None = None
+    keys: FrameKeys, batch: Batch, metric: Metric, drawn: int | None = None
 ) -> TailFrames:
     """Returns the dequantised frames after the first.
 
     Args:
-        keys: one per example.
+        keys: of the batch.
         batch: the clips.
         metric: the one to dequantise with.
         drawn: how many frames to draw from each clip, without repeats; None for all of them.
@@ -52,10 +53,10 @@ def tail_frames(
     picked = None
     if drawn is not None:
         choose = functools.partial(jax.random.choice, a=later.shape[1], shape=(drawn,))
-        picked = jax.vmap(lambda key: choose(jax.random.fold_in(key, 1), replace=False))(keys)
+        picked = jax.vmap(lambda key: choose(key, replace=False))(keys.choice)
         later = jax.vmap(lambda frames, at: frames[at])(later, picked)
     clean = to_grid(batch.video[:, :-1], metric)
-    return TailFrames(dequantize(keys, later, metric), clean, picked, batch.label)
+    return TailFrames(dequantize(keys.tail, later, metric), clean, picked, batch.label)
 
 
 def dims(x: Array) -> int:

@@ -21,9 +21,11 @@ def _contexts(config: Config, params: Params, labels: Labels) -> Contexts:
 
 
 def init(config: Config, key: PRNGKeyArray, x: Images, labels: Labels) -> Params:
-    """Returns parameters, with data-dependent ones set from dequantised first frames [B, H, W, 3]."""
-    flow_key, _, _ = jax.random.split(key, 3)
-    params: dict[str, Params] = {"context": encoder_of(config, "head").init(key, labels, None)}
+    """Returns parameters; data-dependent ones are set from dequantised frames [B, H, W, 3]."""
+    flow_key, context_key = jax.random.split(key)
+    params: dict[str, Params] = {
+        "context": encoder_of(config, "head").init(context_key, labels, None)
+    }
     contexts = _contexts(config, params, labels)
     return params | {"flow": flow_of(config, "head").init(flow_key, x, contexts)}
 

@@ -11,6 +11,7 @@ from flowvid import random_keys
 from flowvid.arrays import CHANNELS, Params
 from flowvid.config.metrics import Metric
 from flowvid.config.schema import Config
+from flowvid.random_keys import EVALUATION, INITIALISATION, FrameStreams, Stream
 from flowvid.video import head, tail
 from flowvid.video.frames import Batch, dims, head_frames, tail_frames
 from flowvid.video.pixels import bits_per_dim
@@ -30,50 +31,56 @@ def eval_step(
     params: dict[str, Params],
     batch: Batch,
     draw: Array | int = 0,
+    streams: FrameStreams = EVALUATION,
 ) -> VideoBits:
-    """Bits per dimension of every frame of every video under `metric`.
+    """Returns the bits per dimension of every frame of every video.
 
-    Noise is fixed by `seed` and the number of the `draw`.
-
-    `params` is {"head": ..., "tail": ...}; single images [B, 1, H, W, 3] need no tail, and have no
-    later frames, [B, 0].
+    Args:
+        config: the run's.
+        metric: how pixels are dequantised.
+        seed: of the dequantisation noise.
+        params: {"head": ..., "tail": ...}. Single images [B, 1, H, W, 3] need no tail, and have no
+            later frames, [B, 0].
+        batch: the videos.
+        draw: the number of the noise draw.
+        streams: the use of the noise: `random_keys.EVALUATION` or `random_keys.VALIDATION`.
     """
-    head_keys, tail_keys = (
-        random_keys.example_keys(seed, draw, batch.example, stream)
-        for stream in (random_keys.HEAD, random_keys.TAIL)
-    )
-    x = head_frames(head_keys, batch, metric)
+    keys = random_keys.keys_of_frames(seed, streams, draw, batch.example)
+    x = head_frames(keys, batch, metric)
     density = head.log_prob(config, params["head"], x, batch.label)
     first = bits_per_dim(density.log_prob, dims(x), metric)
     if batch.video.shape[1] == 1:
         return VideoBits(first, jnp.zeros((len(first), 0)))
-    frames = tail_frames(tail_keys, batch, metric)
+    frames = tail_frames(keys, batch, metric)
     density = tail.log_prob(config, params["tail"], frames)
     return VideoBits(first, bits_per_dim(density.log_prob, dims(x), metric))
 
 
 def init_params(config: Config, batch: Batch) -> dict[str, Params]:
-    """Parameters of `config.models`, with ActNorm set from this batch (the same on every host)."""
-    head_key, tail_key = jax.random.split(random_keys.stream_key(config.seed, random_keys.PARAMS))
-    head_keys, tail_keys = (
-        random_keys.example_keys(config.seed, 0, batch.example, stream)
-        for stream in (random_keys.HEAD, random_keys.TAIL)
+    """Returns the parameters of `config.models`, with data-dependent ones set from this batch.
+
+    Every host must be given the same batch.
+    """
+    head_key, tail_key = (
+        random_keys.stream_key(config.seed, stream)
+        for stream in (Stream.HEAD_PARAMETERS, Stream.TAIL_PARAMETERS)
     )
-    x = head_frames(head_keys, batch, config.metric)
+    keys = random_keys.keys_of_frames(config.seed, INITIALISATION, 0, batch.example)
+    x = head_frames(keys, batch, config.metric)
     params = {"head": head.init(config, head_key, x, batch.label)}
     if "tail" in config.models:
-        frames = tail_frames(tail_keys, batch, config.metric, config.tail_frames)
+        frames = tail_frames(keys, batch, config.metric, config.tail_frames)
         params["tail"] = tail.init(config, tail_key, frames)
     return params
 
 
 def blank_batch(config: Config) -> Batch:
-    """One black video, for what depends on shapes alone; traced, it takes no memory."""
+    """Returns one black video, for what depends on shapes alone; traced, it takes no memory."""
     shape = (1, config.num_frames, config.image_size, config.image_size, CHANNELS)
     zero = jnp.zeros(1, jnp.uint32)
     return Batch(jnp.zeros(shape, jnp.uint8), zero.astype(jnp.int32), zero)
 
 
 def params_template(config: Config) -> dict[str, Params]:
-    """Shapes and types of the parameters of `config.models`, without making them."""
+    """Returns shapes and types of the parameters of `config.models`, without computing them."""
     return jax.eval_shape(lambda: init_params(config, blank_batch(config)))

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jaxtyping import Float, Key, PRNGKeyArray
+from jaxtyping import Float, Int, Key, PRNGKeyArray
 
 from flowvid.arrays import Images, Labels, Params
 from flowvid.conditioning.protocol import Conditioning, State
@@ -40,7 +40,12 @@ def next_state(config: Config, params: Params, state: State, frame: Images) -> S
     return encoder_of(config, "tail").next_state(params["context"], state, frame)
 
 
-def conditioning(config: Config, previous: Images, state: State, labels: Labels) -> Conditioning:
+def conditioning(
+    config: Config,
+    previous: Float[Array, "*batch height width channels"],
+    state: State,
+    labels: Int[Array, "*batch"],
+) -> Conditioning:
     """Returns what the tail sees of these, as the variant says."""
     sees = config.sees("tail")
     return Conditioning(
@@ -88,9 +93,9 @@ def init(config: Config, key: PRNGKeyArray, frames: TailFrames) -> Params:
 
     The encoder's are set from all clean frames, the flow's from the modelled ones.
     """
-    flow_key, _, _ = jax.random.split(key, 3)
+    flow_key, context_key = jax.random.split(key)
     encoder = encoder_of(config, "tail")
-    context = encoder.init(key, frames.labels, _fold_time(frames.clean))
+    context = encoder.init(context_key, frames.labels, _fold_time(frames.clean))
     params: dict[str, Params] = {"context": context}
     x, seen = modelled_and_seen(config, params, frames)
     contexts = encoder.encode(context, seen)

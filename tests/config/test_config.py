@@ -6,10 +6,16 @@ import json
 import pytest
 from absl import flags
 
-from flowvid.config import command_line, config_file, schema
+import flowvid
+from flowvid.conditioning.pyramid.settings import PyramidSettings
+from flowvid.conditioning.sees import Sees
+from flowvid.config import command_line, config_file
 from flowvid.config.metrics import METRICS
-from flowvid.config.schema import Config, Variant, preset_config
+from flowvid.config.presets import PRESETS
+from flowvid.config.schema import Config, changed, flat, preset_config
+from flowvid.config.variants import VARIANTS, Variant
 from flowvid.errors import ConfigError
+from flowvid.flows.glow.settings import GlowSettings
 
 FLAG_FIELDS = [field for field in dataclasses.fields(Config) if field.metadata]
 
@@ -26,17 +32,21 @@ def config_flags():
 
 
 def test_variants_are_the_four_rows_of_the_ablation():
+    tail = Sees(previous=True, state=True)
     assert {
-        "init": Variant(trains=False, previous_frame=False, state=False, labels=False),
-        "prev_frame": Variant(trains=True, previous_frame=True, state=False, labels=False),
-        "state": Variant(trains=True, previous_frame=True, state=True, labels=False),
-        "state_label": Variant(trains=True, previous_frame=True, state=True, labels=True),
-    } == schema.VARIANTS
-    assert preset_config(variant="state").conditioning is schema.VARIANTS["state"]
+        "init": Variant(trains=False, head=Sees(), tail=Sees()),
+        "prev_frame": Variant(trains=True, head=Sees(), tail=Sees(previous=True)),
+        "state": Variant(trains=True, head=Sees(), tail=tail),
+        "state_label": Variant(trains=True, head=Sees(label=True), tail=tail),
+    } == VARIANTS
+    assert preset_config(variant="state").ablation is VARIANTS["state"]
+    assert {name: row.uses_labels for name, row in VARIANTS.items()} == {
+        "init": False, "prev_frame": False, "state": False, "state_label": True,
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize("preset", schema.PRESETS)
-@pytest.mark.parametrize("variant", schema.VARIANTS)
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_presets_are_valid_for_every_variant(preset, variant):
     config = preset_config(preset, variant=variant)
     assert (config.preset, config.variant) == (preset, variant)
@@ -49,7 +59,7 @@ def test_the_paper_preset_is_the_paper():
         "warmup_steps": 0, "head_clip": 50.0, "tail_clip": 5.0, "num_steps": None,
         "tail_frames": None, "state_size": 16, "label_size": None, "label_scale": 1.0,
     }  # fmt: skip
-    config = dataclasses.asdict(preset_config("paper"))
+    config = flat(preset_config("paper"))
     assert {name: config[name] for name in wanted} == wanted
 
 
@@ -103,7 +113,7 @@ def test_the_metric_follows_from_bits_and_dequantisation(changes, metric):
     assert preset_config(**changes).metric is METRICS[metric]
 
 
-@pytest.mark.parametrize("preset", schema.PRESETS)
+@pytest.mark.parametrize("preset", PRESETS)
 def test_one_frame_leaves_the_head_alone(preset):
     assert preset_config(preset).models == ("head", "tail")
     assert preset_config(preset, num_frames=2, tail_frames=1).models == ("head", "tail")
@@ -118,8 +128,9 @@ def test_one_frame_leaves_the_head_alone(preset):
 def test_every_field_is_a_flag_with_help_and_default(config_flags):
     assert {field.name for field in dataclasses.fields(Config)} - {
         field.name for field in FLAG_FIELDS
-    } == {"num_labels"}
-    for field in FLAG_FIELDS:
+    } == {"num_labels", "dataset_fingerprint", "flow_settings", "context_settings"}
+    nested = [*dataclasses.fields(GlowSettings), *dataclasses.fields(PyramidSettings)]
+    for field in FLAG_FIELDS + nested:
         assert field.metadata["help"] in config_flags[field.name].help
         assert config_flags[field.name].help.endswith("]")  # of the default
     assert "[0.0001 | small: 0.004]" in config_flags["learning_rate"].help
@@ -153,7 +164,7 @@ def test_a_run_goes_on_with_what_it_has():
 def test_a_run_may_become_longer_and_report_otherwise():
     saved = preset_config("small", num_steps=100)
     given = {"num_steps": 200, "eval_every": 7, "log_every": 3, "data_dir": "/elsewhere"}
-    assert command_line.from_flags(saved, given) == dataclasses.replace(saved, **given)
+    assert command_line.from_flags(saved, given) == changed(saved, **given)
 
 
 def test_a_run_may_go_on_in_other_memory():
@@ -161,10 +172,10 @@ def test_a_run_may_go_on_in_other_memory():
     given = {"backprop": "reversible", "tail_chunk": 4}
     assert (saved.backprop, saved.tail_chunk) == ("stored", None)
     config = command_line.from_flags(saved, given)
-    assert config == dataclasses.replace(saved, **given)
+    assert config == changed(saved, **given)
     assert command_line.from_flags(config, {"backprop": "stored"}).tail_chunk == 4
     fields = [config_file.to_dict(c, ()) for c in (saved, config)]
-    assert config_file.differences(*fields) == []
+    assert config_file.differences(*fields) == {}
 
 
 def test_a_run_keeps_its_compute_dtype():
@@ -174,7 +185,7 @@ def test_a_run_keeps_its_compute_dtype():
         command_line.from_flags(saved, {"compute_dtype": "bfloat16", "tail_chunk": 4})
     rough = preset_config("small", compute_dtype="bfloat16")
     fields = [config_file.to_dict(c, ()) for c in (saved, rough)]
-    assert config_file.differences(*fields) == ["compute_dtype"]
+    assert config_file.differences(*fields) == {"compute_dtype": ("float32", "bfloat16")}
 
 
 def test_another_configuration_names_every_field_that_differs():
@@ -198,16 +209,26 @@ def test_what_is_written_is_read(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
-def test_a_run_from_before_a_field_was_there_has_what_was_then(tmp_path):
-    config = preset_config("small", variant="state_label", num_labels=2)
-    config_file.write(config, ("bounce", "roll"), tmp_path)
-    fields = json.loads((tmp_path / "config.json").read_text())
-    old = {k: v for k, v in fields.items() if not k.startswith("label_s")}
-    (tmp_path / "config.json").write_text(json.dumps(old))
-    assert config_file.read(tmp_path) == (config, ("bounce", "roll"))
-    assert config_file.differences(old, fields) == []
-    other = config_file.to_dict(preset_config("small", label_size=4), ())
-    assert "label_size" in config_file.differences(old, other)
+def test_settings_differ_by_the_names_of_their_flags():
+    some, others = (
+        config_file.to_dict(preset_config("small", width=width), ()) for width in (96, 32)
+    )
+    assert config_file.differences(some, others) == {"width": (96, 32)}
+
+
+def test_a_run_of_another_format_version_is_refused_by_both_versions(tmp_path):
+    config_file.write(preset_config("small"), (), tmp_path)
+    path = tmp_path / "config.json"
+    fields = json.loads(path.read_text())
+    current = config_file.FORMAT_VERSION
+    assert fields.pop("format_version") == current
+    for version, written in ((1, fields), (current + 1, fields | {"format_version": current + 1})):
+        path.write_text(json.dumps(written))
+        expected = (
+            f"format version {version}, but flowvid {flowvid.__version__} reads version {current}"
+        )
+        with pytest.raises(ConfigError, match=expected):
+            config_file.read(tmp_path)
 
 
 def without(name: str) -> str:
@@ -215,7 +236,7 @@ def without(name: str) -> str:
 
 
 def written(**changes: object) -> str:
-    fields = dataclasses.asdict(preset_config("small")) | {"label_names": []}
+    fields = config_file.to_dict(preset_config("small"), ())
     return json.dumps(fields | changes)
 
 

@@ -15,7 +15,7 @@ from flowvid import random_keys
 from flowvid.config import config_file, schema
 from flowvid.data import catalog
 from flowvid.errors import ConfigError, DataError
-from flowvid.evaluation import evaluation_report, scoring
+from flowvid.evaluation import evaluation_report, scoring, text_report
 from flowvid.parallel.devices import replicate
 from flowvid.training import loop
 from flowvid.training.train_state import is_constant
@@ -23,8 +23,8 @@ from flowvid.video import joint, sampling
 
 pytest_plugins = ["system_fixtures"]
 
-HEAD_PARTS = {"init": {"flow"}, "prev_frame": {"flow"}, "state": {"flow"}} | {
-    "state_label": {"flow", "labels", "pyramid"}
+CONTEXT_PARTS: dict[str, set[str]] = {"init": set(), "prev_frame": set(), "state": set()} | {
+    "state_label": {"labels", "pyramid"}
 }
 
 
@@ -57,7 +57,7 @@ def images(of_images):
     return np.stack([i["video"] for i in items]), np.array([i["label"] for i in items])
 
 
-# Which data sets hold images.
+# Which datasets hold images.
 
 
 def test_records_of_one_frame_are_images(image_dir, data_dir):
@@ -78,7 +78,7 @@ def test_the_question_prepares_nothing_and_finds_what_is_missing(tmp_path):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(DataError, match="holds no clips and no images"):
         catalog.holds_images(str(tmp_path))
-    with pytest.raises(DataError, match="Unknown data set 'moving_shape'"):
+    with pytest.raises(DataError, match="Unknown dataset 'moving_shape'"):
         catalog.holds_images("moving_shape")
 
 
@@ -90,7 +90,8 @@ def test_every_variant_trains_its_head_alone(image_run_of, variant):
     workdir, run = image_run_of(variant)
     trains = schema.VARIANTS[variant].trains
     assert run.tail is None
-    assert set(run.head.params) == HEAD_PARTS[variant]
+    assert set(run.head.params) == {"flow", "context"}
+    assert set(run.head.params["context"]) == CONTEXT_PARTS[variant]
     assert set(joint.params_template(config_file.read(workdir)[0])) == {"head"}
     steps_done = 4 if trains else 0
     assert (int(run.step), int(run.head.step), int(run.examples)) == (
@@ -129,7 +130,7 @@ def test_a_stopped_run_goes_on_to_the_bits_of_the_unbroken_one(of_images, image_
 
 
 def test_more_frames_than_an_image_has_are_refused(tiny, image_dir, tmp_path):
-    with pytest.raises(DataError, match="1 frames a video, but 5 were asked for"):
+    with pytest.raises(DataError, match="1 frames per video, but 5 were asked for"):
         loop.train(tiny(dataset=str(image_dir)), tmp_path)
 
 
@@ -157,7 +158,7 @@ def test_the_report_has_no_tail_but_what_labels_are_worth(trained, of_images):
     assert bound["tail"] is None
     assert 0 < bound["head"]["bits_per_dim"] < 6
     assert report["labels"]["num_labels"] == 8
-    title, _, *rows = evaluation_report.format_report(report).splitlines()
+    title, _, *rows = text_report.format_report(report).splitlines()
     assert f"over 5 images of {splits[1].name} validation" in title
     assert not any("tail" in row or "copy" in row for row in rows)
     assert len(rows) == 8
@@ -193,9 +194,10 @@ def test_samples_are_single_images(trained):
 
 
 def test_an_image_that_is_not_finite_is_reported(trained):
-    table = trained.params["head"]["labels"]["params"]["images"]
-    bad = {"params": {"images": table.at[1].set(np.nan)}}
-    params = {"head": trained.params["head"] | {"labels": bad}}
+    head = trained.params["head"]
+    table = head["context"]["labels"]["params"]["images"]
+    bad = {"labels": {"params": {"images": table.at[1].set(np.nan)}}}
+    params = {"head": head | {"context": head["context"] | bad}}
     keys, labels = random_keys.video_keys(0, 3), np.arange(3, dtype=np.int32)
     samples = sampling.generate(trained.config, params, keys, labels, 1, np.float32(1))
     assert samples.finite.tolist() == [True, False, True]
@@ -203,15 +205,15 @@ def test_an_image_that_is_not_finite_is_reported(trained):
 
 def test_what_needs_a_tail_is_refused(trained, images):
     pictures, labels = images
-    with pytest.raises(ConfigError, match=r"head alone .* has no tail for 2 frames a video: use"):
+    with pytest.raises(ConfigError, match=r"head alone .* has no tail for 2 frames per video: use"):
         trained.sample(2, num_frames=2)
     with pytest.raises(ConfigError, match=r"head alone .* has no tail for first_frames: use"):
         trained.sample(first_frames=pictures)
-    with pytest.raises(ConfigError, match=r"head alone .* has no tail for 3 frames a video: use"):
+    with pytest.raises(ConfigError, match=r"head alone .* has no tail for 3 frames per video: use"):
         trained.log_prob(pictures.repeat(3, axis=1), labels)
 
 
-def test_the_data_set_is_as_small_as_it_says(of_images):
+def test_the_dataset_is_as_small_as_it_says(of_images):
     config, train, validation = loop.prepare(of_images(num_steps=None))
     assert {"train": len(train), "validation": len(validation)} == NUM_CLIPS
     assert (config.num_steps, config.num_labels) == (3, 8)

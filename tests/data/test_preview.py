@@ -1,4 +1,4 @@
-"""Previews of data sets: the statistics against plain numpy, and the entry point's files."""
+"""Previews of datasets: the statistics against plain numpy, and the entry point's files."""
 
 import json
 
@@ -128,12 +128,12 @@ def test_preview_writes_pictures_and_a_summary(data_dir, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {
         "samples.png",
         "samples.gif",
-        "dataset_statistics.json",
+        "summary.json",
     }
     assert iio.imread(tmp_path / "samples.gif").shape == (30, 2 * 34 * 5, 3 * 34 * 5, 3)
     assert len(iio.imread(tmp_path / "samples.png")) == 2 + 5 * (96 + 2)
 
-    report = json.loads((tmp_path / "dataset_statistics.json").read_text())
+    report = json.loads((tmp_path / "summary.json").read_text())
     assert (report["dataset"], report["split"]) == ("moving_shapes", "train")
     assert (report["num_clips"], report["num_frames"], report["image_size"]) == (12, 30, 32)
     assert list(report["labels"].values()) == [2, 2, 2, 2, 1, 1, 1, 1]
@@ -152,16 +152,16 @@ def test_preview_writes_pictures_and_a_summary(data_dir, tmp_path):
     assert "  bounce                 2\n" in out
     assert f"{stats['difference']:.2f}\n" in out
     assert f"has {report['metrics']['paper']['init_bits_per_dim']:.4f} bits per dimension" in out
-    assert f"5 clips and dataset_statistics.json are in {tmp_path}." in out
+    assert f"5 clips and summary.json are in {tmp_path}." in out
 
 
 def test_one_label_is_shown_and_measured(data_dir, tmp_path, call):
     args = (f"--data_dir={data_dir}", "--image_size=32", "--label=swing", f"--out={tmp_path}")
     code, out, _ = call("preview", *args)
     assert code == 0
-    assert f"2 clips and dataset_statistics.json are in {tmp_path}." in out
+    assert f"2 clips and summary.json are in {tmp_path}." in out
     assert "Frames of 2 clips of swing, in grey levels" in out
-    report = json.loads((tmp_path / "dataset_statistics.json").read_text())
+    report = json.loads((tmp_path / "summary.json").read_text())
     assert sum(report["labels"].values()) == NUM_CLIPS["train"]
     dataset = datasets.load(
         "moving_shapes", "train", data_dir=data_dir, num_frames=30, image_size=32
@@ -172,7 +172,7 @@ def test_one_label_is_shown_and_measured(data_dir, tmp_path, call):
 
 def test_frames_and_size_default_to_what_there_is(short_dir, tmp_path, call, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, out, _ = call("preview", f"--dataset={short_dir}/32x32_4f/1.0.0", "--split=validation")
+    code, out, _ = call("preview", f"--dataset={short_dir}/32x32_4f/1.1.0", "--split=validation")
     assert code == 0
     assert "moving_shapes, split validation: 2 clips of 4 frames at 32x32" in out
     assert (tmp_path / "preview" / "moving_shapes" / "samples.gif").exists()
@@ -197,11 +197,8 @@ def test_single_images_have_neither_differences_nor_a_gif(image_dir, tmp_path, c
     assert code == 0
     assert f"{NUM_CLIPS['train']} images at 32x32" in out
     assert "difference" not in out
-    assert {path.name for path in tmp_path.iterdir()} == {"samples.png", "dataset_statistics.json"}
-    assert (
-        json.loads((tmp_path / "dataset_statistics.json").read_text())["statistics"]["difference"]
-        is None
-    )
+    assert {path.name for path in tmp_path.iterdir()} == {"samples.png", "summary.json"}
+    assert json.loads((tmp_path / "summary.json").read_text())["statistics"]["difference"] is None
 
 
 def test_the_seed_draws_other_clips(data_dir, tmp_path, call):
@@ -217,11 +214,11 @@ def test_the_seed_draws_other_clips(data_dir, tmp_path, call):
     ("args", "message"),
     [
         (["--label=bouncing"], "Unknown label 'bouncing'; the nearest of 8: bounce,"),
-        (["--label=red_disk"], "moving_shapes has no clip of 'red_disk' in split 'train'"),
+        (["--label=red_disk"], "moving_shapes has no clip with label 'red_disk' in split 'train'"),
         (["--split=test"], "no examples in split 'test'; it has 4 in 'train', 2 in 'validation'"),
-        (["--num_frames=5"], "has 4 frames a video, but 5 were asked for"),
+        (["--num_frames=5"], "has 4 frames per video, but 5 were asked for"),
         (["--image_size=24"], "available at 32x32, but image size 24 was asked for"),
-        (["--dataset=moving_shape"], "Unknown data set 'moving_shape'; use moving_shapes"),
+        (["--dataset=moving_shape"], "Unknown dataset 'moving_shape'; use moving_shapes"),
     ],
 )
 def test_an_error_is_one_line(short_dir, tmp_path, call, args, message):

@@ -128,7 +128,7 @@ def test_after_a_kill_they_end_in_the_same_bits(data_dir, together, tmp_path):
     assert 24 not in reading.saved_steps(tmp_path)
     results = finish_all(start_together("train", *train_flags(data_dir, tmp_path)))
     assert [code for code, _, _ in results] == [0, 0], results
-    assert f"Going on from step 12 of {tmp_path}." in results[0][1]
+    assert f"Resuming from step 12 of {tmp_path}." in results[0][1]
     assert_same(saved(tmp_path, 24), saved(together[0], 24))
 
 
@@ -140,7 +140,7 @@ def test_a_run_goes_on_with_another_number_of_devices(data_dir, alone, tmp_path)
         flags = train_flags(data_dir, workdir, num_steps=30)
         code, out, err = finish(start("train", *flags, devices=devices))
         assert code == 0, err
-        assert f"Going on from step 24 of {workdir}." in out  # begun with four
+        assert f"Resuming from step 24 of {workdir}." in out  # begun with four
         ends.append(saved(workdir, 30))
     one, two = ends
     assert int(one.examples) == int(two.examples) == 120
@@ -152,7 +152,7 @@ def test_a_run_goes_on_with_another_number_of_devices(data_dir, alone, tmp_path)
 
 MEET = """
 import jax
-from flowvid import distributed
+from flowvid.parallel import processes
 processes.start(None, None, None)
 print(f"process {jax.process_index()} of {jax.process_count()}, {processes.any_process(7)}")
 """

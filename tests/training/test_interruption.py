@@ -21,7 +21,7 @@ pytest_plugins = ["system_fixtures", "command_line"]
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 HOLD = """
 import pathlib, sys, time
-from flowvid import interruption
+from flowvid.training.resilience import interruption
 with interruption.only_one(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
@@ -95,7 +95,7 @@ def test_a_stopped_run_ends_in_the_bits_of_the_unbroken_one(tiny, run_of, tmp_pa
 
     with monkeypatch.context() as patch:
         patch.setattr(Reporter, "steps_logged", signal_in_step_3)
-        message = rf"SIGINT: stopped and saved at step 3 of {tmp_path}\. The same command"
+        message = rf"SIGINT: stopped and saved at step 3 of {tmp_path}\. Run the same command"
         with pytest.raises(Stopped, match=message) as stopped:
             loop.train(tiny(variant="state"), tmp_path)
     assert stopped.value.number == signal.SIGINT

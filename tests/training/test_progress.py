@@ -1,14 +1,15 @@
-"""What the progress bar tells while a step is compiled."""
+"""The progress bar while a step is compiled, and after a rollback."""
 
 import re
 import threading
 from types import SimpleNamespace
 
+import jax
 import pytest
 from helpers import small_state
 
 from flowvid.config.schema import preset_config
-from flowvid.training import progress
+from flowvid.training import loop, progress
 
 
 @pytest.fixture
@@ -47,6 +48,31 @@ def test_the_seconds_that_pass_are_shown(reporter, monkeypatch):
         assert counted.wait(30)
         assert re.fullmatch(r"compiling, \d+ s", reporter.shown["head"])
     assert reporter.shown["head"].startswith("compiled in ")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_with_several_processes_nothing_is_said_to_be_compiled(reporter, monkeypatch, processes):
+    """There the first step compiles."""
+    compiled = []
+    trainer = SimpleNamespace(step=0, compile=compiled.append)
+    of_loop = SimpleNamespace(
+        trainer=trainer, num_steps=1, reporter=reporter, config=reporter.config
+    )
+    monkeypatch.setattr(jax, "process_count", lambda: processes)
+    loop._Loop._compile(of_loop)
+    assert compiled == (["head"] if processes == 1 else [])
+    assert ("head" in reporter.shown) == (processes == 1)
+
+
+def test_a_rollback_moves_the_bar_and_what_it_counts_from(reporter):
+    """The bar redraws itself only once it has passed the step that it was drawn at last."""
+    reporter.bar.mininterval = 0
+    reporter.bar.update(900)
+    assert reporter.bar.last_print_n == 900
+    reporter.roll_back(small_state(3))
+    assert reporter.bar.n == 3
+    assert reporter.bar.last_print_n <= 3
+    assert reporter._clipped == {"head": (3, 0)}
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from flowvid.data import datasets
+from flowvid.flows.glow.diagnostics import condition, log_scale_range
 from flowvid.training import loop, stability, trainer
 
 pytest_plugins = ["system_fixtures"]
@@ -40,10 +41,12 @@ def test_a_healthy_model_gives_no_warning(watched, coupling):
     report = watch(params)
     assert set(report) == set(MODELS)
     for values in report.values():
-        assert 0 < values["round_trip_error"] < 1e-4
-        assert values["condition"] == pytest.approx(1, abs=1e-3)  # rotations
-        assert values["log_scale_min"] <= 0 < values["log_scale_max"]
-    assert watch.warnings(report) == {}
+        assert 0 < values["round_trip_error"].value < 1e-4
+        assert values["condition"].value == pytest.approx(1, abs=1e-3)  # rotations
+        assert values["log_scale_min"].value <= 0 < values["log_scale_max"].value
+    assert "context_log_scale_max" in report["tail"]  # of the processor
+    assert "context_log_scale_max" not in report["head"]
+    assert stability.warnings(report) == {}
 
 
 def test_a_head_alone_is_watched_alone(watched):
@@ -54,8 +57,8 @@ def test_a_head_alone_is_watched_alone(watched):
 def test_the_condition_is_the_ratio_of_singular_values():
     rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
     harmless, stretched = rotation, rotation @ np.diag([8.0, 2.0, 0.5])
-    assert stability.condition(np.stack([harmless, stretched])) == pytest.approx(16)
-    assert stability.condition(np.full((3, 3), np.nan)) == np.inf
+    assert condition(np.stack([harmless, stretched])) == pytest.approx(16)
+    assert condition(np.full((3, 3), np.nan)) == np.inf
 
 
 LOG_SCALES = {"log_scale", "log_sd", "scale"}
@@ -87,51 +90,67 @@ def test_extreme_log_scales_are_seen_wherever_they_are(watched, model):
     for path in paths:
         factor = 3 if path[-1].key == "scale" else 1
         for extreme in (-20.0, 20.0):
-            scales = stability._log_scales(with_first_entry(params, path, extreme))
-            seen = np.concatenate([scale.reshape(-1) for scale in scales])
-            assert (seen.min() if extreme < 0 else seen.max()) == factor * extreme
+            found = log_scale_range(with_first_entry(params, path, extreme))
+            side = "log_scale_min" if extreme < 0 else "log_scale_max"
+            assert found[side].value == factor * extreme
+
+
+def with_diagonal_entry(params, path, value):
+    """The parameters with log|s| of the first channel changed in every step of a level."""
+    return jax.tree_util.tree_map_with_path(
+        lambda p, x: jnp.asarray(x).at[..., 0, 0].set(value) if p == path else x, params
+    )
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_nearly_singular_weight_is_seen_in_every_level_and_warned_of(watched, model):
     watch, params = watched()
-    paths = paths_to(params[model], {"log_s"})
+    paths = paths_to(params[model], {"lower_upper"})
     assert len(paths) == 2  # levels
     for path in paths:
-        bad = params | {model: with_first_entry(params[model], path, np.log(1e-6))}
+        bad = params | {model: with_diagonal_entry(params[model], path, np.log(1e-6))}
         report = watch(bad)
-        assert report[model]["smallest_s"] == pytest.approx(1e-6, rel=1e-3)
-        assert report[model]["condition"] > 1e5
-        warnings = watch.warnings(report)
+        assert report[model]["smallest_s"].value == pytest.approx(1e-6, rel=1e-3)
+        assert report[model]["condition"].value > 1e5
+        warnings = stability.warnings(report)
         assert {f"{model}/smallest_s", f"{model}/condition"} <= set(warnings)
-        assert all(what.startswith(model) for what in warnings)
-        assert f"of the {model} has an |s| of 1e-06" in warnings[f"{model}/smallest_s"]
+        assert all(name.startswith(model) for name in warnings)
+        assert f"of the {model} is 1e-06 and should be" in warnings[f"{model}/smallest_s"]
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_round_trip_shows_what_is_lost(watched, model):
     watch, params = watched()
-    for path in paths_to(params[model], {"log_s"}):
-        params[model] = with_first_entry(params[model], path, np.log(1e-12))
+    for path in paths_to(params[model], {"lower_upper"}):
+        params[model] = with_diagonal_entry(params[model], path, np.log(1e-12))
     report = watch(params)
-    assert not report[model]["round_trip_error"] < 1e-3
-    assert f"{model}/round_trip_error" in watch.warnings(report)
+    assert not report[model]["round_trip_error"].value < 1e-3
+    assert f"{model}/round_trip_error" in stability.warnings(report)
 
 
-def test_what_is_not_finite_is_warned_of(watched):
+def test_non_finite_values_are_warned_of(watched):
     watch, params = watched()
     params["tail"] = jax.tree.map(lambda x: x * jnp.nan, params["tail"])
-    expected = {"log_scale", "smallest_s", "condition", "round_trip_error"}
-    assert set(watch.warnings(watch(params))) == {f"tail/{what}" for what in expected}
+    scales = {
+        f"{context}log_scale_{side}" for context in ("", "context_") for side in ("min", "max")
+    }
+    expected = scales | {"smallest_s", "condition", "round_trip_error"}
+    assert set(stability.warnings(watch(params))) == {f"tail/{name}" for name in expected}
 
 
 def test_limits_are_where_they_are_said_to_be(watched):
-    watch, _ = watched()
-    good = {"log_scale_min": -7.0, "log_scale_max": 7.0, "smallest_s": 1e-3, "condition": 1e4}
-    good |= {"round_trip_error": 0.1 / 32}
-    assert watch.warnings({"head": good}) == {}
-    past = {"log_scale_min": -7.1, "log_scale_max": 7.1, "smallest_s": 9e-4, "condition": 1.1e4}
-    past |= {"round_trip_error": 0.11 / 32}
-    for what, value in past.items():
-        (name,) = watch.warnings({"head": good | {what: value}})
-        assert name.split("/")[1].startswith(what.removesuffix("_min").removesuffix("_max"))
+    watch, params = watched()
+    report = {"head": watch(params)["head"]}
+    edges = {"log_scale_min": -7.0, "log_scale_max": 7.0, "smallest_s": 1e-3, "condition": 1e4}
+    edges |= {"round_trip_error": 0.1 / 32}
+    beyond = {"log_scale_min": -7.1, "log_scale_max": 7.1, "smallest_s": 9e-4, "condition": 1.1e4}
+    beyond |= {"round_trip_error": 0.11 / 32}
+
+    def warned(values):
+        changed = {name: report["head"][name]._replace(value=v) for name, v in values.items()}
+        return set(stability.warnings({"head": report["head"] | changed}))
+
+    assert set(edges) == set(report["head"]) - {"context_log_scale_min", "context_log_scale_max"}
+    assert warned(edges) == set()
+    for name, value in beyond.items():
+        assert warned(edges | {name: value}) == {f"head/{name}"}

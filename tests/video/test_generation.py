@@ -46,12 +46,13 @@ def videos_of_a_loop(params, keys, labels):
     see = jax.jit(functools.partial(tail.next_state, CONFIG, params["tail"]))
     x = first(params["head"], random_keys.frame_keys(keys, 0), labels, ONE)
     frames = [to_pixels(x, CONFIG.metric)]
-    carried = jnp.zeros((VIDEOS, 8, 8, CONFIG.state_size))
+    carried = jnp.zeros((VIDEOS, 8, 8, 4))
     for number in range(1, FRAMES):
         previous = to_grid(frames[-1], CONFIG.metric)
         carried = see(carried, previous)
         keys_of_frame = random_keys.frame_keys(keys, number)
-        x = next_frame(params["tail"], keys_of_frame, previous, carried, ONE)
+        seen = tail.conditioning(CONFIG, previous, carried, labels)
+        x = next_frame(params["tail"], keys_of_frame, seen, ONE)
         frames.append(to_pixels(x, CONFIG.metric))
     return np.stack(frames, axis=1)
 
@@ -94,7 +95,9 @@ def test_1x1_convolutions_are_inverted_once_for_all_frames(params, monkeypatch):
 
     def loops_around_products():
         def continued(params, keys):
-            return sampling.continue_from.__wrapped__(CONFIG, params, keys, given, FRAMES - 2, ONE)
+            return sampling.continue_from.__wrapped__(
+                CONFIG, params, keys, given, jnp.zeros(VIDEOS, int), FRAMES - 2, ONE
+            )
 
         made = jax.make_jaxpr(continued)(params, random_keys.video_keys(0, VIDEOS))
         return products_of_matrices(made.jaxpr)

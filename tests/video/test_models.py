@@ -1,92 +1,52 @@
-"""Head, tail and their steps: each variant sees what it may and no more; a step is one step."""
+"""Head and tail: each variant sees what it may and no more, and samples map back to noise."""
 
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from helpers import drawn_params
+from tiny_models import BATCH, FRAMES, LABELS, SIZE, tiny
 
 from flowvid import random_keys
-from flowvid.conditioning.networks import ContextPyramid, LabelImages
-from flowvid.config.schema import VARIANTS, preset_config
-from flowvid.flows.glow.flow import glow, sample_latents
-from flowvid.parallel.devices import DEVICES, on_devices, replicate, shard, unreplicate
-from flowvid.training import objectives, steps, train_state
-from flowvid.video import head, joint, tail
-from flowvid.video.frames import Batch, tail_frames
+from flowvid.conditioning.protocol import Conditioning
+from flowvid.config.variants import VARIANTS
+from flowvid.flows.protocol import sample_latents
+from flowvid.video import build, head, joint, tail
+from flowvid.video.frames import TailFrames, tail_frames
 from flowvid.video.pixels import to_grid
 
-SIZE, FRAMES, BATCH, LABELS = 8, 4, 4, 3
+pytest_plugins = ["tiny_models"]
+
 LATER = FRAMES - 1  # frames that the tail models
 
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
-
-
-def tiny(variant, **changes):
-    sizes = {
-        "levels": 2,
-        "head_steps": 2,
-        "tail_steps": 1,
-        "width": 8,
-        "state_size": 4,
-        "image_size": SIZE,
-        "num_frames": FRAMES,
-        "tail_frames": None,
-        "batch_size": BATCH,
-        "warmup_steps": 0,
-    }
-    return preset_config("small", variant=variant, num_labels=LABELS, **sizes | changes)
-
-
-@pytest.fixture(scope="module")
-def batch():
-    """Clips [4, 4, 8, 8, 3] of three labels."""
-    rng = np.random.default_rng(0)
-    return Batch(
-        jnp.asarray(rng.integers(0, 256, (BATCH, FRAMES, SIZE, SIZE, 3), np.uint8)),
-        jnp.array([0, 2, 2, 1], jnp.int32),
-        jnp.arange(100, 100 + BATCH, dtype=jnp.uint32),
-    )
-
-
-@pytest.fixture(scope="module")
-def params_of(batch):
-    """Parameters of a variant's head and tail, noise throughout, so that every network has a say.
-
-    Only their shapes are from `init_params`: compiling it takes longer than all that uses them.
-    """
-
-    @functools.cache
-    def params_of(variant, coupling="additive"):
-        init = functools.partial(joint.init_params, tiny(variant, coupling=coupling))
-        return drawn_params(jax.eval_shape(init, batch))
-
-    return params_of
 
 
 @pytest.fixture(scope="module")
 def frames(batch):
     """Dequantised frames to model and the clean frames before them, [4, 3, 8, 8, 3] each."""
     config = tiny("state")
-    keys = random_keys.example_keys(0, 0, batch.example, random_keys.TAIL)
-    return tail_frames(keys, batch.video, config.metric)
+    keys = random_keys.keys_of_frames(0, random_keys.TRAINING, 0, batch.example)
+    return tail_frames(keys, batch, config.metric)
 
 
 @every_variant
 def test_the_tail_sees_its_variants_frames_and_no_others(variant, params_of, frames):
     config, params = tiny(variant), params_of(variant)["tail"]
-    log_prob = jax.jit(lambda clean: tail.log_prob(config, params, frames.x, clean).log_prob)
+
+    @jax.jit
+    def log_prob(clean):
+        return tail.log_prob(config, params, frames._replace(clean=clean)).log_prob
+
     given = log_prob(frames.clean)
     assert given.shape == (BATCH, LATER)
     assert np.all(np.isfinite(given))
-    sees = VARIANTS[variant]
+    sees = VARIANTS[variant].tail
     for earlier in range(LATER):
         changed = log_prob(frames.clean.at[1, earlier].add(1.0)) - given
         expected = np.zeros((BATCH, LATER), bool)
-        if sees.previous_frame:
+        if sees.previous:
             expected[1, earlier] = True  # the context of the frame after it
         if sees.state:
             expected[1, earlier:] = True  # and of all later ones
@@ -101,31 +61,32 @@ def test_the_head_sees_its_label_if_its_variant_does(variant, params_of, batch):
     given, other = log_prob(batch.label), log_prob((batch.label + 1) % LABELS)
     assert given.shape == (BATCH,)
     assert np.all(np.isfinite(given))
-    assert np.all(np.abs(given - other) > 1e-3) == VARIANTS[variant].labels
-    assert np.all(given == other) != VARIANTS[variant].labels
+    assert np.all(np.abs(given - other) > 1e-3) == VARIANTS[variant].head.label
+    assert np.all(given == other) != VARIANTS[variant].head.label
 
 
-def test_contexts_are_frames_and_states_stepped_by_hand(params_of, frames):
+def test_the_tail_sees_frames_and_states_stepped_by_hand(params_of, frames):
     config, params = tiny("state"), params_of("state")["tail"]
-    contexts = tail.context(config, params, frames.clean)
-    assert contexts.shape == (BATCH, LATER, SIZE, SIZE, 3 + config.state_size)
+    seen = tail.conditionings(config, params, frames.clean, frames.labels)
+    assert seen.label is None
+    np.testing.assert_array_equal(seen.previous, frames.clean)
+    assert seen.state.shape == (BATCH, LATER, SIZE, SIZE, 4)
     carried = tail.first_state(config, frames.clean[:, 0])
-    np.testing.assert_array_equal(carried, np.zeros((BATCH, SIZE, SIZE, config.state_size)))
+    np.testing.assert_array_equal(carried, np.zeros((BATCH, SIZE, SIZE, 4)))
     for t in range(LATER):
         carried = tail.next_state(config, params, carried, frames.clean[:, t])
-        np.testing.assert_array_equal(contexts[:, t, ..., :3], frames.clean[:, t])
-        np.testing.assert_allclose(contexts[:, t, ..., 3:], carried, rtol=1e-4, atol=1e-5)
-    # Without a processor, the state stays what it was.
-    kept = tail.next_state(tiny("prev_frame"), {}, carried, frames.clean[:, 0])
-    assert kept is carried
+        np.testing.assert_allclose(seen.state[:, t], carried, rtol=1e-4, atol=1e-5)
+    # A tail that sees no state carries none.
+    assert tail.first_state(tiny("prev_frame"), frames.clean[:, 0]) is None
+    assert tail.next_state(tiny("prev_frame"), {"context": {}}, None, frames.clean[:, 0]) is None
 
 
 def test_picked_frames_have_the_log_prob_of_all_frames(params_of, frames):
     config, params = tiny("state"), params_of("state")["tail"]
     picked = jnp.array([[2, 0], [1, 2], [0, 1], [2, 1]])
-    log_prob = jax.jit(lambda *args: tail.log_prob(config, params, *args).log_prob)
-    some = log_prob(tail.pick(frames.x, picked), frames.clean, picked)
-    every = log_prob(frames.x, frames.clean)
+    log_prob = jax.jit(lambda frames: tail.log_prob(config, params, frames).log_prob)
+    some = log_prob(frames._replace(x=tail.pick(frames.x, picked), picked=picked))
+    every = log_prob(frames)
     np.testing.assert_allclose(some, jnp.take_along_axis(every, picked, 1), rtol=1e-5)
 
 
@@ -141,25 +102,26 @@ def test_samples_map_back_to_the_noise_they_were_made_of(model, params_of, batch
     config = tiny("state_label", coupling="affine")
     params = params_of("state_label", "affine")[model]
     keys, one = jax.random.split(jax.random.key(5), BATCH), jnp.asarray(1.0)
+    flow, encoder = build.flow_of(config, model), build.encoder_of(config, model)
     if model == "head":
         x = jax.jit(functools.partial(head.sample, config))(params, keys, batch.label, one)
-        log_prob = head.log_prob(config, params, x, batch.label).log_prob
-        module = LabelImages(LABELS, SIZE, SIZE, head.CHANNELS)
-        raw = module.apply(params["labels"], batch.label)
+        density = head.log_prob(config, params, x, batch.label)
+        seen = Conditioning(label=batch.label)
     else:
         previous = frames.clean[:, 0]
-        seen = tail.next_state(config, params, tail.first_state(config, previous), previous)
-        x = jax.jit(functools.partial(tail.sample, config))(params, keys, previous, seen, one)
-        log_prob = tail.log_prob(config, params, x[:, None], previous[:, None]).log_prob[:, 0]
-        raw = jnp.concatenate([previous, seen], axis=-1)
+        state = tail.next_state(config, params, tail.first_state(config, previous), previous)
+        seen = tail.conditioning(config, previous, state, batch.label)
+        x = jax.jit(functools.partial(tail.sample, config))(params, keys, seen, one)
+        one_frame = TailFrames(x[:, None], previous[:, None], None, batch.label)
+        density = tail.log_prob(config, params, one_frame)
     assert x.shape == (BATCH, SIZE, SIZE, 3)
-    contexts = ContextPyramid(config.levels).apply(params["pyramid"], raw)
-    flow = glow(config.levels, getattr(config, f"{model}_steps"), config.width, config.coupling)
-    latents, density = jax.jit(flow.forward)(params["flow"], x, contexts)
-    drawn = sample_latents(keys, flow.latent_shapes(SIZE, SIZE, 3), one)
+    contexts = encoder.encode(params["context"], seen)
+    latents = jax.jit(flow.encode)(params["flow"], x, contexts)
+    drawn = sample_latents(keys, flow.latent_shapes((SIZE, SIZE, 3)), one)
     for found, expected in zip(latents, drawn, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
-    np.testing.assert_allclose(log_prob, density.log_prob, rtol=1e-4)
+    expected = jax.jit(flow.log_prob)(params["flow"], x, contexts).log_prob
+    np.testing.assert_allclose(density.log_prob.reshape(BATCH), expected, rtol=1e-4)
 
 
 def test_a_head_with_coarse_label_images_sees_squares_of_equal_pixels(params_of, batch):
@@ -168,7 +130,9 @@ def test_a_head_with_coarse_label_images_sees_squares_of_equal_pixels(params_of,
     x = to_grid(batch.video[:, 0], tiny("state").metric)
 
     def log_prob(config, images):
-        params = params_of("state_label")["head"] | {"labels": {"params": {"images": images}}}
+        params = params_of("state_label")["head"]
+        labels = {"labels": {"params": {"images": images}}}
+        params = params | {"context": params["context"] | labels}
         return head.log_prob(config, params, x, batch.label).log_prob
 
     small = log_prob(tiny("state_label", label_size=2), coarse)
@@ -178,7 +142,7 @@ def test_a_head_with_coarse_label_images_sees_squares_of_equal_pixels(params_of,
 
 def test_label_images_start_at_their_size_and_scale(batch):
     config = tiny("state_label", label_size=2, label_scale=0.0)
-    (image,) = jax.tree.leaves(joint.init_params(config, batch)["head"]["labels"])
+    (image,) = jax.tree.leaves(joint.init_params(config, batch)["head"]["context"]["labels"])
     np.testing.assert_array_equal(image, np.zeros((LABELS, 2, 2, 3)))
 
 
@@ -186,130 +150,29 @@ def test_label_images_start_at_their_size_and_scale(batch):
 
 
 def test_noise_belongs_to_the_example_and_not_to_the_device(batch):
-    bases = [jax.random.key_data(random_keys.stream_key(1, s)).tobytes() for s in range(4)]
-    assert len({*bases, jax.random.key_data(jax.random.key(1)).tobytes()}) == 5
-    whole = random_keys.example_keys(1, 7, batch.example, random_keys.HEAD)
+    stream = random_keys.Stream.TRAINING_HEAD
+    whole = random_keys.example_keys(1, 7, batch.example, stream)
     parts = [
-        random_keys.example_keys(1, 7, part, random_keys.HEAD)
+        random_keys.example_keys(1, 7, part, stream)
         for part in (batch.example[:1], batch.example[1:])
     ]
     data = jax.random.key_data(whole)
     np.testing.assert_array_equal(data, np.concatenate([jax.random.key_data(p) for p in parts]))
-    others = [(2, 7, 0), (1, 8, 0), (1, 7, 1)]  # another seed, step, or model
-    drawn = [
-        jax.random.key_data(random_keys.example_keys(s, t, batch.example, m)) for s, t, m in others
-    ]
-    assert len(np.unique(np.concatenate([data, *drawn]), axis=0)) == 4 * BATCH
 
 
 def test_drawn_frames_are_distinct_and_come_with_their_indices(batch):
     metric, clips = tiny("state").metric, 64
-    video = jnp.tile(batch.video, (clips // BATCH, 1, 1, 1, 1))
-    keys = random_keys.example_keys(0, 0, jnp.arange(clips, dtype=jnp.uint32), random_keys.TAIL)
-    x, clean, picked = tail_frames(keys, video, metric, drawn=2)
+    many = jax.tree.map(lambda x: jnp.concatenate([x] * (clips // BATCH)), batch)
+    many = many._replace(example=jnp.arange(clips, dtype=jnp.uint32))
+    keys = random_keys.keys_of_frames(0, random_keys.TRAINING, 0, many.example)
+    x, clean, picked, labels = tail_frames(keys, many, metric, drawn=2)
+    np.testing.assert_array_equal(labels, many.label)
     assert np.all(picked[:, 0] != picked[:, 1])
     counts = np.bincount(np.ravel(picked), minlength=LATER)
     assert len(counts) == LATER
     assert counts.min() > 128 / LATER / 2  # each frame is as likely as another
 
-    grid = to_grid(video, metric)
+    grid = to_grid(many.video, metric)
     np.testing.assert_array_equal(clean, grid[:, :-1])
     noise = x - grid[:, 1:][np.arange(clips)[:, None], picked]
     assert 0 <= float(noise.min()) < float(noise.max()) <= 2**-5
-
-
-# Steps.
-
-every_model = pytest.mark.parametrize("model", objectives.LOSSES)
-
-
-@functools.cache
-def training(model):
-    """(optimiser, body of the step, the step compiled for one device) of a model."""
-    config = tiny("state_label")
-    optimiser = train_state.optimizer(config, clip=50.0)
-    body = functools.partial(steps.train_step, config, objectives.LOSSES[model], optimiser, 50.0)
-    return optimiser, body, jax.jit(jax.vmap(body, axis_name=DEVICES))
-
-
-def on_one_device(tree):
-    return jax.tree.map(lambda x: jnp.asarray(x)[None], tree)
-
-
-@pytest.fixture(scope="module")
-def fresh(params_of):
-    """The state before the first step of a model, on one device."""
-
-    def fresh(model):
-        params = params_of("state_label")[model]
-        return on_one_device(train_state.create(tiny("state_label"), params, training(model)[0]))
-
-    return fresh
-
-
-@every_model
-def test_training_lowers_the_loss(model, fresh, batch):
-    step, current, bits = training(model)[2], fresh(model), []
-    for _ in range(15):
-        current, logs = step(current, on_one_device(batch))
-        bits.append(float(logs["bits_per_dim"][0]))
-    assert bits[-1] < bits[0] - 0.1
-    assert int(current.step[0]) == 15
-    assert int(current.skipped[0]) == 0
-    parts = {"head": {"flow", "labels", "pyramid"}, "tail": {"flow", "pyramid", "processor"}}
-    assert {name for name in logs if "/" in name} == {f"gradient_norm/{p}" for p in parts[model]}
-    norms = [float(logs[f"gradient_norm/{part}"][0]) for part in parts[model]]
-    assert min(norms) > 0
-    np.testing.assert_allclose(logs["gradient_norm"][0], np.linalg.norm(norms), rtol=1e-5)
-
-
-@every_model
-def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(model, fresh, batch):
-    before = fresh(model)
-    mean = before.params["flow"]["last_prior"]["mean"]
-    before.params["flow"]["last_prior"]["mean"] = mean.at[0, 0].set(jnp.inf)
-    after, logs = training(model)[2](before, on_one_device(batch))
-    assert not np.isfinite(logs["bits_per_dim"][0])
-    assert (int(after.step[0]), int(after.skipped[0]), int(logs["skipped"][0])) == (1, 1, 1)
-    jax.tree.map(
-        np.testing.assert_array_equal,
-        (after.params, after.opt_state),
-        (before.params, before.opt_state),
-    )
-
-
-@every_model
-def test_two_devices_take_the_step_of_one(model, fresh, batch):
-    assert jax.local_device_count() == 2
-    start = fresh(model)
-    one, one_logs = training(model)[2](start, on_one_device(batch))
-    step = on_devices(training(model)[1])
-    two, two_logs = step(replicate(unreplicate(start)), shard(batch))
-    for leaf in jax.tree.leaves((two, two_logs)):
-        np.testing.assert_array_equal(leaf[0], leaf[1])
-
-    def close(a, b, scale=1.0):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5 * scale)
-
-    one, two, one_logs, two_logs = map(unreplicate, (one, two, one_logs, two_logs))
-    jax.tree.map(close, two_logs, one_logs)
-    # Adam's first moment is linear in the gradient; its first step is the sign, so a gradient that
-    # is rounding alone may move its parameter by a whole step of either sign.
-    first_moments = [optax.tree.get(s.opt_state, "mu") for s in (two, one)]
-    jax.tree.map(functools.partial(close, scale=0.1), *first_moments)
-    moved = optax.tree.norm(jax.tree.map(np.subtract, one.params, two.params))
-    whole = optax.tree.norm(jax.tree.map(np.subtract, one.params, unreplicate(start).params))
-    assert float(moved) < 0.05 * float(whole)
-
-
-def test_a_batch_that_does_not_divide_names_both_numbers(batch):
-    with pytest.raises(ValueError, match=r"A batch of 3 videos .* 2 devices: .* multiple of 2"):
-        shard(jax.tree.map(lambda x: x[:3], batch))
-
-
-@pytest.mark.parametrize("platform", ["cuda", "tpu"])
-@every_model
-def test_the_step_lowers_for_accelerators(model, platform, fresh, batch):
-    exported = jax.export.export(training(model)[2], platforms=[platform])
-    text = exported(fresh(model), on_one_device(batch)).mlir_module()
-    assert "stablehlo.convolution" in text

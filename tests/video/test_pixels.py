@@ -165,14 +165,8 @@ def test_the_untrained_row_of_table_1(levels, flow_steps):
     @jax.jit
     def both(batch):
         params = joint.init_params(config, batch)
-        head_keys, tail_keys = (
-            random_keys.example_keys(seed, 0, batch.example, stream)
-            for stream in (random_keys.HEAD, random_keys.TAIL)
-        )
-        frames = (
-            head_frames(head_keys, batch.video, PAPER),
-            tail_frames(tail_keys, batch.video, PAPER).x,
-        )
+        keys = random_keys.keys_of_frames(seed, random_keys.EVALUATION, 0, batch.example)
+        frames = head_frames(keys, batch, PAPER), tail_frames(keys, batch, PAPER).x
         return joint.eval_step(config, PAPER, seed, params, batch), frames
 
     bits, frames = both(batch)

@@ -105,13 +105,19 @@ def test_continuing_is_the_tail_step_by_step(model, clips):
     config, params, given = model.config, model.params["tail"], clips[0][:3, :2]
     grid = lambda pixels: jnp.asarray(pixels // 8, jnp.float32) / 32 - 0.5  # noqa: E731
     see = jax.jit(lambda state, frame: tail.next_state(config, params, state, frame))
-    draw = jax.jit(lambda *args: tail.sample(config, params, *args, HOT))
-    state = jnp.zeros((3, 16, 16, config.state_size))
+    labels = jnp.zeros(3, jnp.int32)
+
+    @jax.jit
+    def draw(keys, previous, state):
+        seen = tail.conditioning(config, previous, state, labels)
+        return tail.sample(config, params, keys, seen, HOT)
+
+    state = jnp.zeros((3, 16, 16, config.context_settings.state_size))
     for frame in (0, 1):
         state = see(state, grid(given[:, frame]))
     previous, frames = grid(given[:, 1]), []
     for frame in (2, 3):
-        fold, key = jax.random.fold_in, random_keys.stream_key(0, random_keys.SAMPLES)
+        fold, key = jax.random.fold_in, random_keys.stream_key(0, random_keys.Stream.SAMPLES)
         keys = jnp.stack([fold(fold(key, video), frame) for video in range(3)])
         x = draw(keys, previous, state)
         frames.append(np.clip(np.floor((np.asarray(x) + 0.5) * 32), 0, 31).astype(np.uint8) * 8 + 4)
@@ -140,9 +146,10 @@ def test_videos_that_are_not_finite_are_reported(model, part):
 
 
 def test_each_video_is_reported_on_its_own(model):
-    images = model.params["head"]["labels"]["params"]["images"]
-    bad = {"params": {"images": images.at[1].set(jnp.nan)}}
-    params = model.params | {"head": model.params["head"] | {"labels": bad}}
+    context = model.params["head"]["context"]
+    images = context["labels"]["params"]["images"]
+    bad = {"labels": {"params": {"images": images.at[1].set(jnp.nan)}}}
+    params = model.params | {"head": model.params["head"] | {"context": context | bad}}
     keys, labels = random_keys.video_keys(0, 3), jnp.array([0, 1, 2], jnp.int32)
     samples = sampling.generate(model.config, params, keys, labels, 4, HOT)
     assert samples.finite.tolist() == [True, False, True]
@@ -197,10 +204,10 @@ def test_the_label_conditions_the_first_frame_alone(model, clips):
 
 
 def test_what_cannot_be_scored_is_refused(model, clips):
-    with pytest.raises(ConfigError, match=r"give \d+ of them, one a video, from 0 to 7"):
+    with pytest.raises(ConfigError, match=r"give \d+ of them, one per video, from 0 to 7"):
         model.log_prob(clips[0])
     for labels in (clips[1][:1], clips[1] + 8, clips[1] - 8):
-        with pytest.raises(ConfigError, match="one a video, from 0 to 7"):
+        with pytest.raises(ConfigError, match="one per video, from 0 to 7"):
             model.log_prob(clips[0], labels)
     with pytest.raises(ConfigError, match="videos have no frames: give at least 1"):
         model.log_prob(clips[0][:, :0], clips[1])

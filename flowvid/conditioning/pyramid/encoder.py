@@ -16,6 +16,7 @@ from flowvid.conditioning.pyramid.settings import PyramidSettings
 from flowvid.flows.glow.diagnostics import log_scale_range
 from flowvid.flows.protocol import Contexts, Diagnostic, Shape
 
+Frames = Float[Array, "frames height width channels"]
 ImageState = Float[Array, "batch height width state"] | None
 
 
@@ -31,14 +32,16 @@ def pyramid_encoder(settings: PyramidSettings, options: EncoderOptions) -> Conte
     )
     channels = CHANNELS * (sees.label + sees.previous) + settings.state_size * sees.state
 
-    def init(key: PRNGKeyArray, labels: Labels | None, frames: Images | None) -> dict[str, Params]:
-        _, part_key, pyramid_key = jax.random.split(key, 3)
+    def init(key: PRNGKeyArray, labels: Labels, frames: Frames | None) -> dict[str, Params]:
+        label_key, processor_key, pyramid_key = jax.random.split(key, 3)
         params: dict[str, Params] = {}
         if sees.label:
-            params["labels"] = label_images.init(part_key, labels)
+            params["labels"] = label_images.init(label_key, labels)
         if sees.state:
             assert frames is not None
-            params["processor"] = ContextProcessor().init(part_key, first_state(frames), frames)
+            params["processor"] = ContextProcessor().init(
+                processor_key, first_state(frames), frames
+            )
         if channels:
             blank = jnp.zeros((1, options.image_size, options.image_size, channels))
             params["pyramid"] = ContextPyramid(levels).init(pyramid_key, blank)
@@ -68,6 +71,9 @@ def pyramid_encoder(settings: PyramidSettings, options: EncoderOptions) -> Conte
         processed: Any = ContextProcessor().apply(params["processor"], state, frame)
         return processed
 
+    def label_table(params: Params) -> Array | None:
+        return params["labels"]["params"]["images"] if sees.label else None
+
     def diagnostics(params: Params) -> dict[str, Diagnostic]:
         return {f"context_{name}": found for name, found in log_scale_range(params).items()}
 
@@ -82,7 +88,14 @@ def pyramid_encoder(settings: PyramidSettings, options: EncoderOptions) -> Conte
         return found
 
     return ContextEncoder(
-        init, encode, first_state, next_state, (channels,) * levels, diagnostics, flop
+        init=init,
+        encode=encode,
+        first_state=first_state,
+        next_state=next_state,
+        channels=(channels,) * levels,
+        label_table=label_table,
+        diagnostics=diagnostics,
+        flop=flop,
     )
 
 

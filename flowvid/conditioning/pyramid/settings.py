@@ -7,7 +7,7 @@ from flowvid import fields
 from flowvid.conditioning.sees import Sees
 from flowvid.errors import ConfigError
 
-_GROUP = "Context: pyramid"
+_GROUP = "Context (pyramid)"
 
 
 @dataclass(frozen=True)

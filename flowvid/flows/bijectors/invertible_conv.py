@@ -14,11 +14,16 @@ from flowvid.flows.bijectors.base import Bijector, Context, Images, LogDet, Para
 Matrix = Float[Array, "channels channels"]
 
 
+def _log_s(lower_upper: Matrix) -> Float[Array, " channels"]:
+    """Returns the diagonal. Unlike `jnp.diag`, it gathers nothing in the loop over steps."""
+    return jnp.sum(lower_upper * np.eye(lower_upper.shape[0], dtype=lower_upper.dtype), axis=-1)
+
+
 def _factors(params: Params) -> tuple[Matrix, Matrix, Matrix]:
     """Returns P, L (unit lower triangular) and U (upper triangular, diagonal sign * exp(log_s))."""
     constants, both = lax.stop_gradient(params["constants"]), params["lower_upper"]
     lower = jnp.tril(both, -1) + jnp.eye(both.shape[0])
-    upper = jnp.triu(both, 1) + jnp.diag(constants["sign"] * jnp.exp(jnp.diag(both)))
+    upper = jnp.triu(both, 1) + jnp.diag(constants["sign"] * jnp.exp(_log_s(both)))
     return constants["permutation"], lower, upper
 
 
@@ -85,12 +90,12 @@ def invertible_conv() -> Bijector:
             "inverse": _product(
                 inverse_of_upper, _product(_inverse_of_lower(lower), permutation.T)
             ),
-            "log_s": jnp.diag(params["lower_upper"]),
+            "log_s": _log_s(params["lower_upper"]),
         }
 
     def log_det(params: Params, x: Images) -> LogDet:
         _, height, width, _ = x.shape
-        log_s = params["log_s"] if "log_s" in params else jnp.diag(params["lower_upper"])
+        log_s = params["log_s"] if "log_s" in params else _log_s(params["lower_upper"])
         return jnp.broadcast_to(height * width * jnp.sum(log_s), x.shape[:1])
 
     def forward(params: Params, x: Images, context: Context) -> tuple[Images, LogDet]:

@@ -56,7 +56,7 @@ def log_scale_range(params: Params) -> dict[str, Diagnostic]:
 
 
 def condition(weights: Float[np.ndarray, "*steps channels channels"]) -> float:
-    """Returns the largest ratio of singular values, infinite for a singular or non-finite matrix."""
+    """Returns the largest ratio of singular values, or infinity where there is none."""
     if not np.isfinite(weights).all():
         return math.inf
     return float(np.max(np.linalg.cond(weights)))

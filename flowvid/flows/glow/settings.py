@@ -10,10 +10,10 @@ from flowvid import fields
 class GlowSettings:
     """A Glow in head and tail: steps of ActNorm, invertible 1x1 convolution and coupling."""
 
-    head_steps: int = fields.field("Flow: glow", "steps of flow per level in the head.")
-    tail_steps: int = fields.field("Flow: glow", "steps of flow per level in the tail.")
-    width: int = fields.field("Flow: glow", "channels inside the coupling networks.")
-    coupling: str = fields.field("Flow: glow", "kind of coupling.", choices=("additive", "affine"))
+    head_steps: int = fields.field("Flow (glow)", "steps of flow per level in the head.")
+    tail_steps: int = fields.field("Flow (glow)", "steps of flow per level in the tail.")
+    width: int = fields.field("Flow (glow)", "channels inside the coupling networks.")
+    coupling: str = fields.field("Flow (glow)", "kind of coupling.", choices=("additive", "affine"))
 
     PRESETS: ClassVar[fields.Presets] = {
         "paper": {"head_steps": 32, "tail_steps": 1, "width": 512, "coupling": "additive"},

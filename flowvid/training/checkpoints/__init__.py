@@ -1,1 +1,1 @@
-"""Orbax checkpoints of a run: what they hold, how they are saved and how they are read."""
+"""Orbax checkpoints of a run: their contents, saving and reading."""

@@ -1,4 +1,4 @@
-"""What a checkpoint of a run holds."""
+"""The state of a run, as its checkpoints hold it."""
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -8,40 +8,34 @@ from flowvid.training.train_state import ModelState
 
 
 class RunState(NamedTuple):
-    """Everything that a run needs to go on as if it had never stopped; counts are scalar int64."""
+    """Everything that a run needs to resume as if it had never stopped; counts are scalar int64.
+
+    The results of validations are not part of it: they are the metrics of the checkpoints, so that
+    the best checkpoint is always one that exists.
+    """
 
     head: ModelState
     tail: ModelState | None  # None in a run of the head alone
-    step: np.ndarray  # steps done
-    examples: np.ndarray  # read, over all hosts; the data position
-    restore_step: np.ndarray  # of the checkpoint to go back to when steps are not finite
-    restores: np.ndarray  # since that checkpoint was saved
-    validated_step: np.ndarray  # of the last validation; -1 before any
-    best_step: np.ndarray  # of the best validation; -1 before any
-    best_bits_per_dim: np.ndarray  # scalar float64: of that validation, over all frames
+    step: np.ndarray  # steps taken, skipped ones included
+    examples: np.ndarray  # examples read by all processes: the position in the data
+    restore_step: np.ndarray  # step of the checkpoint to roll back to
+    restores: np.ndarray  # rollbacks since that checkpoint was saved
 
 
 def is_restore_point(run: RunState) -> bool:
-    """Whether a run may go back to this checkpoint: its last step was finite, and it was due.
+    """Returns whether a run may roll back to this state.
 
-    One that a signal has saved is none: a run that was never stopped does not have it, and both
-    must end in the same parameters.
+    It may if the last step was finite and a checkpoint was due. A checkpoint that was saved because
+    of a signal is no restore point: an uninterrupted run does not have it, and both must end with
+    the same parameters.
     """
     return int(run.restore_step) == int(run.step)
 
 
 @runtime_checkable
-class Saved(Protocol):
-    """What a checkpoint holds, a tree of arrays."""
+class Checkpointable(Protocol):
+    """A tree of arrays that can be saved as a checkpoint."""
 
     @property
     def step(self) -> Any:
-        """Steps done."""
-
-    @property
-    def best_step(self) -> Any:
-        """The step of another checkpoint to keep; -1: none."""
-
-    @property
-    def restore_step(self) -> Any:
-        """The step of one more; -1: none."""
+        """Steps taken: the name of the checkpoint."""

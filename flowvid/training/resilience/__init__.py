@@ -1,1 +1,1 @@
-"""What a run survives: non-finite steps, signals, a second process in its folder."""
+"""How runs survive non-finite steps, signals, and a second process in their folder."""

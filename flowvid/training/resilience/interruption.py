@@ -1,4 +1,4 @@
-"""What ends a run early, or keeps it from starting: signals, and a second process."""
+"""Ends a run between two steps on a signal, and locks its folder against a second process."""
 
 import contextlib
 import pathlib
@@ -19,12 +19,12 @@ from flowvid.parallel.devices import dispatch_max, unreplicate
 
 @contextlib.contextmanager
 def only_one(workdir: pathlib.Path) -> Iterator[None]:
-    """Keeps other runs from training in `workdir`; a killed process keeps nobody out.
+    """Locks `workdir` against other runs that train; a killed process leaves no lock behind.
 
-    Of a run's processes the first holds the lock, and all of them are refused with it.
+    Of several processes of a run the first holds the lock. If it is refused, all of them are.
 
     Raises:
-        TrainingError: another run trains there.
+        TrainingError: if another run trains there.
     """
     lock = filelock.FileLock(workdir / "training.lock", blocking=False)
     free = True
@@ -44,10 +44,10 @@ def only_one(workdir: pathlib.Path) -> Iterator[None]:
 
 
 class StopRequest:
-    """Notes SIGTERM and SIGINT while it is entered, so that a run ends between two steps.
+    """A context manager that records SIGTERM and SIGINT, so that a run can end between two steps.
 
-    A second signal does what it would have done without this. Signals reach the main thread only:
-    in another thread this does nothing.
+    A second signal has its usual effect. Signals reach only the main thread, so in another thread
+    this does nothing.
     """
 
     def __init__(self) -> None:
@@ -70,14 +70,14 @@ class StopRequest:
         del frame
         self.__exit__()
         self.received = signal.Signals(number)
-        text = "saving after this step; once more ends the run at once, unsaved"
+        text = "saving after this step; a second signal ends the run at once, without saving"
         print(f"\n{self.received.name}: {text}.", file=sys.stderr, flush=True)
 
     def agreed(self) -> bool:
-        """Whether to stop now. Every process must ask equally often, and all get one answer.
+        """Returns whether to stop now, alike in all processes, which must ask equally often.
 
-        With several processes the answer is that to the question before, which has arrived by now,
-        so that no device waits for it.
+        With several processes this is the answer to the previous question, which has arrived by
+        now, so that no device waits for it.
         """
         if jax.process_count() == 1:
             return self.received is not None

@@ -1,10 +1,10 @@
-"""Steps that were not finite: told, written down, their batches kept; too many in a row undone.
+"""Skipped non-finite steps: logged, their batches kept, and rolled back if there are too many.
 
-Of each such step `workdir`/incidents/log.jsonl has a line, and a file beside it the batch, which
-`flowvid.inspection` replays. The policy in three layers: such a step changes nothing and is
-counted (`steps.train_step`); config.max_skips of them in a row restore the last checkpoint that was
-due (`checkpoints.is_restore_point`), and training goes on past their data; after
-config.max_restores without a new checkpoint between them the run is given up.
+`workdir`/incidents/log.jsonl has a line for each such step, and a file next to it holds the batch,
+which `flowvid.training.resilience.replay` replays. The policy has three layers: a non-finite step
+changes nothing and is counted (`steps.train_step`); config.max_skips of them in a row roll the run
+back to its restore point (`run_state.is_restore_point`), from where it continues after their data;
+after config.max_restores rollbacks to the same restore point the run ends with an error.
 """
 
 import collections
@@ -22,117 +22,129 @@ from flowvid.data import datasets
 from flowvid.errors import TrainingError
 from flowvid.parallel import processes
 from flowvid.parallel.devices import unreplicate
+from flowvid.training.checkpoints.run_state import RunState
 
-KEEP = 100  # batches, of the first incidents; more of them tell nothing new and fill the disk
+KEEP = 100  # batches, of the first non-finite steps; more tell nothing new and fill the disk
 
 
-class Done(NamedTuple):
-    """A step that the devices were asked for; its metrics may still be on their way."""
+class CompletedStep(NamedTuple):
+    """A step that was dispatched; the devices may still be computing its metrics."""
 
     step: int
-    examples: int  # read so far, this step's among them
+    examples: int  # examples read so far, those of this step included
     metrics: dict[str, Any]  # by the models' names, replicated
 
 
-class Incidents:
-    """Looks at each step once it is done, a step late, so that the devices never wait for it.
+class NonFiniteSteps:
+    """Inspects each step after the next one is dispatched, so that the devices never wait for it.
 
-    All processes see the same metrics, and decide alike; the first alone writes.
+    All processes see the same metrics and decide alike; only the first one writes.
+
+    Attributes:
+        in_a_row: consecutive non-finite steps, up to the last one that was inspected.
     """
 
-    def __init__(self, config: Config, workdir: pathlib.Path, dataset: datasets.Dataset) -> None:
+    def __init__(
+        self, config: Config, workdir: pathlib.Path, dataset: datasets.Dataset, run: RunState
+    ) -> None:
         self.config, self.workdir, self.dataset = config, workdir, dataset
-        self.in_a_row = 0  # steps that were not finite, up to the last one looked at
-        self._pending: collections.deque[Done] = collections.deque()
+        states = (getattr(run, name) for name in config.models)
+        self.in_a_row = max(int(state.skipped_in_a_row) for state in states)
+        self._pending: collections.deque[CompletedStep] = collections.deque()
 
-    def add(self, done: Done, wait: bool) -> Done | None:
-        """Notes a step, and looks at the one before; with `wait`, at this one, too.
+    def add(self, completed: CompletedStep, wait: bool) -> CompletedStep | None:
+        """Inspects the step before this one; with `wait`, this one, too.
 
         Returns:
-            None, or the step that was one too many in a row: restore, and go on past its data.
+            The step with which there were too many non-finite ones in a row, or None. The caller
+            then rolls back and continues after the data of that step.
         """
-        self._pending.append(done)
+        self._pending.append(completed)
         return self.settle(1 - int(wait))
 
-    def settle(self, ahead: int = 0) -> Done | None:
-        """Looks at all steps but the last `ahead`; returns what `add` does."""
+    def settle(self, ahead: int = 0) -> CompletedStep | None:
+        """Inspects all steps except the last `ahead`; returns what `add` returns."""
         while len(self._pending) > ahead:
-            done = self._pending.popleft()
-            self._look(done)
+            completed = self._pending.popleft()
+            self._inspect(completed)
             if self.in_a_row >= self.config.max_skips:
                 self._pending.clear()
-                return done
+                return completed
         return None
 
-    def check(self, step: int, restores: int) -> None:
-        """Before another restore.
+    def check_restores(self, step: int, restores: int) -> None:
+        """Checks that the run may roll back once more.
+
+        Args:
+            step: the last non-finite step.
+            restores: rollbacks to the same restore point so far.
 
         Raises:
-            TrainingError: when there have been too many since the last checkpoint.
+            TrainingError: if there have been too many.
         """
         if restores < self.config.max_restores:
             return
         raise TrainingError(
-            f"the run is given up at step {step}: {self.in_a_row} steps in a row had no finite "
-            f"loss or gradient, and after {restores} restores of the last checkpoint it is no "
-            f"better. {self.workdir / 'incidents'} holds their batches, and `python -m "
-            f"flowvid.train --workdir={self.workdir} --inspect=FILE` replays one. In another "
-            "--workdir, a lower --learning_rate, more --warmup_steps or lower clips may help; "
-            "in this one, a larger --max_restores lets it go on."
+            f"training stops at step {step}: {self.in_a_row} steps in a row had a non-finite loss "
+            f"or gradient, also after {restores} rollbacks to the last checkpoint. Their batches "
+            f"are in {self.workdir / 'incidents'}, and `python -m flowvid.train "
+            f"--workdir={self.workdir} --inspect=FILE` replays one. In another --workdir, a lower "
+            "--learning_rate, more --warmup_steps or a lower --head_clip or --tail_clip may help; "
+            "in this one, a larger --max_restores continues training."
         )
 
-    def restored(self, step: int, to: int, examples: int) -> None:
-        """Tells and writes down that the checkpoint of step `to` was restored after `step`."""
+    def rolled_back(self, step: int, to: int, examples: int) -> None:
+        """Logs that the checkpoint of step `to` was restored after `step`."""
         logging.warning(
-            "%d steps in a row were not finite: back from step %d to the checkpoint of step %d, "
-            "and on past their data.",
+            "%d steps in a row were non-finite: rolled back from step %d to the checkpoint of step "
+            "%d; training continues after their data.",
             self.in_a_row,
             step,
             to,
         )
-        self.in_a_row = 0
+        self.in_a_row = 0  # a restore point's last step was finite
         self._write({"event": "restored", "step": step, "to": to, "examples": examples})
 
-    def _look(self, done: Done) -> None:
-        metrics = {name: unreplicate(values) for name, values in done.metrics.items()}
+    def _inspect(self, completed: CompletedStep) -> None:
+        metrics = {name: unreplicate(values) for name, values in completed.metrics.items()}
         rows = {name: int(values["skipped_in_a_row"]) for name, values in metrics.items()}
         self.in_a_row = max(rows.values())
         bad = [name for name, row in rows.items() if row]
         if not bad:
             return
-        start = done.examples - self.config.batch_size
+        start = completed.examples - self.config.batch_size
         batch = self._batch(start) if processes.is_first() else {"id": []}
-        file = self._keep(done.step, start, batch) if processes.is_first() else None
+        file = self._keep(completed.step, start, batch) if processes.is_first() else None
         for name in bad:
             norms = {k: v for k, v in metrics[name].items() if k.startswith("gradient_norm")}
             logging.warning(
                 "Step %d of the %s is skipped: bits per dimension %.3g, gradient norm %.3g.",
-                done.step,
+                completed.step,
                 name,
                 metrics[name]["bits_per_dim"],
                 norms["gradient_norm"],
             )
             self._write(
                 {
-                    "event": "not finite",
+                    "event": "non-finite",
                     "model": name,
-                    "step": done.step,
+                    "step": completed.step,
                     "in_a_row": rows[name],
                     "bits_per_dim": _number(metrics[name]["bits_per_dim"]),
                     **{key: _number(norm) for key, norm in norms.items()},
-                    "examples": [start, done.examples],
+                    "examples": [start, completed.examples],
                     "ids": batch["id"],
                     "batch": file,
                 }
             )
 
-    def _batch(self, start: int) -> datasets.Batch:
-        """The global batch, read again: its position in the data is all that it depends on."""
+    def _batch(self, start: int) -> datasets.ExampleBatch:
+        """Reads a global batch again, from its position in the data."""
         size, seed = self.config.batch_size, self.config.seed
         return next(datasets.train_batches(self.dataset, batch_size=size, seed=seed, start=start))
 
-    def _keep(self, step: int, start: int, batch: datasets.Batch) -> str | None:
-        """Writes a batch to a file of its own, in one move; None where enough are kept."""
+    def _keep(self, step: int, start: int, batch: datasets.ExampleBatch) -> str | None:
+        """Writes a batch to a file, atomically; returns its name, or None if enough are kept."""
         folder = self.workdir / "incidents"
         folder.mkdir(exist_ok=True)
         path = folder / f"step{step:08}-example{start:012}.npz"
@@ -155,6 +167,6 @@ class Incidents:
 
 
 def _number(value: Any) -> float | str:
-    """A float, or its name: JSON has no word for those that are not finite."""
+    """Returns a float, or its name if it is non-finite, which JSON cannot express."""
     number = float(value)
     return number if math.isfinite(number) else str(number)

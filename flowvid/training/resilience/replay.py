@@ -1,4 +1,4 @@
-"""Replays a batch that a run has kept in `workdir`/incidents, one example after another."""
+"""Replays a batch that a run has kept in `workdir`/incidents, one example at a time."""
 
 import functools
 import math
@@ -21,7 +21,7 @@ from flowvid.video.frames import Batch
 
 
 class Row(NamedTuple):
-    """What a model makes of an example: in bits per dimension, gradient norms by part."""
+    """The loss of a model on one example, in bits per dimension, and its gradient norms by part."""
 
     example: int  # the position in the data
     id: str
@@ -31,26 +31,26 @@ class Row(NamedTuple):
 
     @property
     def finite(self) -> bool:
-        """Whether a step on this example alone would be taken."""
+        """Returns whether a step on this example alone would be taken."""
         return all(map(math.isfinite, (self.bits_per_dim, *self.gradient_norms.values())))
 
 
 def replay(workdir: pathlib.Path, file: pathlib.Path) -> tuple[int, list[Row]]:
-    """Runs each example of a kept batch alone, with the noise that it had.
+    """Computes the loss of each example of a kept batch alone, with the noise of the step.
 
-    The parameters at the batch's step are not kept: those of the newest checkpoint before it
-    stand in for them, or of the oldest there is.
+    The parameters of that step are not kept. The newest checkpoint before it is used instead, or
+    the oldest one if there is none before it.
 
     Returns:
-        The step of the checkpoint, and a row a model and example.
+        The step of the checkpoint, and a row per model and example.
 
     Raises:
-        ConfigError: when `file` holds no such batch, or `workdir` no run.
-        TrainingError: when the checkpoint cannot be read.
+        ConfigError: if `file` holds no such batch, or `workdir` no run.
+        TrainingError: if the checkpoint cannot be read.
     """
     config, _ = reading.read_config(workdir)
     kept = _read(file)
-    step = int(kept["step"]) - 1  # steps are numbered by what they make: step 1 starts from 0
+    step = int(kept["step"]) - 1  # step 1 starts from the state of step 0
     saved = reading.saved_steps(workdir)
     before = [s for s in saved if s <= step]
     checkpoint = str(max(before) if before else min(saved))
@@ -80,13 +80,13 @@ def _read(file: pathlib.Path) -> dict[str, np.ndarray]:
             return {field: kept[field] for field in ("step", "video", "label", "index", "id")}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ConfigError(
-            f"--inspect={file} holds no batch that a run has kept ({error}): name one of the .npz "
+            f"--inspect={file} holds no batch that a run has kept ({error}): use one of the .npz "
             "files in <workdir>/incidents."
         ) from error
 
 
 def format_rows(at: int, rows: list[Row]) -> str:
-    """The rows as a table for the terminal, those that are not finite marked."""
+    """Returns the rows as a table for the terminal, in which non-finite ones are marked."""
     width = max(len(row.id) for row in rows)
     lines = [
         f"Each example alone, with the parameters of step {at}:",
@@ -94,7 +94,7 @@ def format_rows(at: int, rows: list[Row]) -> str:
     ]
     for row in rows:
         norms = ", ".join(f"{part} {norm:.3g}" for part, norm in row.gradient_norms.items())
-        mark = "" if row.finite else "  <- not finite"
+        mark = "" if row.finite else "  <- non-finite"
         lines.append(
             f"{row.example:>10}  {row.id:{width}}  {row.model:5}  {row.bits_per_dim:12.4g}  {norms}"
             + mark

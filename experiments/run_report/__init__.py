@@ -1,0 +1,1 @@
+"""Builds the HTML page about a run."""

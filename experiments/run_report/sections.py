@@ -1,0 +1,138 @@
+"""The sections of the report page that show clips."""
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments.gan_comparison import result_files
+from experiments.run_report.clips import Section, clip
+from experiments.running.nearest_clips import nearest
+from flowvid.data import datasets
+from flowvid.errors import ConfigError
+from flowvid.video.model import Model
+
+_SWEPT = 6  # clips per temperature
+
+
+def _is_labelled(model: Model) -> bool:
+    return model.config.ablation.uses_labels
+
+
+def _real_of(model: Model, held_out: datasets.Dataset, labels: list[str]) -> list[np.ndarray]:
+    """Returns a held-out clip for each sample: of its label where the model sees labels."""
+    used: set[int] = set()
+    chosen = []
+    names = [held_out.label_names[int(held_out[i]["label"])] for i in range(len(held_out))]
+    for label in labels:
+        fitting = [i for i, name in enumerate(names) if name == label and i not in used]
+        free = [i for i in range(len(held_out)) if i not in used] or [0]
+        pick = fitting[0] if _is_labelled(model) and fitting else free[0]
+        used.add(pick)
+        chosen.append(held_out[pick]["video"])
+    return chosen
+
+
+def from_nothing(
+    model: Model,
+    train: datasets.Dataset,
+    held_out: datasets.Dataset,
+    *,
+    num_samples: int,
+    temperature: float,
+    seed: int,
+) -> Section:
+    """Returns samples, each beside a real clip and the nearest training clip."""
+    samples = model.sample(num_samples, temperature=temperature, seed=seed)
+    generated, finite = map(np.asarray, samples)
+    kept = np.flatnonzero(finite)
+    labels = [model.turns(num_samples)[i] for i in kept]
+    real = np.stack(_real_of(model, held_out, labels))
+    videos = generated[kept]
+    near = nearest(videos, train, "nearest training clips")
+    typical = np.median(nearest(real, train, "the same for real clips").distance)
+    rows = [
+        [
+            clip(video, f"generated, {label}" if _is_labelled(model) else "generated"),
+            clip(beside, "real, held-out"),
+            clip(train[int(index)]["video"], f"nearest in training, distance {distance:.1f}"),
+        ]
+        for video, label, beside, index, distance in zip(videos, labels, real, *near, strict=True)
+    ]
+    pairs = [[c for row in rows[i : i + 2] for c in row] for i in range(0, len(rows), 2)]
+    lost = len(finite) - len(kept)
+    text = (
+        f"Temperature {temperature}. Distances are root mean squares over all pixels of a clip, in "
+        f"grey levels. The median distance of the real held-out clips shown here to their nearest "
+        f"training clips is {typical:.1f}; a sample that is much nearer would be a copy."
+    )
+    if lost:
+        text += f" {lost} non-finite samples are left out."
+    return Section("Generated from nothing", text, pairs)
+
+
+def continued(
+    model: Model,
+    held_out: datasets.Dataset,
+    *,
+    num_clips: int,
+    num_given: int,
+    temperature: float,
+    seed: int,
+) -> Section:
+    """Returns held-out clips, each beside the model's continuation of its first frames."""
+    count = min(num_clips, len(held_out))
+    real = np.stack([held_out[i]["video"] for i in range(count)])
+    given = min(num_given, real.shape[1] - 1)
+    samples = model.sample(
+        count,
+        num_frames=real.shape[1],
+        temperature=temperature,
+        first_frames=real[:, :given],
+        labels=np.array([held_out[i]["label"] for i in range(count)], np.int32),
+        seed=seed,
+    )
+    generated, finite = map(np.asarray, samples)
+    pairs = [
+        [clip(real[i], "real"), clip(generated[i], f"continued from {given}")]
+        for i in np.flatnonzero(finite)
+    ]
+    rows = [[c for pair in pairs[i : i + 3] for c in pair] for i in range(0, len(pairs), 3)]
+    text = f"Held-out clips beside the model's continuation of their first {given} frames."
+    return Section("Continued", text, rows)
+
+
+def temperatures(model: Model, values: Sequence[float], seed: int) -> Section:
+    """Returns the same latents at several temperatures, one row each."""
+    rows = []
+    for temperature in values:
+        samples = model.sample(_SWEPT, temperature=temperature, seed=seed)
+        videos, finite = map(np.asarray, samples)
+        rows.append([clip(video, f"temperature {temperature:g}") for video in videos[finite]])
+    text = "Each row has the same random numbers, multiplied by its temperature."
+    return Section("Temperature", text, rows)
+
+
+def compared(folder: pathlib.Path, dataset: str) -> Section:
+    """Returns the table and clips of `experiments.compare`.
+
+    Args:
+        folder: that it wrote to.
+        dataset: of the page's run.
+
+    Raises:
+        ConfigError: when the folder holds no comparison, or one of another dataset.
+    """
+    saved = result_files.read(folder)
+    if saved.dataset != dataset:
+        raise ConfigError(
+            f"--comparison={folder} compares clips of {saved.dataset}, but this run is of "
+            f"{dataset}: give a comparison of runs on the same dataset."
+        )
+    rows = [[clip(video, kind) for video in some] for kind, some in saved.clips.items()]
+    text = (
+        "Distance and diversity are those of features of small classifiers, trained on the labels "
+        "of the training clips. The distance of training clips shows what is due to the number of "
+        "clips alone. The nearest training clip is a median."
+    )
+    return Section("Comparison with other models", text, rows, saved.table)

@@ -1,0 +1,1 @@
+"""Trains runs in processes, and reads what finished runs have left."""

@@ -1,0 +1,153 @@
+"""The report page: what is in it, and that a browser shows it and asks for nothing else."""
+
+import base64
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from playwright.sync_api import sync_playwright
+
+import flowvid
+from experiments.run_report import clips, page, sections
+from experiments.running import finished_runs
+from experiments.running.nearest_clips import nearest
+from flowvid.data import decoding
+from flowvid.errors import ConfigError
+
+pytest_plugins = ["system_fixtures", "command_line"]
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+# No sandbox, since tests may run as root; nothing that calls home.
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-quic"]
+
+
+def content(clip):
+    """What a clip holds, decoded."""
+    kind, data = re.fullmatch(r"data:(.*?);base64,(.*)", clip.uri).groups()
+    return kind, base64.b64decode(data)
+
+
+def test_a_clip_is_a_video_in_the_page(tmp_path):
+    block = np.kron(np.eye(4), np.ones((4, 4)))[..., None] * [200, 100, 50]
+    video = np.stack([np.roll(block, i, axis=1) for i in range(6)]).astype(np.uint8)
+    clip = clips.clip(video, "moving")
+    kind, data = content(clip)
+    assert (kind, clip.caption, clip.is_video) == ("video/webm", "moving", True)
+    (tmp_path / "clip.webm").write_bytes(data)
+    shown = decoding.read_clip(tmp_path / "clip.webm", None, 16)
+    assert shown.shape == video.shape
+    assert np.abs(shown.astype(int) - video).mean() < 6
+
+
+def test_a_single_frame_is_an_image_in_the_page(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), np.uint8)
+    clip = clips.clip(image, "still")
+    kind, data = content(clip)
+    assert (kind, clip.is_video) == ("image/png", False)
+    (tmp_path / "image.png").write_bytes(data)
+    with (tmp_path / "image.png").open("rb") as file:
+        np.testing.assert_array_equal(decoding.decode_image(file, 16), image)
+
+
+def test_the_nearest_clip_is_found_and_how_far_it_is(tiny):
+    dataset = finished_runs.load_split(tiny(), "train")
+    videos = np.stack([dataset[i]["video"] for i in (7, 2)])
+    moved = videos.copy()
+    moved[0] ^= 4  # by 4 grey levels everywhere
+    near = nearest(moved, dataset, "looking")
+    np.testing.assert_array_equal(near.clips, [7, 2])
+    np.testing.assert_allclose(near.distance, [4, 0], atol=0.05)
+
+
+def write_comparison(folder, dataset="moving_shapes"):
+    """Writes what the page shows of a comparison."""
+    (folder / "comparison.md").write_text("a table of other models")
+    (folder / "comparison.json").write_text(json.dumps({"dataset": dataset}))
+    np.savez(folder / "comparison.npz", other=np.zeros((1, 5, 16, 16, 3), np.uint8))
+
+
+@pytest.fixture(scope="module")
+def html(run_of):
+    """The report of a run of every part, in the run's folder."""
+    workdir = run_of("state_label")
+    write_comparison(workdir)
+    contents = page.Contents(
+        samples=3,
+        continued=2,
+        num_given=4,
+        temperature=0.7,
+        sweep=[0.5, 1.0],
+        comparison=workdir,
+        seed=0,
+    )
+    path = workdir / "report.html"
+    path.write_text(page.render(workdir, contents))
+    return path
+
+
+def test_the_page_has_every_part(html):
+    text = html.read_text()
+    for title in ("Configuration", "Likelihood", "Training", "Generated from nothing"):
+        assert title in text
+    assert "first frame (head)" in text
+    assert "copy last frame, logistic" in text
+    assert "Bayes accuracy" in text
+    assert "<th>head_steps</th><td>1</td>" in text
+    assert text.count("<svg") == 2
+    assert "a table of other models" in text
+    # For each of 3 samples a real and a training clip; 2 continued ones; 6 at 2 temperatures; 1.
+    assert text.count("<video") == 3 * 3 + 2 * 2 + 6 * 2 + 1
+    assert "generated, bounce" in text
+    model = flowvid.load(html.parent)
+    assert f"step {model.step}" in text
+
+
+def test_a_comparison_of_another_dataset_is_refused(tmp_path):
+    write_comparison(tmp_path, "moving_digits")
+    with pytest.raises(ConfigError, match="compares clips of moving_digits, but this run is of"):
+        sections.compared(tmp_path, "moving_shapes")
+    section = sections.compared(tmp_path, "moving_digits")
+    assert section.table == "a table of other models"
+    assert [[clip.caption for clip in row] for row in section.rows] == [["other"]]
+
+
+def test_the_command_passes_its_flags_on_and_says_where_the_page_is(call, monkeypatch, tmp_path):
+    asked = []
+
+    def render(workdir, contents):
+        asked.append((workdir, contents))
+        return "<html></html>"
+
+    monkeypatch.setattr(page, "render", render)
+    flags = ["--samples=3", "--continued=0", "--sweep=0,1", f"--comparison={tmp_path}", "--seed=2"]
+    code, out, _ = call("experiments.report", f"--workdir={tmp_path}", *flags)
+    assert code == 0
+    assert (tmp_path / "report.html").read_text() == "<html></html>"
+    assert f"{tmp_path / 'report.html'}: " in out
+    assert asked == [(tmp_path, page.Contents(3, 0, 4, 0.7, [0.0, 1.0], tmp_path, 2))]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium: `make browser` installs it on Debian")
+def test_a_browser_shows_it_and_asks_for_nothing_else(html):
+    complaints, requests = [], []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=QUIET)
+        # High enough for all of them: what is out of sight does not play.
+        tab = browser.new_page(viewport={"width": 1200, "height": 4000})
+        tab.on("console", lambda message: complaints.append(message.text))
+        tab.on("pageerror", lambda error: complaints.append(str(error)))
+        tab.on("request", lambda request: requests.append(request.url))
+        tab.goto(html.as_uri())
+        tab.wait_for_function(
+            "[...document.querySelectorAll('video')].every(v => v.played.length && !v.paused)"
+        )
+        sizes = tab.evaluate("[...document.querySelectorAll('video')].map(v => v.videoWidth)")
+        widths = tab.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        browser.close()
+    assert set(sizes) == {16}
+    assert widths <= 0  # nothing sticks out
+    assert not complaints
+    assert {url for url in requests if not url.startswith("data:")} == {html.as_uri()}

@@ -1,0 +1,34 @@
+"""The commands: importing one, which is all that --help needs, loads neither JAX nor TensorFlow."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+# `flowvid.cli` has its own test.
+CODE = """
+import sys, types
+cli = sys.modules["flowvid.cli"] = types.ModuleType("flowvid.cli")
+cli.HUGE_PAGES = {}
+import experiments.%s
+print(*{"jax", "tensorflow", "matplotlib", "orbax"} & set(sys.modules))
+"""
+
+
+def test_the_commands_load_nothing_heavy_before_their_flags_are_parsed():
+    commands = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.py"))
+    assert {"table1", "figures", "report", "compare", "benchmark", "fault_drill"} <= set(commands)
+    started = {
+        name: subprocess.Popen(
+            [sys.executable, "-c", CODE % name],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in commands
+    }
+    for name, process in started.items():
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        assert not out.strip(), f"{name} loads {out}"

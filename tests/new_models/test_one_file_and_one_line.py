@@ -1,0 +1,101 @@
+"""A new flow, a new context encoder and a new conditioning are one file and one line each."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import TINY
+
+pytest_plugins = ["system_fixtures"]
+
+HERE = Path(__file__).parent
+# What a newcomer would add to the tables, one line each; the rest of flowvid is as it is.
+LINES = {
+    "flow": "from toy_flow import ToySettings; FLOWS['toy'] = ToySettings",
+    "context": "from toy_context import ToyContextSettings; CONTEXTS['toy'] = ToyContextSettings",
+    "conditioning": "VARIANTS['label_everywhere'] = Variant("
+    "True, Sees(label=True), Sees(label=True, previous=True, state=True))",
+}
+START = """
+import runpy, sys
+from flowvid.conditioning.sees import Sees
+from flowvid.conditioning.table import CONTEXTS
+from flowvid.config.variants import VARIANTS, Variant
+from flowvid.flows.table import FLOWS
+{lines}
+name, *sys.argv[1:] = sys.argv[1:]
+sys.argv[0] = name
+runpy.run_module(name, run_name="__main__", alter_sys=True)
+"""
+
+
+def run(name, *flags):
+    """The exit code and output of an entry point of a flowvid with the lines added."""
+    done = subprocess.run(
+        [sys.executable, "-c", START.format(lines="\n".join(LINES.values())), name, *flags],
+        env=None,
+        cwd=HERE.parents[1],
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(autouse=True)
+def toys_can_be_imported(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+
+
+def sizes(data_dir, without=()):
+    fields = {name: value for name, value in TINY.items() if name not in without}
+    return [f"--{name}={value}" for name, value in {**fields, "data_dir": data_dir}.items()]
+
+
+OF_GLOW, OF_PYRAMID = ("head_steps", "tail_steps", "width"), ("state_size",)
+
+
+@pytest.mark.parametrize(
+    ("flow", "context", "variant"),
+    [
+        ("toy", "toy", "label_everywhere"),
+        ("glow", "toy", "label_everywhere"),
+        ("toy", "pyramid", "label_everywhere"),
+    ],
+)
+def test_it_trains_evaluates_and_samples(flow, context, variant, data_dir, tmp_path):
+    without = OF_GLOW * (flow != "glow") + OF_PYRAMID * (context != "pyramid")
+    chosen = [f"--flow={flow}", f"--context={context}", f"--variant={variant}"]
+    own = ["--toy_start=0.25"] * (flow == "toy") + ["--toy_memory=0.75"] * (context == "toy")
+    workdir = f"--workdir={tmp_path / 'run'}"
+    code, out = run("flowvid.train", workdir, *chosen, *own, *sizes(data_dir, without))
+    assert code == 0, out
+    assert "is trained to step 4" in out
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["flow"], config["context"]) == (flow, context)
+    if flow == "toy":
+        assert config["flow_settings"] == {"toy_start": 0.25}
+    code, out = run("flowvid.evaluate", workdir, "--num_videos=2", "--noise_draws=1")
+    assert code == 0, out
+    report = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert report["metrics"]["5-bit"]["tail"]["bits_per_dim"] > 0
+    assert report["labels"]["num_labels"] == 8
+    out_dir = tmp_path / "samples"
+    code, out = run("flowvid.sample", workdir, "--num_videos=1", f"--out={out_dir}")
+    assert code == 0, out
+    assert {path.name for path in out_dir.iterdir()} == {"000.gif", "samples.png"}
+
+
+def test_its_flags_have_help_and_belong_to_it(data_dir, tmp_path):
+    code, out = run("flowvid.train", "--help")
+    assert code == 0
+    for expected in ("Flow (toy)\n  --toy_start:", "Context (toy)\n  --toy_memory:", "<glow|toy>"):
+        assert expected in out
+    workdir = f"--workdir={tmp_path / 'run'}"
+    code, out = run("flowvid.train", workdir, "--flow=toy", "--context=toy", "--coupling=affine")
+    assert code == 1
+    assert "--coupling belongs to --flow=glow, but this run has --flow=toy" in out
+    code, out = run("flowvid.train", workdir, "--toy_start=2")
+    assert code == 1
+    assert "--toy_start belongs to --flow=toy, but this run has --flow=glow: leave" in out

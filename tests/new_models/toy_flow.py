@@ -1,0 +1,76 @@
+"""A flow in one file, as a newcomer would add it: an affine map per pixel, shifted by its context.
+
+z = (x - mean - weight . context) exp(-log_sd), with parameters per channel. It has no levels of its
+own, no 1x1 convolutions and no coupling networks.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from flowvid import fields
+
+
+@dataclass(frozen=True)
+class ToySettings:
+    """The settings of the toy flow, with a flag of its own."""
+
+    toy_start: float = fields.field("Flow (toy)", "standard deviation at initialisation.", low=0)
+
+    PRESETS: ClassVar[fields.Presets] = {"paper": {"toy_start": 1.0}, "small": {"toy_start": 0.5}}
+
+    def __post_init__(self) -> None:
+        """Checks each field by itself."""
+        fields.check(self)
+
+    def check(self, image_size: int, levels: int) -> None:
+        """Any size can be modelled."""
+
+    def describe(self, model: str) -> str:
+        """Returns what a level does."""
+        return f"one affine map per pixel in the {model}"
+
+    def build(self, options: Any) -> Any:
+        """Returns the flow."""
+        import jax.numpy as jnp
+
+        from flowvid.flows.density import Density, gaussian_log_density
+        from flowvid.flows.protocol import Flow, sample_by_decoding
+
+        def shift(params, contexts):
+            if contexts[0] is None:
+                return params["mean"]
+            return params["mean"] + contexts[0] @ params["weight"]
+
+        def init(key, x, contexts):
+            del key
+            channels, seen = x.shape[-1], 0 if contexts[0] is None else contexts[0].shape[-1]
+            mean = jnp.mean(x, axis=(0, 1, 2)) if options.data_dependent else jnp.zeros(channels)
+            log_sd = jnp.full(channels, jnp.log(self.toy_start))
+            return {"mean": mean, "log_sd": log_sd, "weight": jnp.zeros((seen, channels))}
+
+        def encode(params, x, contexts):
+            return ((x - shift(params, contexts)) * jnp.exp(-params["log_sd"]),)
+
+        def decode(params, latents, contexts):
+            return latents[0] * jnp.exp(params["log_sd"]) + shift(params, contexts)
+
+        def log_prob(params, x, contexts):
+            pixels = x.shape[1] * x.shape[2]
+            log_det = jnp.broadcast_to(-pixels * jnp.sum(params["log_sd"]), x.shape[:1])
+            return Density(log_det, gaussian_log_density(encode(params, x, contexts)[0]))
+
+        def latent_shapes(shape):
+            return [shape]
+
+        return Flow(
+            init=init,
+            log_prob=log_prob,
+            encode=encode,
+            decode=decode,
+            sample=sample_by_decoding(decode, latent_shapes),
+            prepare=lambda params: params,
+            latent_shapes=latent_shapes,
+            diagnostics=lambda params: {},
+            flop=lambda shape, context_channels: 2.0 * shape[0] * shape[1] * shape[2],
+            activation_size=lambda shape, context_channels: shape[0] * shape[1] * shape[2],
+        )
