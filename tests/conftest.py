@@ -19,6 +19,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"  # a missing axis is an error, never broadcast
 os.environ.setdefault("GLIBC_TUNABLES", "")  # training does not start itself again for huge pages
 
+import hypothesis
 import jax
 import numpy as np
 import pytest
@@ -35,6 +36,16 @@ from flowvid import cli  # noqa: E402  (after the hook)
 from flowvid.training.train_state import is_constant  # noqa: E402  (after the hook)
 
 cli.collect_less_often()
+
+# The same few examples in every run. Compilation makes single examples slow.
+hypothesis.settings.register_profile(
+    "flowvid",
+    max_examples=20,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("flowvid")
 
 
 @pytest.fixture
