@@ -20,7 +20,7 @@ from flowvid.data import datasets
 from flowvid.gan import config as gan_config
 from flowvid.gan import steps as gan_steps
 from flowvid.parallel.devices import replicate, shard
-from flowvid.training import cost, objectives, train_state, trainer
+from flowvid.training import cost, objectives, steps, train_state, trainer
 from flowvid.video import joint, sampling
 from flowvid.video.frames import Batch
 
@@ -205,16 +205,17 @@ def parts(changes: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Returns parameters and forward GFLOP per frame of each part (paper, section IX)."""
     config = config_of(changes)
     template = joint.params_template(config)
+    of_models = {name: steps.parts(params) for name, params in template.items()}
     gflop = {
         name: {"flow": cost.flow_gflop(config, name)} | cost.encoder_gflop(config, name)
         for name in ("head", "tail")
     }
     return {
         f"{name} {part}": {
-            "parameters": train_state.num_parameters(template[name][part]),
+            "parameters": train_state.num_parameters(of_models[name][part]),
             "gflop": count,
         }
         for name, of_parts in gflop.items()
         for part, count in of_parts.items()
-        if part in template[name]
+        if part in of_models[name]
     }

@@ -6,6 +6,7 @@ import re
 import imageio.v3 as iio
 import numpy as np
 import pytest
+import tensorboardX
 from helpers import TINY
 
 import flowvid
@@ -21,6 +22,8 @@ from flowvid.training import loop
 pytest_plugins = ["system_fixtures", "command_line"]
 
 STEPS = [1, 2, 3, 4]
+# Runs that the figures train are smaller still than those of `run_of`.
+SMALLER = TINY | {"levels": 1, "image_size": 8, "num_frames": 3, "eval_every": 4}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +50,7 @@ def request_of(tmp_path_factory, data_dir):
         fields = {
             "folder": tmp_path_factory.mktemp("figures") / "figure",
             "run": None,
-            "given": TINY | {"data_dir": str(data_dir)},
+            "given": SMALLER | {"data_dir": str(data_dir)},
             "clip": None,
             "images": 3,
             "temperature": 0.5,
@@ -86,11 +89,11 @@ def test_the_diagram_is_of_the_configuration(request_of, variant, tmp_path):
     assert [t for t in head if t.startswith("z")][-1] == "z4, Gaussian\n4x4x96"
     assert sum("32 x (ActNorm" in text for text in head) == 4
     assert sum("1 x (ActNorm" in text for text in tail) == 4
-    seen = schema.VARIANTS[variant]
-    assert ("label's image, 3 channels" in head) == seen.labels
+    of_head, seen = (schema.VARIANTS[variant].sees(name) for name in ("head", "tail"))
+    assert ("label's image, 3 channels" in head) == of_head.label
     assert any("context processor" in text for text in tail) == seen.state
     maps = [text.split("\n")[1] for text in tail if text.startswith("context map")]
-    channels = 3 * seen.previous_frame + 16 * seen.state
+    channels = 3 * seen.previous + 16 * seen.state
     sizes = (64, 32, 16, 8) if channels else ()
     assert maps == [f"{size}x{size}x{channels}" for size in sizes]
 
@@ -125,9 +128,11 @@ def test_the_gradient_of_label_images_is_what_the_run_has_logged(request_of, run
     np.testing.assert_array_equal(lines(figure)["whole tail"].get_ydata(), arrays["tail/norm"])
 
 
-def test_a_run_without_labels_has_no_such_gradient(request_of, run_of):
-    with pytest.raises(ConfigError, match="use one of --variant=state_label"):
-        figure_data.label_gradient(request_of(run=run_of("prev_frame")))
+def test_a_run_without_labels_has_no_such_gradient(request_of, tmp_path):
+    with tensorboardX.SummaryWriter(str(tmp_path)) as writer:
+        writer.add_scalar("tail/gradient_norm", 1.0, 1)
+    with pytest.raises(ConfigError, match=r"not logged head/.*: use one of --variant=state_label"):
+        figure_data.label_gradient(request_of(run=tmp_path))
 
 
 def test_a_figure_of_a_run_needs_one(request_of):
@@ -179,7 +184,7 @@ def test_four_frames_are_learned_and_generated_again(overfitted, tmp_path):
 
 @pytest.mark.usefixtures("train_here")
 def test_a_clip_of_ones_own_is_overfitted_as_a_whole(request_of, tmp_path):
-    video = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
+    video = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
     overfitting.write_lossless(tmp_path / "own.mkv", video)
     arrays = figure_data.overfitted_video(request_of(clip=tmp_path / "own.mkv"))
     np.testing.assert_array_equal(arrays["real"], video)
@@ -201,7 +206,7 @@ def test_another_clip_gets_a_run_of_its_own(request_of, monkeypatch, tmp_path):
     for name in ("a", "b", "a"):
         path = tmp_path / f"{name}.mkv"
         if not path.exists():
-            overfitting.write_lossless(path, rng.integers(0, 256, (5, 16, 16, 3), np.uint8))
+            overfitting.write_lossless(path, rng.integers(0, 256, (3, 8, 8, 3), np.uint8))
         with pytest.raises(InterruptedError):
             figure_data.overfitted_video(request_of(folder=folder, clip=path))
     first, second, again = planned
@@ -209,7 +214,7 @@ def test_another_clip_gets_a_run_of_its_own(request_of, monkeypatch, tmp_path):
     assert first.workdir != second.workdir
     for run, name in ((first, "a"), (second, "b")):
         saved, wanted = (
-            decoding.read_clip(path, 5, 16)
+            decoding.read_clip(path, 3, 8)
             for path in (f"{run.train['dataset']}/train/clip.mkv", tmp_path / f"{name}.mkv")
         )
         np.testing.assert_array_equal(saved, wanted)
