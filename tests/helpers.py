@@ -71,7 +71,7 @@ def drawn_params(shapes: Any) -> Any:
         if not is_constant(path):
             return jnp.asarray(0.1 * rng.normal(size=leaf.shape), jnp.float32)
         of_permutation = path[-1].key == "permutation"
-        return jnp.ones(leaf.shape) * (jnp.eye(leaf.shape[-1]) if of_permutation else -1.0)
+        return jnp.broadcast_to(jnp.eye(leaf.shape[-1]) if of_permutation else -1.0, leaf.shape)
 
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
