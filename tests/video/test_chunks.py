@@ -18,7 +18,7 @@ every_size = pytest.mark.parametrize("at_most", [1, 3, 7, 10])
 def arguments():
     """(params, arrays [7, ...]), one of the arrays left out, as a tail without context does."""
     rng = np.random.default_rng(0)
-    params = {"weights": rng.normal(size=(3, 4)), "bias": rng.normal(size=4)}
+    params = {"weights": rng.normal(size=(3, 4)), "bias": rng.normal(size=(1, 1, 4))}
     arrays = (rng.normal(size=(EXAMPLES, 2, 3)), None, rng.normal(size=(EXAMPLES, 4)))
     return jax.tree.map(jnp.float32, (params, arrays))
 
