@@ -18,15 +18,7 @@ from flowvid.config.schema import Config
 from flowvid.data import datasets
 from flowvid.errors import ConfigError
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
-_CHECKPOINT = flags.DEFINE_string(
-    "checkpoint",
-    "last",
-    "Checkpoint to use: last, best (by validation during training), or the number of a step.",
-)
-_AVERAGE = flags.DEFINE_bool(
-    "average", True, "Use the moving average of the parameters if the run has --ema_decay."
-)
+_WORKDIR, _CHECKPOINT, _AVERAGE = command_line.define_checkpoint_flags()
 _DATASET = flags.DEFINE_string("dataset", None, "Dataset to evaluate on. [the run's]")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of prepared datasets. [the run's]")
 _NUM_VIDEOS = flags.DEFINE_integer("num_videos", None, "Number of videos to evaluate. [all]")

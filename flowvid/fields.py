@@ -70,6 +70,18 @@ def check_halvings(image_size: int, levels: int) -> None:
         )
 
 
+class Settings:
+    """The base of dataclasses that hold the settings of one part: it checks their fields."""
+
+    def __post_init__(self) -> None:
+        """Checks each field by itself.
+
+        Raises:
+            ConfigError: naming the field and its possible values.
+        """
+        check(self)
+
+
 def define_flags(config: type, presets: Presets) -> None:
     """Defines a flag for every field of a dataclass that has a help text.
 

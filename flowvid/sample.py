@@ -13,18 +13,11 @@ from jaxtyping import Int, UInt8
 
 import flowvid
 from flowvid import cli
+from flowvid.config import command_line
 from flowvid.data import datasets, decoding, media
 from flowvid.errors import ConfigError
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
-_CHECKPOINT = flags.DEFINE_string(
-    "checkpoint",
-    "last",
-    "Checkpoint to use: last, best (by validation during training), or the number of a step.",
-)
-_AVERAGE = flags.DEFINE_bool(
-    "average", True, "Use the moving average of the parameters if the run has --ema_decay."
-)
+_WORKDIR, _CHECKPOINT, _AVERAGE = command_line.define_checkpoint_flags()
 _LABEL = flags.DEFINE_string("label", None, "Label of all videos. [each label in turn]")
 _NUM_VIDEOS = flags.DEFINE_integer("num_videos", 16, "Number of videos.", lower_bound=1)
 _NUM_FRAMES = flags.DEFINE_integer(

@@ -57,6 +57,30 @@ def from_flags(saved: Config | None, given: dict[str, Any]) -> Config:
     return changed(saved, **given)
 
 
+def define_checkpoint_flags() -> tuple[
+    flags.FlagHolder[str], flags.FlagHolder[str], flags.FlagHolder[bool]
+]:
+    """Defines and returns the flags that choose a run's parameters: workdir, checkpoint, average.
+
+    They are the arguments of `flowvid.load`.
+    """
+    flags.disclaim_key_flags()
+    return (
+        flags.DEFINE_string("workdir", None, "Run: folder of the run.", required=True),
+        flags.DEFINE_string(
+            "checkpoint",
+            "last",
+            "Run: checkpoint to use: last, best (by validation during training), or the number of "
+            "a step.",
+        ),
+        flags.DEFINE_bool(
+            "average",
+            True,
+            "Run: use the moving average of the parameters if the run has --ema_decay.",
+        ),
+    )
+
+
 def define_distributed_flags() -> None:
     """Defines the flags by which several processes find each other."""
     flags.DEFINE_bool(

@@ -8,16 +8,10 @@ import pytest
 from flowvid.config.metrics import METRICS
 from flowvid.data.datasets import Dataset
 from flowvid.evaluation import baselines, codecs
-from flowvid.training import loop
 
 pytest_plugins = ["system_fixtures"]
 
 FIVE = METRICS["5-bit"]
-
-
-@pytest.fixture(scope="module")
-def splits(tiny):
-    return loop.prepare(tiny())[1:]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from helpers import DIMS, assert_same
 
-import flowvid
 from flowvid.config.metrics import METRICS
 from flowvid.data import datasets
 from flowvid.evaluation import (
@@ -22,36 +21,11 @@ from flowvid.evaluation import (
     text_report,
 )
 from flowvid.parallel.devices import replicate
-from flowvid.training import loop
 
 pytest_plugins = ["system_fixtures"]
 
 FIVE = METRICS["5-bit"]
 DRAWS = 3
-
-
-@pytest.fixture(scope="module")
-def splits(tiny):
-    return loop.prepare(tiny())[1:]
-
-
-@pytest.fixture(scope="module")
-def model(run_of):
-    return flowvid.load(run_of("state_label"))
-
-
-@pytest.fixture(scope="module")
-def score(model, splits):
-    """A function that scores the validation split."""
-    compiled = {seed: scoring.evaluator(model.config, FIVE, seed) for seed in (0, 1)}
-    params = replicate(model.params)
-
-    def run(batch_size=4, num_videos=5, seed=0, **options):
-        return scoring.score(
-            compiled[seed], params, splits[1], batch_size, num_videos, "scoring", **options
-        )
-
-    return run
 
 
 @pytest.fixture(scope="module")

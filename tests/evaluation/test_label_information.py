@@ -11,23 +11,12 @@ import pytest
 from command_line import ROOT
 from scipy import stats
 
-import flowvid
 from flowvid.data import datasets
 from flowvid.evaluation import label_information, partial_results, scoring
 from flowvid.parallel.devices import replicate
 from flowvid.training import loop
 
 pytest_plugins = ["system_fixtures"]
-
-
-@pytest.fixture(scope="module")
-def splits(tiny):
-    return loop.prepare(tiny())[1:]
-
-
-@pytest.fixture(scope="module")
-def model(run_of):
-    return flowvid.load(run_of("state_label"))
 
 
 EQUAL = np.ones(4, int)

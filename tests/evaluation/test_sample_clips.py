@@ -31,11 +31,6 @@ def tail_sees_labels(tiny, tmp_path_factory):
     jax.clear_caches()
 
 
-@pytest.fixture(scope="module")
-def splits(tiny):
-    return loop.prepare(tiny())[1:]
-
-
 @pytest.fixture
 def asked(monkeypatch):
     """The keyword arguments of each call of `Model.sample`."""

@@ -6,39 +6,12 @@ import numpy as np
 import pytest
 from helpers import assert_same
 
-import flowvid
 from flowvid.config.metrics import METRICS
 from flowvid.evaluation import partial_results, scoring
-from flowvid.parallel.devices import replicate
-from flowvid.training import loop
 
 pytest_plugins = ["system_fixtures"]
 
 FIVE = METRICS["5-bit"]
-
-
-@pytest.fixture(scope="module")
-def splits(tiny):
-    return loop.prepare(tiny())[1:]
-
-
-@pytest.fixture(scope="module")
-def model(run_of):
-    return flowvid.load(run_of("state_label"))
-
-
-@pytest.fixture(scope="module")
-def score(model, splits):
-    """A function that scores the validation split."""
-    compiled = {seed: scoring.evaluator(model.config, FIVE, seed) for seed in (0, 1)}
-    params = replicate(model.params)
-
-    def run(batch_size=4, num_videos=5, seed=0, **options):
-        return scoring.score(
-            compiled[seed], params, splits[1], batch_size, num_videos, "scoring", **options
-        )
-
-    return run
 
 
 def test_each_video_counts_once_whatever_the_batches(score):

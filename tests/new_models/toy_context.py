@@ -11,16 +11,12 @@ from flowvid import fields
 
 
 @dataclass(frozen=True)
-class ToyContextSettings:
+class ToyContextSettings(fields.Settings):
     """The settings of the toy encoder, with a flag of its own."""
 
     toy_memory: float = fields.field("Context (toy)", "weight of the past in the mean.", low=0)
 
     PRESETS: ClassVar[fields.Presets] = {"paper": {"toy_memory": 0.5}, "small": {"toy_memory": 0.5}}
-
-    def __post_init__(self) -> None:
-        """Checks each field by itself."""
-        fields.check(self)
 
     def check(self, image_size: int, levels: int) -> None:
         """Any size can be encoded."""

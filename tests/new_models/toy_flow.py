@@ -11,16 +11,12 @@ from flowvid import fields
 
 
 @dataclass(frozen=True)
-class ToySettings:
+class ToySettings(fields.Settings):
     """The settings of the toy flow, with a flag of its own."""
 
     toy_start: float = fields.field("Flow (toy)", "standard deviation at initialisation.", low=0)
 
     PRESETS: ClassVar[fields.Presets] = {"paper": {"toy_start": 1.0}, "small": {"toy_start": 0.5}}
-
-    def __post_init__(self) -> None:
-        """Checks each field by itself."""
-        fields.check(self)
 
     def check(self, image_size: int, levels: int) -> None:
         """Any size can be modelled."""

@@ -11,7 +11,7 @@ _GROUP = "Context (pyramid)"
 
 
 @dataclass(frozen=True)
-class PyramidSettings:
+class PyramidSettings(fields.Settings):
     """Label image, previous frame and state, concatenated and convolved down level by level."""
 
     state_size: int = fields.field(
@@ -31,14 +31,6 @@ class PyramidSettings:
         "paper": {"state_size": 16, "label_size": None, "label_scale": 1.0},
         "small": {"state_size": 8, "label_size": None, "label_scale": 1.0},
     }
-
-    def __post_init__(self) -> None:
-        """Checks each field by itself.
-
-        Raises:
-            ConfigError: naming the field and its possible values.
-        """
-        fields.check(self)
 
     def check(self, image_size: int, levels: int) -> None:
         """Checks that label images can be enlarged to a frame.

@@ -7,7 +7,7 @@ from flowvid import fields
 
 
 @dataclass(frozen=True)
-class GlowSettings:
+class GlowSettings(fields.Settings):
     """A Glow in head and tail: steps of ActNorm, invertible 1x1 convolution and coupling."""
 
     head_steps: int = fields.field("Flow (glow)", "steps of flow per level in the head.")
@@ -19,14 +19,6 @@ class GlowSettings:
         "paper": {"head_steps": 32, "tail_steps": 1, "width": 512, "coupling": "additive"},
         "small": {"head_steps": 6, "tail_steps": 4, "width": 96, "coupling": "additive"},
     }
-
-    def __post_init__(self) -> None:
-        """Checks each field by itself.
-
-        Raises:
-            ConfigError: naming the field and its possible values.
-        """
-        fields.check(self)
 
     def check(self, image_size: int, levels: int) -> None:
         """Checks that each level can halve the image.
