@@ -86,15 +86,17 @@ def define_distributed_flags() -> None:
     flags.DEFINE_bool(
         "distributed",
         False,
-        "Devices: several processes, one a host, as one run; TPU pods and SLURM need no more than "
-        "this.",
+        "Devices: run as one of several processes, one per host. TPU pods, SLURM and Open MPI need "
+        "no other flag.",
     )
     flags.DEFINE_string(
-        "coordinator", None, "Devices: host:port of the first process, elsewhere. [found]"
+        "coordinator",
+        None,
+        "Devices: host:port of the first process, where JAX cannot find it. [found by JAX]",
     )
-    flags.DEFINE_integer("num_processes", None, "Devices: how many there are, elsewhere. [found]")
+    flags.DEFINE_integer("num_processes", None, "Devices: number of processes. [found by JAX]")
     flags.DEFINE_integer(
-        "process_id", None, "Devices: which of them this is, from 0, elsewhere. [found]"
+        "process_id", None, "Devices: number of this process, from 0. [found by JAX]"
     )
 
 
