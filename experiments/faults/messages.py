@@ -12,7 +12,7 @@ def stopped(signal_name: str, step: int) -> str:
 
 def damaged(step: int) -> tuple[str, str]:
     """Returns the two parts of the warning about a checkpoint that cannot be read."""
-    return f"The checkpoint of step {step} in", "cannot be used"
+    return f"The checkpoint of step {step} in", "cannot be read"
 
 
 def resumed(step: int) -> str:

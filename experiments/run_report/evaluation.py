@@ -42,9 +42,7 @@ def _saved(folder: pathlib.Path, wanted: dict[str, Any]) -> Report | None:
     if not path.exists():
         return None
     report: Report = json.loads(path.read_text())
-    # Reports of earlier versions do not name the checkpoint; its step tells it.
-    found: dict[str, Any] = {"checkpoint": "last"} | report
-    found["metrics"] = list(report.get("metrics", ()))
+    found = report | {"metrics": list(report.get("metrics", ()))}
     if different := [name for name, value in wanted.items() if found.get(name) != value]:
         logging.warning("%s is not shown: its %s differs.", path, ", ".join(different))
         return None

@@ -95,8 +95,8 @@ def test_the_gan_is_drawn_beside_the_flow(tmp_path):
         for model in ("GAN's generator", "flow's tail, stored")
         for count in (4, 8)
     ]
-    told = benchmark_output.text("gan", points)
-    assert told.splitlines()[2] == "| 4 | GAN's generator | 8 |"
+    text = benchmark_output.text("gan", points)
+    assert text.splitlines()[2] == "| 4 | GAN's generator | 8 |"
     benchmark_output.draw({"machine": "a machine", "gan": points}, tmp_path / "memory.png")
     assert imageio.imread(tmp_path / "memory.png").ndim == 3
 
@@ -203,7 +203,7 @@ def test_there_is_no_picture_without_curves(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("section", "figures", "told"),
+    ("section", "figures", "expected"),
     [
         ("loader", {"videos_per_s": 1234.5}, "1,234 videos per second"),
         (
@@ -219,5 +219,5 @@ def test_there_is_no_picture_without_curves(tmp_path):
         ),
     ],
 )
-def test_figures_are_told(section, figures, told):
-    assert told in benchmark_output.text(section, figures)
+def test_a_section_is_printed(section, figures, expected):
+    assert expected in benchmark_output.text(section, figures)
