@@ -78,8 +78,12 @@ def call(monkeypatch, capsys):
             code = stop.code or 0
         finally:
             flags.FLAGS.unparse_flags()
+            # The flags that a function of flowvid defines are those of the tests' import hook.
+            definers = {name, "jaxtyping._decorator"}
             own = {
-                flag for flag in flags.FLAGS if flags.FLAGS.find_module_defining_flag(flag) == name
+                flag
+                for flag in flags.FLAGS
+                if flags.FLAGS.find_module_defining_flag(flag) in definers
             }
             for flag in own | set(flags.FLAGS) & CONFIG_FLAGS:
                 delattr(flags.FLAGS, flag)

@@ -5,7 +5,6 @@ A run that was interrupted is resumed by the same command.
 
 import concurrent.futures
 import dataclasses
-import functools
 import json
 import os
 import pathlib
@@ -13,7 +12,7 @@ import queue
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -73,13 +72,7 @@ class Run:
         for command in self.commands():
             with self.log.open("a") as log:
                 print("python", *command, file=log, flush=True)
-                code = subprocess.run(
-                    [sys.executable, *command],
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=os.environ | environment,
-                    preexec_fn=functools.partial(_stay_on, cores) if cores else None,
-                ).returncode
+                code = _run(command, log, environment, cores)
             if code:
                 end = self.log.read_text()[-1000:].replace("\r", "\n").strip()
                 raise TrainingError(
@@ -97,8 +90,27 @@ def _flags(values: dict[str, Any]) -> list[str]:
     return [f"--{name}={value}" for name, value in values.items() if value is not None]
 
 
-def _stay_on(cores: Sequence[int]) -> None:
-    os.sched_setaffinity(0, cores)
+def _run(
+    command: Sequence[str],
+    log: TextIO,
+    environment: dict[str, str],
+    cores: Sequence[int] | None,
+) -> int:
+    """Runs Python with these arguments, and returns its exit code."""
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env=os.environ | environment,
+    )
+    try:
+        if cores:  # not in a `preexec_fn`: forking is unsafe beside JAX's threads
+            os.sched_setaffinity(process.pid, cores)
+        return process.wait()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
 
 
 def carry_out(runs: Iterable[Run], jobs: int, gpus: Sequence[str] = ()) -> None:

@@ -1,6 +1,7 @@
 """Runs in processes: trained, evaluated, skipped when they are done, and their share of cores."""
 
 import json
+import os
 
 import pytest
 from helpers import TINY
@@ -34,6 +35,15 @@ def test_a_run_that_fails_says_where_to_look(tmp_path):
         carry_out([run], jobs=1)
     assert str(run.log) in str(error.value)
     assert not run.is_done()
+
+
+def test_a_process_stays_on_its_cores(monkeypatch, tmp_path):
+    program = "import os, time; time.sleep(0.3); print('cores', os.sched_getaffinity(0))"
+    monkeypatch.setattr(Run, "commands", lambda self: [["-c", program]])
+    core = max(os.sched_getaffinity(0))
+    run = Run(tmp_path, {}, None)
+    run.carry_out({}, [core])
+    assert f"cores {{{core}}}" in run.log.read_text()
 
 
 def test_jobs_share_the_cores_and_gpus_take_turns(monkeypatch, tmp_path):
