@@ -107,7 +107,7 @@ def grouped_help() -> str:
         assert match is not None  # it matches any text
         choices, group, text = match.groups(default="")
         if flag.default is not None:
-            text += f" [{flag.default_as_str.strip(chr(39))}]"  # absl quotes it
+            text += f" [{(flag.default_as_str or '').strip(chr(39))}]"  # absl quotes it
         name = f"[no]{flag.name}" if flag.boolean else flag.name
         wrapped = flags.text_wrap(choices + text, indent="      ", firstline_indent="      ")
         groups.setdefault(group or "Options", []).append(f"  --{name}:\n{wrapped}")

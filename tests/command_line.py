@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 CONFIGS = (Config, GanConfig, *FLOWS.values(), *CONTEXTS.values())
 CONFIG_FLAGS = {f.name for config in CONFIGS for f in dataclasses.fields(config)}
 CONFIG_FLAGS |= {"distributed", "coordinator", "num_processes", "process_id"}
+CONFIG_FLAGS |= {"workdir", "checkpoint", "average"}
 
 
 def start(name, *args, devices=2):

@@ -2,7 +2,6 @@
 
 import gc
 import os
-import pathlib
 import tempfile
 
 # Before JAX is imported anywhere: with two devices, `pmap` is real. Nearly all of the tests' time
@@ -29,11 +28,6 @@ from jaxtyping import install_import_hook
 # Before flowvid is imported: a wrong shape fails by name in every test. An int passes for a float.
 BEARTYPE = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 install_import_hook(["flowvid", "data_builders"], BEARTYPE)
-
-# Before the modules that test files share are imported: so failures of their assertions are
-# explained, too.
-modules = (path.stem for path in pathlib.Path(__file__).parent.rglob("*.py"))
-pytest.register_assert_rewrite(*(name for name in modules if not name.startswith("test_")))
 
 from flowvid import cli  # noqa: E402  (after the hook)
 from flowvid.training.train_state import is_constant  # noqa: E402  (after the hook)

@@ -44,6 +44,7 @@ def write_image(path: Path, level: int) -> None:
 
 def touch(root: Path, *names: str) -> Path:
     """Creates empty files, which are enough for a list, and returns their folder."""
+    root.mkdir(exist_ok=True)
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()

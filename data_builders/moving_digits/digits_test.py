@@ -26,7 +26,7 @@ def test_no_digit_is_in_both_train_and_validation(images: dict) -> None:
     assert not train & validation
 
 
-def pixels_of(images: digits.Images) -> set[bytes]:
+def pixels_of(images: np.ndarray) -> set[bytes]:
     return {image.tobytes() for image in images.reshape(-1, 28, 28)}
 
 

@@ -193,6 +193,6 @@ def test_lists_do_not_hang_on_the_order_of_files(tmp_path: Path) -> None:
 )
 def test_too_little_is_one_clear_line(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
     with pytest.raises(DataError) as error:
-        load(touch(tmp_path, *names), "train", tmp_path / "data")
+        load(touch(tmp_path / "clips", *names), "train", tmp_path / "data")
     assert message in str(error.value)
     assert "\n" not in str(error.value)

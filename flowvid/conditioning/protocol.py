@@ -49,7 +49,7 @@ class ContextEncoder(NamedTuple):
     first_state: Callable[[Images], State]
     next_state: Callable[[Params, State, Images], State]
     channels: Sequence[int]
-    label_table: Callable[[Params], Array | None]
+    label_table: Callable[[Params], Any]
     diagnostics: Callable[[Params], dict[str, Diagnostic]]
     flop: Callable[[Shape], dict[str, float]]
 

@@ -79,7 +79,7 @@ class PartialResults:
         arrays: dict[str, np.ndarray] = {}
         if self.path.exists():
             try:
-                with np.load(self.path) as file:
+                with self.path.open("rb") as opened, np.load(opened) as file:
                     arrays = dict(file)
             except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
                 arrays = {}  # truncated or damaged

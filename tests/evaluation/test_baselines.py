@@ -150,7 +150,9 @@ def test_training_clips_are_spread_evenly():
 def dataset_of(videos):
     """A dataset of these videos [N, T, H, W, 3], in this order."""
     records = [{"video": v, "label": i % 2, "id": b"%d" % i} for i, v in enumerate(videos)]
-    return Dataset("made", "train", records, ("a", "b"), videos.shape[1], videos.shape[2])
+    return Dataset(
+        "made", "train", records, ("a", "b"), videos.shape[1], videos.shape[2], "fingerprint"
+    )
 
 
 def test_a_training_split_that_is_sorted_is_fitted_as_a_whole(monkeypatch):

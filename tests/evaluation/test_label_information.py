@@ -102,7 +102,7 @@ def test_label_bits_reach_the_entropy_of_the_labels_and_no_more():
 def split_of(labels):
     """A split whose records have labels alone, so that reading a frame fails."""
     records = [{"label": label} for label in labels]
-    return datasets.Dataset("made", "train", records, ("a", "b", "c"), 5, 16)
+    return datasets.Dataset("made", "train", records, ("a", "b", "c"), 5, 16, "fingerprint")
 
 
 def test_labels_are_read_without_frames(splits):
@@ -138,7 +138,7 @@ class Records(list):
 
 
 records = Records({"label": label} for label in (1, 0, 2, 2, 1))
-split = Dataset("made", "train", records, ("a", "b", "c", "d"), 5, 16)
+split = Dataset("made", "train", records, ("a", "b", "c", "d"), 5, 16, "fingerprint")
 print("counts", label_information.count_labels(split).tolist())
 """
 
@@ -181,7 +181,7 @@ def test_label_images_are_measured_from_where_the_run_began(tiny, splits, tmp_pa
     config = loop.prepare(tiny(variant="state_label", num_steps=0))[0]
     begun = loop.train(config, tmp_path).head.params["context"]["labels"]
     (image,) = jax.tree.leaves(begun)
-    np.testing.assert_array_equal(label_information.initial_images(config), image)
+    np.testing.assert_array_equal(label_information.initial_label_table(config), image)
     moved = image.copy()
     moved[2] *= 1.5
     params = {"context": {"labels": jax.tree.map(lambda _: moved, begun)}}
@@ -190,8 +190,3 @@ def test_label_images_are_measured_from_where_the_run_began(tiny, splits, tmp_pa
     assert (distance["least"], distance["most"]) == (0.0, pytest.approx(0.5 * rms(image[2])))
     assert distance["moved"] == pytest.approx(0.5 * rms(image[2]) / np.sqrt(8))
     assert distance["start"] == pytest.approx(rms(image))
-
-
-def test_a_context_encoder_may_have_no_label_images(tiny):
-    config = loop.prepare(tiny(variant="state_label"))[0]
-    assert label_information.distance(config, {"context": {"embedding": np.zeros((8, 4))}}) is None

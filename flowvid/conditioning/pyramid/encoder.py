@@ -71,7 +71,7 @@ def pyramid_encoder(settings: PyramidSettings, options: EncoderOptions) -> Conte
         processed: Any = ContextProcessor().apply(params["processor"], state, frame)
         return processed
 
-    def label_table(params: Params) -> Array | None:
+    def label_table(params: Params) -> Any:
         return params["labels"]["params"]["images"] if sees.label else None
 
     def diagnostics(params: Params) -> dict[str, Diagnostic]:
