@@ -40,8 +40,10 @@ class ToySettings(fields.Settings):
         def init(key, x, contexts):
             del key
             channels, seen = x.shape[-1], 0 if contexts[0] is None else contexts[0].shape[-1]
-            mean = jnp.mean(x, axis=(0, 1, 2)) if options.data_dependent else jnp.zeros(channels)
-            log_sd = jnp.full(channels, jnp.log(self.toy_start))
+            log_sd = jnp.full((1, 1, 1, channels), jnp.log(self.toy_start))
+            mean = jnp.zeros_like(log_sd)
+            if options.data_dependent:
+                mean = jnp.mean(x, axis=(0, 1, 2), keepdims=True)
             return {"mean": mean, "log_sd": log_sd, "weight": jnp.zeros((seen, channels))}
 
         def encode(params, x, contexts):
