@@ -24,23 +24,26 @@ ALONE = Setup()
 
 
 class Size(NamedTuple):
-    """How long the runs are."""
+    """How long the runs are, and how large their models."""
 
     num_steps: int = 100
     every: int = 10  # steps between checkpoints; at least 6
+    levels: int = 2
+    image_size: int = 16
+    num_frames: int = 5  # at least 4
 
     def flags(self) -> dict[str, Any]:
         """Returns the flags of `flowvid.train`: a tiny model on CPU."""
         return {
             "preset": "small",
             "variant": "state_label",
-            "levels": 1,
+            "levels": self.levels,
             "head_steps": 1,
             "tail_steps": 1,
             "width": 8,
             "state_size": 4,
-            "image_size": 8,
-            "num_frames": 4,
+            "image_size": self.image_size,
+            "num_frames": self.num_frames,
             "tail_frames": 2,
             "batch_size": BATCH,
             "num_steps": self.num_steps,

@@ -23,8 +23,9 @@ pytest_plugins = ["command_line"]
 
 @pytest.fixture(scope="module")
 def drill(tmp_path_factory):
-    """A drill whose runs take 24 steps; their compiled steps are shared."""
-    made = Drill(tmp_path_factory.mktemp("drill"), kills=1, seed=0, size=Size(24, 6))
+    """A drill with short runs of a tinier model, which share their compiled steps."""
+    size = Size(num_steps=24, every=6, levels=1, image_size=8, num_frames=4)
+    made = Drill(tmp_path_factory.mktemp("drill"), kills=1, seed=0, size=size)
     yield made
     made.close()
 
