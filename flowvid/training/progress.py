@@ -179,7 +179,14 @@ class Reporter:
             logging.warning("At step %d, %s", self.bar.n, message)
 
     def close(self) -> None:
-        """Closes the progress bar and writes the remaining events."""
+        """Closes the progress bar and writes the remaining events.
+
+        On a full disk these are lost with a warning, so that the error about the checkpoint, which
+        says what to do, is the one that ends the run.
+        """
         self.bar.close()
         if self.writer is not None:
-            self.writer.close()
+            try:
+                self.writer.close()
+            except OSError as error:
+                logging.warning("The last TensorBoard events are lost: %s.", error)

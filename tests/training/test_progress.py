@@ -89,3 +89,19 @@ def test_the_seconds_stop_once_the_step_is_compiled(reporter, fails):
     assert not counting.is_alive()
     shown = "not compiled" if fails else "compiled in 0 s"
     assert reporter.shown["tail"] == shown
+
+
+def test_a_full_disk_at_the_end_is_a_warning_and_hides_no_other_error(tmp_path, caplog):
+    made = progress.Reporter(preset_config("small", num_frames=1), tmp_path, small_state(0))
+
+    def full():
+        raise OSError(28, "No space left on device")
+
+    made.writer.close, close = full, made.writer.close
+    with pytest.raises(ValueError, match="no space is left on the disk of"):
+        try:
+            raise ValueError("no space is left on the disk of /x: make room")
+        finally:
+            made.close()
+    assert "TensorBoard events are lost: [Errno 28] No space left" in caplog.text
+    close()
