@@ -206,7 +206,7 @@ def test_images_of_one_label_share_a_row(trained, call, tmp_path):
     ("name", "args", "message"),
     [
         ("train", ["--dataset=moments_in_time", "--data_dir={empty}"], "tfds build data_builders"),
-        ("train", ["--dataset=moving_shape"], "Unknown data set 'moving_shape'; use moving_shapes"),
+        ("train", ["--dataset=moving_shape"], "Unknown dataset 'moving_shape'; use moving_shapes"),
         ("train", ["--dataset={empty}"], "holds no clips and no images. Expected are clips (.mp4"),
         ("train", ["--dataset={empty}/missing"], "missing does not exist. Expected are clips"),
         ("train", ["--image_size=18"], "--image_size=18 must be divisible by 2^levels = 4"),
@@ -230,7 +230,7 @@ def test_images_of_one_label_share_a_row(trained, call, tmp_path):
         (
             "train",
             ["--dataset={images}", "--num_frames=5"],
-            "1 frames a video, but 5 were asked for",
+            "1 frames per video, but 5 were asked for",
         ),
         ("train", ["--num_frames=1", "--tail_frames=2"], "cannot be drawn from the 0 that follow"),
         (
@@ -241,7 +241,7 @@ def test_images_of_one_label_share_a_row(trained, call, tmp_path):
         (
             "sample",
             ["--workdir={image_run}", "--num_frames=2"],
-            "has no tail for 2 frames a video: use a run trained on videos",
+            "has no tail for 2 frames per video: use a run trained on videos",
         ),
     ],
 )
