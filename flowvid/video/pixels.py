@@ -17,7 +17,7 @@ from flowvid.config.metrics import Metric
 def to_grid(
     pixels: UInt8[Array, "*batch height width channels"], metric: Metric
 ) -> Float[Array, "*batch height width channels"]:
-    """Grey values to [-1/2, 1/2) without noise: what conditions the next frame."""
+    """Converts grey values to [-1/2, 1/2) without noise, as they condition the next frame."""
     if metric.floor:
         coarse = jnp.right_shift(pixels, jnp.uint8(8 - metric.n_bits)).astype(jnp.float32)
         return coarse / 2**metric.n_bits - 0.5
@@ -27,7 +27,10 @@ def to_grid(
 def dequantize(
     keys: Key[Array, " batch"], pixels: UInt8[Array, "batch *shape"], metric: Metric
 ) -> Float[Array, "batch *shape"]:
-    """Grey values to [-1/2, 1/2 + 2^-n) with uniform noise of width 2^-n; one key an example."""
+    """Converts grey values to [-1/2, 1/2 + 2^-n), with uniform noise of width 2^-n.
+
+    `keys` holds one key per example.
+    """
     draw = lambda key: jax.random.uniform(key, pixels.shape[1:], maxval=2.0**-metric.n_bits)  # noqa: E731
     return to_grid(pixels, metric) + jax.vmap(draw)(keys)
 
@@ -35,13 +38,12 @@ def dequantize(
 def to_pixels(
     x: Float[Array, "*batch height width channels"], metric: Metric
 ) -> UInt8[Array, "*batch height width channels"]:
-    """The grey values that x stands for, clipped to the valid range.
+    """Returns the grey values of x, clipped to the valid range.
 
-    It undoes `dequantize`, but for noise so near a bin's edge that float32 rounds it over.
-
-    With `floor`, the middle of the n-bit bin, so that a picture is neither darkened nor brightened;
-    otherwise the nearest grey value once the noise's mean is taken off. Non-finite x has no grey
-    value: check before drawing.
+    It inverts `dequantize`, except for noise so close to a bin's edge that float32 rounds it to the
+    next bin. With `floor`, the grey value is the middle of the n-bit bin, so that pictures are
+    neither darker nor brighter than the original. Otherwise it is the grey value nearest to x minus
+    the mean of the noise. Check that x is finite before drawing: non-finite values have no meaning.
     """
     if metric.floor:
         bins, width = 2**metric.n_bits, 2 ** (8 - metric.n_bits)
@@ -55,7 +57,7 @@ def to_pixels(
 def bits_per_dim(
     log_prob: Float[Array, "*batch"], num_dims: int, metric: Metric
 ) -> Float[Array, "*batch"]:
-    """Nats of density to bits per dimension of the quantised image: -log2 p(x) / D + n.
+    """Converts nats of density to bits per dimension of the quantised image: -log2 p(x) / D + n.
 
     Args:
         log_prob: log-density of dequantised images, in nats.
@@ -68,5 +70,5 @@ def bits_per_dim(
 def log_prob_from_bits(
     bits: Float[Array, "*batch"], num_dims: int, metric: Metric
 ) -> Float[Array, "*batch"]:
-    """Bits per dimension back to nats of density; the inverse of `bits_per_dim`."""
+    """Converts bits per dimension to nats of density; the inverse of `bits_per_dim`."""
     return (metric.n_bits - bits) * (num_dims * math.log(2))

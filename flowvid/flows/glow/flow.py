@@ -25,7 +25,7 @@ from flowvid.flows.protocol import Contexts, Flow, Latents, Shape, sample_by_dec
 def flow_step(
     width: int, coupling: str, data_dependent: bool, dtype: DTypeLike | None = None
 ) -> Bijector:
-    """One step of flow: ActNorm, invertible 1x1 convolution, coupling (paper, section IV)."""
+    """Returns a step of flow: ActNorm, invertible 1x1 convolution, coupling (paper, section IV)."""
     return bijectors.chain(
         bijectors.actnorm(data_dependent),
         bijectors.invertible_conv(),
@@ -34,7 +34,11 @@ def flow_step(
 
 
 def check_image_size(height: int, width: int, levels: int) -> None:
-    """Raises ValueError unless each side can be halved once a level."""
+    """Checks that each side can be halved once per level.
+
+    Raises:
+        ValueError: naming the side and both numbers.
+    """
     for side, size in (("Height", height), ("Width", width)):
         if size < 1 or size % 2**levels:
             raise ValueError(
@@ -53,24 +57,25 @@ def glow(
     reversible: bool = False,
     dtype: DTypeLike | None = None,
 ) -> Flow:
-    """A Glow of `levels` levels of `steps` steps (Kingma & Dhariwal 2018; paper, section IV).
+    """Returns a Glow of `levels` levels of `steps` steps (Kingma & Dhariwal 2018; section IV).
 
-    A level squeezes, walks its steps, and factors out half of the channels under a Gaussian whose
-    mean and log-scale a zero-initialised 3x3 convolution reads off the kept half; the last level
-    keeps all under a learned Gaussian per channel. 64x64x3 with 4 levels has latents 32x32x6,
-    16x16x12, 8x8x24 and 4x4x96.
+    A level squeezes, applies its steps, and factors out half of the channels under a Gaussian, whose
+    mean and log-scale a zero-initialised 3x3 convolution computes from the other half. The last
+    level keeps all channels, under a learned Gaussian per channel. An image of 64x64x3 with 4 levels
+    has latents 32x32x6, 16x16x12, 8x8x24 and 4x4x96.
 
     Args:
         levels: L; each halves the resolution.
-        steps: K, steps of flow a level.
+        steps: K, steps of flow per level.
         width: channels inside the coupling networks.
         coupling: "additive" (the paper's) or "affine".
         data_dependent: whether `init` sets ActNorm from the batch; otherwise it is the identity.
         reversible: whether backpropagation rebuilds the steps' inputs, and keeps only the levels'
             boundaries (`bijectors.repeat`).
-        dtype: of the coupling networks' convolutions, if not the parameters' own. Log-dets and all
-            sums stay float32. In bfloat16 one step is inverted to float32 rounding; over many steps
-            what differs in the last bit may round the other way: 1e-4 after 16 near their start.
+        dtype: the type of the coupling networks' convolutions; by default that of the parameters.
+            Log-dets and all sums stay float32. In bfloat16 a single step is inverted up to float32
+            rounding. Over many steps, rounding errors may move an input to the next bfloat16 value:
+            16 steps near initialisation have an error of 1e-4.
     """
     step = flow_step(width, coupling, data_dependent, dtype)
     flow = bijectors.repeat(step, steps, reversible)
@@ -80,7 +85,7 @@ def glow(
         return squeeze(x), None if context is None else squeeze(context)
 
     def prior(params: Params, kept: Array) -> Any:
-        """Mean and log-scale [B, H, W, C] of what is factored out, given what is kept."""
+        """Returns mean and log-scale [B, H, W, C] of the factored-out half, given the kept one."""
         read_off: Any = ZeroConv(2 * kept.shape[-1]).apply(params, kept)
         return jnp.split(read_off, 2, axis=-1)
 
