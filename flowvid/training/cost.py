@@ -32,7 +32,7 @@ def encoder_gflop(config: Config, model: str) -> dict[str, float]:
 
 
 def matmul_gflops(n: int = 1024, repeats: int = 5) -> float:
-    """Returns this machine's matrix-product speed in GFLOP/s, the best of a few float32 products."""
+    """Returns the speed of matrix products here in GFLOP/s, the best of a few in float32."""
     a = jnp.ones((n, n))
     product = jax.jit(lambda a: a @ a)
     product(a).block_until_ready()

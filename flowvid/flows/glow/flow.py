@@ -25,7 +25,7 @@ from flowvid.flows.protocol import Contexts, Flow, Latents, Shape, sample_by_dec
 def flow_step(
     width: int, coupling: str, data_dependent: bool, dtype: DTypeLike | None = None
 ) -> Bijector:
-    """Returns a step of flow: ActNorm, invertible 1x1 convolution, coupling (paper, section IV)."""
+    """Returns a step of flow: ActNorm, invertible 1x1 convolution, coupling (section IV)."""
     return bijectors.chain(
         bijectors.actnorm(data_dependent),
         bijectors.invertible_conv(),
@@ -59,10 +59,10 @@ def glow(
 ) -> Flow:
     """Returns a Glow of `levels` levels of `steps` steps (Kingma & Dhariwal 2018; section IV).
 
-    A level squeezes, applies its steps, and factors out half of the channels under a Gaussian, whose
-    mean and log-scale a zero-initialised 3x3 convolution computes from the other half. The last
-    level keeps all channels, under a learned Gaussian per channel. An image of 64x64x3 with 4 levels
-    has latents 32x32x6, 16x16x12, 8x8x24 and 4x4x96.
+    A level squeezes, applies its steps, and factors out half of the channels under a Gaussian,
+    whose mean and log-scale a zero-initialised 3x3 convolution computes from the other half. The
+    last level keeps all channels, under a learned Gaussian per channel. An image of 64x64x3 with 4
+    levels has latents 32x32x6, 16x16x12, 8x8x24 and 4x4x96.
 
     Args:
         levels: L; each halves the resolution.
