@@ -25,7 +25,8 @@ CONFIG_FLAGS |= {"workdir", "checkpoint", "average"}
 
 def start(name, *args, devices=2):
     """Starts an entry point in a process of its own, with so many virtual devices."""
-    force = f"--xla_force_host_platform_device_count={devices}"
+    # The last of two flags of one name counts.
+    force = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [sys.executable, "-m", f"flowvid.{name}", *map(str, args)],
         cwd=ROOT,

@@ -31,7 +31,9 @@ class Processes:
     """The processes of a run, from one start to their end. What they print goes to files."""
 
     def __init__(self, commands: list[list[str]], devices: int, log: pathlib.Path) -> None:
-        force = f"--xla_force_host_platform_device_count={devices}"
+        # The user's flags hold, too; the last of two flags of one name counts.
+        given = os.environ.get("XLA_FLAGS", "")
+        force = f"{given} --xla_force_host_platform_device_count={devices}"
         env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": force}
         self.logs = [log.with_suffix(f".{i}.log") for i in range(len(commands))]
         self.processes = []
