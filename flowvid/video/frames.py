@@ -1,7 +1,7 @@
 """From batches of clips to what head and tail model: dequantised frames, and those before them."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -31,6 +31,13 @@ class TailFrames(NamedTuple):
     labels: Labels
 
 
+def pick(tree: Any, picked: Array | None) -> Any:
+    """Returns the frames [B, F, ...] of [B, T, ...] at the indices [B, F]; all of them for None."""
+    if picked is None:
+        return tree
+    return jax.tree.map(lambda x: jax.vmap(lambda frames, at: frames[at])(x, picked), tree)
+
+
 def head_frames(
     keys: FrameKeys, batch: Batch, metric: Metric
 ) -> Float[Array, "batch height width channels"]:
@@ -54,7 +61,7 @@ def tail_frames(
     if drawn is not None:
         choose = functools.partial(jax.random.choice, a=later.shape[1], shape=(drawn,))
         picked = jax.vmap(lambda key: choose(key, replace=False))(keys.choice)
-        later = jax.vmap(lambda frames, at: frames[at])(later, picked)
+        later = pick(later, picked)
     clean = to_grid(batch.video[:, :-1], metric)
     return TailFrames(dequantize(keys.tail, later, metric), clean, picked, batch.label)
 

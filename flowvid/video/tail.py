@@ -20,7 +20,7 @@ from flowvid.config.schema import Config
 from flowvid.flows.density import Density
 from flowvid.video import chunks
 from flowvid.video.build import encoder_of, flow_of, frame_shape
-from flowvid.video.frames import TailFrames
+from flowvid.video.frames import TailFrames, pick
 
 Frames = Float[Array, "batch frames height width channels"]
 Modelled = Float[Array, "batch modelled height width channels"]
@@ -79,13 +79,6 @@ def conditionings(config: Config, params: Params, frames: Frames, labels: Labels
 
 def _fold_time(tree: Any) -> Any:
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
-
-
-def pick(tree: Any, picked: Array | None) -> Any:
-    """Returns the frames [B, F, ...] of [B, T, ...] at the indices [B, F]; all of them for None."""
-    if picked is None:
-        return tree
-    return jax.tree.map(lambda x: jax.vmap(lambda frames, at: frames[at])(x, picked), tree)
 
 
 def init(config: Config, key: PRNGKeyArray, frames: TailFrames) -> Params:

@@ -13,7 +13,7 @@ from flowvid.conditioning.protocol import Conditioning
 from flowvid.config.variants import VARIANTS
 from flowvid.flows.protocol import sample_latents
 from flowvid.video import build, head, joint, tail
-from flowvid.video.frames import TailFrames, tail_frames
+from flowvid.video.frames import TailFrames, pick, tail_frames
 from flowvid.video.pixels import to_grid
 
 pytest_plugins = ["tiny_models"]
@@ -85,7 +85,7 @@ def test_picked_frames_have_the_log_prob_of_all_frames(params_of, frames):
     config, params = tiny("state"), params_of("state")["tail"]
     picked = jnp.array([[2, 0], [1, 2], [0, 1], [2, 1]])
     log_prob = jax.jit(lambda frames: tail.log_prob(config, params, frames).log_prob)
-    some = log_prob(frames._replace(x=tail.pick(frames.x, picked), picked=picked))
+    some = log_prob(frames._replace(x=pick(frames.x, picked), picked=picked))
     every = log_prob(frames)
     np.testing.assert_allclose(some, jnp.take_along_axis(every, picked, 1), rtol=1e-5)
 
