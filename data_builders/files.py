@@ -134,11 +134,8 @@ def _refusal(path: str, root: str) -> str:
 
 
 def _read(window: Window, item: Item) -> Video:
-    is_image = os.path.splitext(item.member or item.path)[1].lower() in decoding.IMAGE_SUFFIXES
     with _open(item) as file:
-        if is_image:
-            return decoding.decode_image(file, window.image_size)
-        return decoding.decode_clip(file, *window)
+        return decoding.decode(file, item.member or item.path, *window)
 
 
 def _open(item: Item) -> IO[bytes]:

@@ -4,30 +4,42 @@ A file may be empty, truncated, of another type than its name says, huge or endl
 ends soon, and either returns the requested frames or raises a `ClipError` with the reason.
 """
 
+import itertools
+import os
 import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, NamedTuple
 
 import av
 import numpy as np
-from av.filter import Graph
+from av.stream import Disposition
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
 
+from flowvid.data import pictures
+from flowvid.data.framing import Framing
 from flowvid.errors import ClipError
 
 CLIP_SUFFIXES = frozenset(
-    (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".wmv", ".flv")
+    ".mp4 .m4v .mov .qt .3gp .3g2 .mkv .webm .avi .divx .gif .apng .mpg .mpeg .mpe .m2v .vob .ts "
+    ".mts .m2ts .wmv .asf .flv .f4v .ogv .mxf .dv .nut .y4m".split()
 )
-IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"))
-MAX_PIXELS = 2**25  # per frame: 8192 x 4096, which takes 100 MB as RGB
+IMAGE_SUFFIXES = pictures.SUFFIXES
 MAX_SECONDS = 60.0  # per clip
 
 # Formats that contain frames themselves. Playlists, which make FFmpeg open other files, are not
 # among them, whatever the name of a file is.
-_FORMATS = "mov,mp4,matroska,webm,avi,gif,mpeg,mpegvideo,mpegts,asf,flv,ogg"
+_FORMATS = (
+    "mov,mp4,matroska,webm,avi,gif,apng,mpeg,mpegvideo,mpegts,asf,flv,ogg,mxf,dv,nut,yuv4mpegpipe"
+)
+
+
+class _Frame(NamedTuple):
+    """A decoded frame, and the width of its pixels divided by their height."""
+
+    picture: av.VideoFrame
+    pixel_aspect: Fraction = Fraction(1)
 
 
 def read_clip(
@@ -35,16 +47,38 @@ def read_clip(
 ) -> UInt8[np.ndarray, "time size size 3"]:
     """Returns the first frames of the clip at a path, as `decode_clip` does; None returns all.
 
+    An image is a clip of one frame.
+
     Raises:
       ClipError: naming the path and the reason.
     """
     try:
         with open(path, "rb") as file:
-            return decode_clip(file, num_frames, image_size)
+            return decode(file, os.fspath(path), num_frames, image_size)
     except OSError as error:
         raise ClipError(f"{path}: not readable ({error.strerror}); check the file.") from error
     except ClipError as error:
         raise ClipError(f"{path}: {error}; check the file.") from error
+
+
+def decode(
+    file: IO[bytes],
+    name: str,
+    num_frames: int | None,
+    image_size: int,
+    start: int = 0,
+    stride: int = 1,
+) -> UInt8[np.ndarray, "time size size 3"]:
+    """Decodes a clip or, if its name ends as that of an image, an image as a clip of one frame.
+
+    The other arguments and the errors are those of `decode_clip`.
+    """
+    is_image = os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+    if not is_image or pictures.is_animated_webp(file):
+        return decode_clip(file, num_frames, image_size, start, stride)
+    if (needed := _needed(num_frames, start, stride)) > 1:
+        raise ClipError(f"1 frame, but {needed} are needed")
+    return decode_image(file, image_size)
 
 
 def decode_clip(
@@ -53,7 +87,8 @@ def decode_clip(
     """Decodes frames start, start + stride, ..., upright, as centre squares averaged by area.
 
     Frames are counted as they are stored, whatever their durations. Nothing after the last
-    requested frame is decoded. Grey becomes three equal channels. FFmpeg decodes, crops and scales.
+    requested frame is decoded. Grey becomes three equal channels. FFmpeg decodes, crops and scales;
+    Pillow decodes animated WebP. `framing.Framing` says how frames are turned and composed.
 
     Args:
       file: a seekable binary file.
@@ -63,114 +98,113 @@ def decode_clip(
       stride: the distance between the indices of frames to keep.
 
     Raises:
-      ClipError: if the file cannot be read, is too short, has frames of more than `MAX_PIXELS`,
+      ClipError: if the file cannot be read, is too short, has frames of more than
+        `pictures.MAX_PIXELS`,
         or takes longer than `MAX_SECONDS`; the message is the reason alone.
     """
-    end = None if num_frames is None else start + (num_frames - 1) * stride + 1
+    end = None if num_frames is None else _needed(num_frames, start, stride)
+    read = _webp_frames if pictures.is_animated_webp(file) else _ffmpeg_frames
     frames: list[np.ndarray] = []
     count = 0
-    square = _Square(image_size)
-    try:
-        options = {"format_whitelist": _FORMATS}
-        # Titles are not read, so they need not be UTF-8.
-        with av.open(file, "r", options=options, metadata_errors="ignore") as container:
-            for frame in _frames(container):
-                if count >= start and (count - start) % stride == 0:
-                    frames.append(square(frame))
-                count += 1
-                if count == end:
-                    break
-    except (av.FFmpegError, OSError) as error:
-        raise ClipError(f"not readable as video ({error.strerror or error})") from error
+    framing = Framing(image_size)
+    deadline = time.monotonic() + MAX_SECONDS
+    for frame in itertools.islice(read(file, deadline), end):
+        if count >= start and (count - start) % stride == 0:
+            frames.append(framing(frame.picture, frame.pixel_aspect))
+        count += 1
     if not frames or (end is not None and count < end):
         raise ClipError(f"{count} frames, but {end or start + 1} are needed")
     return np.stack(frames)
+
+
+def _needed(num_frames: int | None, start: int, stride: int) -> int:
+    """Returns how many frames a clip must have."""
+    return start + ((num_frames or 1) - 1) * stride + 1
 
 
 def decode_image(file: IO[bytes], image_size: int) -> UInt8[np.ndarray, "1 size size 3"]:
     """Decodes an image as a clip of one frame: upright, the centre square, averaged by area.
 
     Raises:
-      ClipError: if the file cannot be read or has more than `MAX_PIXELS`; the message is the
-        reason alone.
+      ClipError: if the file cannot be read, is an animation, or has more than
+        `pictures.MAX_PIXELS`; the message is the reason alone.
     """
-    try:
-        with Image.open(file) as image:
-            _check_size(image.width, image.height)
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
-                grey = np.asarray(upright) / 257
-                upright = Image.fromarray(np.rint(grey.clip(0, 255)).astype(np.uint8))
-            pixels = np.asarray(upright.convert("RGB"))
-    except ClipError:
-        raise
-    except UnidentifiedImageError as error:
-        raise ClipError("not readable as an image (unknown format)") from error
-    except Exception as error:  # Pillow raises errors of many types
-        raise ClipError(f"not readable as an image ({error})") from error
-    return square_image(pixels, image_size)[None]
+    return square_image(pictures.decode(file), image_size)[None]
 
 
 def square_image(
     image: UInt8[np.ndarray, "height width 3"], image_size: int
 ) -> UInt8[np.ndarray, "size size 3"]:
     """Returns the centre square of an image, averaged by area."""
-    return _Square(image_size)(av.VideoFrame.from_ndarray(image, format="rgb24"))
+    return Framing(image_size)(av.VideoFrame.from_ndarray(image, format="rgb24"))
 
 
-def _frames(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
-    """Yields the decoded frames of the first video stream until the time limit."""
-    if not container.streams.video:
-        raise ClipError("no video stream")
-    stream = container.streams.video[0]
+def _check_time(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise ClipError(f"took longer than {MAX_SECONDS:.0f} seconds")
+
+
+def _webp_frames(file: IO[bytes], deadline: float) -> Iterator[_Frame]:
+    """Yields the frames of an animated WebP until the deadline."""
+    for picture in pictures.animation(file):
+        yield _Frame(av.VideoFrame.from_ndarray(picture, format="rgb24"))
+        _check_time(deadline)
+
+
+def _ffmpeg_frames(file: IO[bytes], deadline: float) -> Iterator[_Frame]:
+    """Yields the decoded frames of the best video stream until the deadline."""
+    try:
+        # Titles are not read, so they need not be UTF-8.
+        options = {"format_whitelist": _FORMATS}
+        with av.open(file, "r", options=options, metadata_errors="ignore") as container:
+            yield from _stream_frames(container, deadline)
+    except (av.FFmpegError, OSError) as error:
+        raise ClipError(f"not readable as video ({error.strerror or error})") from error
+
+
+def _stream_frames(container: av.container.InputContainer, deadline: float) -> Iterator[_Frame]:
+    stream = _best_stream(container)
     if stream.codec_context is None:
         raise ClipError("no decoder for its video stream")
     # Clips are decoded in parallel by processes; threads within these would only take memory.
     stream.thread_type = "NONE"
-    _check_size(stream.codec_context.width, stream.codec_context.height)
-    deadline = time.monotonic() + MAX_SECONDS
+    pictures.check_size(stream.codec_context.width, stream.codec_context.height)
+    decoder = _decoder(stream)
+    of_container, first = stream.sample_aspect_ratio, decoder.sample_aspect_ratio
     for packet in container.demux(stream):
-        for frame in packet.decode():
-            _check_size(frame.width, frame.height)
-            yield frame
-        if time.monotonic() > deadline:
-            raise ClipError(f"took longer than {MAX_SECONDS:.0f} seconds")
+        if packet.pts is not None and not packet.size:  # repeats a frame in Theora; not a frame
+            continue
+        for frame in decoder.decode(packet):
+            pictures.check_size(frame.width, frame.height)
+            # What the container says holds until the stream itself says something new.
+            now = decoder.sample_aspect_ratio
+            yield _Frame(frame, (of_container if now == first else now) or Fraction(1))
+        _check_time(deadline)
 
 
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise ClipError(f"{width}x{height} pixels, but at most {MAX_PIXELS} are read")
+def _best_stream(container: av.container.InputContainer) -> av.VideoStream:
+    """Returns the video stream that the ffmpeg program takes: the default one, or the largest.
+
+    Raises:
+      ClipError: if there is none; pictures attached to sound are no video.
+    """
+    streams = container.streams.video
+    videos = [s for s in streams if not s.disposition & Disposition.attached_pic]
+    if not videos:
+        raise ClipError("no video stream" + (", only an attached picture" if streams else ""))
+
+    def rank(stream: Any) -> int:
+        size = stream.width * stream.height if stream.codec_context else -1
+        return size + 5_000_000 * bool(stream.disposition & Disposition.default)
+
+    return max(videos, key=rank)
 
 
-class _Square:
-    """Crops frames to their centre square, scales and rotates them, with FFmpeg's filters."""
-
-    def __init__(self, image_size: int) -> None:
-        self.image_size = image_size
-        self.graphs: dict[tuple[int, int, str], Graph] = {}  # by width, height and pixel format
-
-    def __call__(self, frame: av.VideoFrame) -> np.ndarray:
-        """Returns the frame as uint8[size, size, 3]."""
-        kind = (frame.width, frame.height, frame.format.name)
-        if kind not in self.graphs:
-            self.graphs[kind] = self._graph(frame)
-        self.graphs[kind].push(frame)
-        image = self.graphs[kind].pull().to_ndarray()
-        return np.rot90(image, frame.rotation // 90)
-
-    def _graph(self, frame: av.VideoFrame) -> Graph:
-        side, graph = min(frame.width, frame.height), Graph()
-        size = f"{self.image_size}:{self.image_size}"
-        return graph.link_nodes(
-            graph.add_buffer(
-                width=frame.width,
-                height=frame.height,
-                format=frame.format,
-                time_base=Fraction(1, 1000),
-            ),
-            graph.add("crop", f"{side}:{side}"),
-            # RGB before scaling, with full chroma: otherwise colours keep only half of the columns.
-            graph.add("format", "rgb24"),
-            graph.add("scale", f"{size}:flags=area+full_chroma_inp+full_chroma_int"),
-            graph.add("buffersink"),
-        )
+def _decoder(stream: av.VideoStream) -> av.VideoCodecContext:
+    """Returns the decoder of a stream: libvpx for VP8 and VP9 with transparency, which it reads."""
+    if stream.metadata.get("alpha_mode") == "1" and stream.codec_context.name in ("vp8", "vp9"):
+        library = "libvpx" if stream.codec_context.name == "vp8" else "libvpx-vp9"
+        decoder = av.CodecContext.create(library, "r")
+        assert isinstance(decoder, av.VideoCodecContext)
+        return decoder
+    return stream.codec_context

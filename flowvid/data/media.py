@@ -3,20 +3,24 @@
 A video is `uint8[time, height, width, 3]`, RGB.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
+from absl import logging
 from jaxtyping import UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import GifImagePlugin, Image, ImageChops, ImageDraw, ImageFont
 
 from flowvid.errors import ClipError
 
 _TARGET_SIZE = 256  # pixels; small frames are enlarged to about this size
 _GAP = 2  # pixels between the frames of a contact sheet
 _LINE_HEIGHT = 16  # pixels of a line of text
+_MAX_GIF_FPS = 50
+_ONE_PIXEL = (0, 0, 1, 1)  # what is stored of a frame that equals the one before
 _PAPER, _INK = (255, 255, 255), (40, 40, 40)
 
 
@@ -31,7 +35,7 @@ def write_video(
     Args:
       path: ends in `.gif`, `.mp4` or `.webm`.
       video: the frames.
-      fps: frames per second.
+      fps: frames per second; a GIF has 50 at most.
       scale: the factor by which height and width grow; None enlarges to about 256 pixels.
 
     Raises:
@@ -124,7 +128,39 @@ def _enlarge(frames: np.ndarray, scale: int | None, target_size: int = _TARGET_S
 
 
 def _write_gif(path: Path, video: np.ndarray, fps: int) -> None:
-    iio.imwrite(path, video, duration=round(1000 / fps), loop=0)
+    """Writes every frame, equal ones included, which Pillow's own writer would merge."""
+    if fps > _MAX_GIF_FPS:
+        logging.log_first_n(
+            logging.WARNING,
+            "GIFs play at %d frames per second at most, not %d: use MP4 for more.",
+            1,
+            _MAX_GIF_FPS,
+            fps,
+        )
+    images = [Image.fromarray(frame) for frame in video]
+    indexed = [image.convert("P", palette=Image.Palette.ADAPTIVE) for image in images]
+    header, _ = GifImagePlugin.getheader(indexed[0], info={"loop": 0, "duration": 10})
+    regions = [(0, 0, *images[0].size)] + [
+        ImageChops.difference(*pair).getbbox() or _ONE_PIXEL for pair in itertools.pairwise(images)
+    ]
+    with path.open("wb") as file:
+        file.writelines(header)
+        for image, region, hundredths in zip(
+            indexed, regions, gif_durations(len(video), fps), strict=True
+        ):
+            options = {"duration": 10 * hundredths, "include_color_table": True}
+            file.writelines(GifImagePlugin.getdata(image.crop(region), region[:2], **options))
+        file.write(b";")
+
+
+def gif_durations(num_frames: int, fps: int) -> list[int]:
+    """Returns how long each frame of a GIF is shown, in hundredths of a second, a GIF's unit.
+
+    Durations differ by at most 1, so that every frame appears within half a hundredth of its time.
+    None is below 2: browsers show frames of 1 for 10.
+    """
+    times = [round(100 * index / min(fps, _MAX_GIF_FPS)) for index in range(num_frames + 1)]
+    return [after - before for before, after in itertools.pairwise(times)]
 
 
 def _write_mp4(path: Path, video: np.ndarray, fps: int) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from clip_files import decode, ffmpeg, write
 
-from flowvid.data import decoding, media
+from flowvid.data import decoding, media, pictures
 from flowvid.errors import ClipError
 
 pytest_plugins = ["clip_files"]
@@ -44,9 +44,9 @@ def test_the_time_for_a_clip_is_limited(ramp_mp4, monkeypatch):
 
 
 def test_frames_of_too_many_pixels_are_refused(ramp_mp4, monkeypatch):
-    monkeypatch.setattr(decoding, "MAX_PIXELS", 32 * 48)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 32 * 48)
     decoding.read_clip(ramp_mp4, 30, 16)
-    monkeypatch.setattr(decoding, "MAX_PIXELS", 32 * 48 - 1)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 32 * 48 - 1)
     with pytest.raises(ClipError, match="48x32 pixels, but at most 1535 are read"):
         decoding.read_clip(ramp_mp4, 30, 16)
 
@@ -57,7 +57,7 @@ def test_frames_that_grow_are_refused(tmp_path, ramp, monkeypatch):
     both = (tmp_path / "small.mpg").read_bytes() + (tmp_path / "large.mpg").read_bytes()
     read = decode(both, 50)
     assert read.shape == (50, 16, 16, 3)
-    monkeypatch.setattr(decoding, "MAX_PIXELS", 16 * 16)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 16 * 16)
     with pytest.raises(ClipError, match="48x32 pixels"):
         decode(both, 50)
 

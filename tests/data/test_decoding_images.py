@@ -5,6 +5,7 @@ import struct
 import tempfile
 import zlib
 
+import clip_files
 import numpy as np
 import pytest
 from PIL import Image
@@ -45,11 +46,155 @@ IMAGES = {
     "transparency": (encode(FLAT.convert("RGBA"), "PNG"), COLOUR),
     "cmyk": (encode(FLAT.convert("CMYK"), "JPEG"), COLOUR),
     "grey": (encode(Image.new("L", (16, 24), 77), "PNG"), (77, 77, 77)),
-    "transparent grey": (encode(Image.new("LA", (16, 24), (77, 9)), "PNG"), (77, 77, 77)),
     "black and white": (encode(Image.new("1", (16, 24), 1), "PNG"), (255, 255, 255)),
     "16-bit png": (encode(Image.new("I;16", (16, 24), 77 * 257), "PNG"), (77, 77, 77)),
     "16-bit tiff": (encode(Image.new("I;16", (16, 24), 77 * 257), "TIFF"), (77, 77, 77)),
 }
+
+
+def transparent(alpha, mode="RGBA"):
+    """An image of which every pixel has the colour (200, 50, 100), or 77, and this opacity."""
+    colour = (77, alpha) if mode in ("LA", "PA") else (*COLOUR, alpha)
+    return Image.new(mode, (16, 24), colour)
+
+
+def with_palette(kind):
+    """An image with a palette, whose first colour is transparent, for the left half."""
+    indices = np.zeros((24, 16), np.uint8)
+    indices[:, 8:] = 1
+    image = Image.fromarray(indices, "P")
+    image.putpalette([*COLOUR, 10, 20, 30])
+    return encode(image, kind, transparency=0)
+
+
+def composed(colour, alpha):
+    """The colour before white."""
+    return tuple(round(level * alpha / 255 + 255 * (1 - alpha / 255)) for level in colour)
+
+
+GREY_KEY = Image.new("L", (16, 24), 77)
+TRANSPARENT = {
+    "png, hidden colour": (encode(transparent(0), "PNG"), (255, 255, 255)),
+    "png, half": (encode(transparent(128), "PNG"), composed(COLOUR, 128)),
+    "png, opaque": (encode(transparent(255), "PNG"), COLOUR),
+    "webp, hidden colour": (
+        encode(transparent(0), "WEBP", lossless=True, exact=True),
+        (255, 255, 255),
+    ),
+    "webp, half": (encode(transparent(128), "WEBP", lossless=True), composed(COLOUR, 128)),
+    "tiff, half": (encode(transparent(128), "TIFF"), composed(COLOUR, 128)),
+    "grey, half": (encode(transparent(128, "LA"), "PNG"), composed((77, 77, 77), 128)),
+    "grey with a key": (encode(GREY_KEY, "PNG", transparency=77), (255, 255, 255)),
+    "grey with another key": (encode(GREY_KEY, "PNG", transparency=78), (77, 77, 77)),
+    "colour with a key": (encode(FLAT, "PNG", transparency=COLOUR), (255, 255, 255)),
+    "16-bit grey with a key": (
+        encode(Image.new("I;16", (16, 24), 5000), "PNG", transparency=5000),
+        (255, 255, 255),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TRANSPARENT)
+def test_transparent_pixels_are_composed_on_white(kind):
+    data, expected = TRANSPARENT[kind]
+    assert np.abs(decode_image(data).astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_a_transparent_colour_of_a_palette_is_white(kind):
+    """As an image, and, for a GIF, as a clip."""
+    data = with_palette(kind)
+    images = [decode_image(data)] + ([clip_files.decode(data, 1, 16)] if kind == "GIF" else [])
+    for image in images:
+        np.testing.assert_array_equal(image[0, :, :8], np.full((16, 8, 3), 255))
+        np.testing.assert_array_equal(image[0, :, 8:], np.full((16, 8, 3), (10, 20, 30)))
+
+
+CODECS = {
+    "clip.mkv": ("ffv1", "bgra"),
+    "clip.mov": ("qtrle", "argb"),
+    "clip.webm": ("libvpx-vp9", "yuva420p"),
+    "clip.apng": ("apng", "rgba"),
+    "prores.mov": ("prores_ks", "yuva444p10le"),
+}
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_clips_are_composed_on_white_as_images_are(tmp_path, name):
+    """Red on the left, hidden red in the middle, half-transparent red on the right."""
+    rgba = np.zeros((4, 48, 48, 4), np.uint8)
+    rgba[..., 0], rgba[..., 3] = 200, 255
+    rgba[:, :, 16:32, 3] = 0
+    rgba[:, :, 32:, 3] = 128
+    (tmp_path / "raw").write_bytes(rgba.tobytes())
+    codec, pixels = CODECS[name]
+    clip_files.ffmpeg(
+        *("-f", "rawvideo", "-pix_fmt", "rgba", "-s", "48x48", "-i", tmp_path / "raw"),
+        *("-c:v", codec, "-pix_fmt", pixels, "-b:v", "2M", tmp_path / name),
+    )
+    read = decoding.read_clip(tmp_path / name, 4, 12).astype(int)
+    for column, expected in ((1, (200, 0, 0)), (5, (255, 255, 255)), (10, (227, 127, 127))):
+        assert np.abs(read[:, :, column] - expected).max() <= 6, column
+
+
+def grey_levels(values, kind="TIFF"):
+    return encode(Image.fromarray(np.resize(np.array(values), (24, 16))), kind)
+
+
+LEVELS = {
+    "floats up to 1": (np.float32([0.5]), 128),
+    "floats of 0 and 1": (np.float32([1.0]), 255),
+    "32-bit integers": (np.int32([77 * 257]), 77),
+}
+
+
+@pytest.mark.parametrize("kind", LEVELS)
+def test_levels_are_scaled_to_8_bits(kind):
+    values, expected = LEVELS[kind]
+    np.testing.assert_array_equal(decode_image(grey_levels(values)), expected)
+
+
+UNKNOWN = {
+    "floats up to 255": (np.float32([0, 255]), "floating-point values from 0.0 to 255.0"),
+    "negative floats": (np.float32([-0.5, 0.5]), "floating-point values from -0.5 to 0.5"),
+    "not a number": (np.float32([np.nan, 1]), "floating-point values from nan to nan"),
+    "negative integers": (np.int32([-1, 7]), "integer values from -1 to 7, but 0 to 65535 is read"),
+    "large integers": (np.int32([0, 65536]), "integer values from 0 to 65536"),
+}
+
+
+@pytest.mark.parametrize("kind", UNKNOWN)
+def test_levels_whose_white_is_not_known_are_refused(kind):
+    values, reason = UNKNOWN[kind]
+    with pytest.raises(ClipError, match=reason):
+        decode_image(grey_levels(values))
+
+
+FRAMES = [Image.new("RGBA", (24, 24), (level, 0, 0, 255)) for level in (40, 120, 200)]
+ANIMATIONS = {
+    "webp": encode(FRAMES[0], "WEBP", save_all=True, append_images=FRAMES[1:], lossless=True),
+    "apng": encode(FRAMES[0], "PNG", save_all=True, append_images=FRAMES[1:]),
+    "gif": encode(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:]),
+}
+
+
+@pytest.mark.parametrize("ending", ANIMATIONS)
+def test_animations_are_clips(tmp_path, ending):
+    (tmp_path / f"clip.{ending}").write_bytes(ANIMATIONS[ending])
+    read = decoding.read_clip(tmp_path / f"clip.{ending}", None, 12)
+    np.testing.assert_array_equal(read[:, 0, 0], [(40, 0, 0), (120, 0, 0), (200, 0, 0)])
+    np.testing.assert_array_equal(clip_files.decode(ANIMATIONS[ending], 1, 12, start=2), read[2:])
+
+
+@pytest.mark.parametrize("ending", ANIMATIONS)
+def test_animations_are_no_images(ending):
+    with pytest.raises(ClipError, match="an animation of 3 frames, not an image"):
+        decode_image(ANIMATIONS[ending])
+
+
+def test_a_damaged_animation_is_refused():
+    with pytest.raises(ClipError, match="not readable as an animation"):
+        clip_files.decode(ANIMATIONS["webp"][:60], 1, 12)
 
 
 @pytest.mark.parametrize("kind", IMAGES)

@@ -99,10 +99,12 @@ def test_images_and_members_of_zip_files_are_decoded(root):
     with zipfile.ZipFile(root / "all.zip", "w") as archive:
         archive.write(root / "clip.mp4", "in/clip.mp4")
         archive.write(root / "a.PNG", "in/a.png")
-    np.testing.assert_array_equal(decode_path(root, root / "a.PNG"), clip[1:2])
+    one = Window(num_frames=1, image_size=16)
+    np.testing.assert_array_equal(decode_path(root, root / "a.PNG", one), clip[1:2])
+    assert decode_path(root, root / "a.PNG") == "1 frame, but 3 are needed"
     zipped = functools.partial(decode_path, root, root / "all.zip")
     np.testing.assert_array_equal(zipped(member="in/clip.mp4"), clip)
-    np.testing.assert_array_equal(zipped(member="in/a.png"), clip[1:2])
+    np.testing.assert_array_equal(zipped(window=one, member="in/a.png"), clip[1:2])
     assert "in/no.mp4" in zipped(member="in/no.mp4")
 
 

@@ -1,9 +1,12 @@
 """Writing clips, images and contact sheets."""
 
+import subprocess
+import sys
+
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from flowvid.data import decoding, media
 from flowvid.errors import ClipError
@@ -36,6 +39,72 @@ def test_gif_loops_at_its_rate_and_is_enlarged(tmp_path, ramp):
     with Image.open(tmp_path / "clip.gif") as gif:
         assert (gif.size, gif.n_frames) == ((48, 48), 10)
         assert (gif.info["loop"], gif.info["duration"]) == (0, 200)
+
+
+def gif_times(path):
+    """The durations of a GIF's frames, in milliseconds, as Pillow reads them."""
+    with Image.open(path) as gif:
+        return [frame.info["duration"] for frame in ImageSequence.Iterator(gif)]
+
+
+@pytest.mark.parametrize("fps", [1, 7, 10, 12, 15, 24, 25, 30, 40, 50])
+def test_gifs_play_at_the_mean_rate_that_was_asked_for(tmp_path, noise, fps):
+    media.write_video(tmp_path / "clip.gif", noise, fps=fps, scale=1)
+    times = gif_times(tmp_path / "clip.gif")
+    assert len(times) == 12
+    assert abs(sum(times) / 1000 - 12 / fps) <= 0.005  # half a hundredth of a second
+    assert max(times) - min(times) <= 10
+    assert min(times) >= 20
+
+
+@pytest.mark.parametrize("fps", [51, 60, 100, 240])
+def test_gifs_are_not_faster_than_browsers_play_them(tmp_path, noise, fps):
+    media.write_video(tmp_path / "clip.gif", noise, fps=fps, scale=1)
+    assert gif_times(tmp_path / "clip.gif") == [20] * 12
+
+
+def test_faster_gifs_are_warned_about(tmp_path):
+    program = (
+        "import numpy, sys; from flowvid.data import media; "
+        "[media.write_video(f'{sys.argv[1]}/{i}.gif', numpy.zeros((2, 8, 8, 3), 'uint8'), fps) "
+        "for i, fps in enumerate((50, 60, 60))]"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True
+    )
+    assert done.stderr.count("GIFs play at 50 frames per second at most, not 60: use MP4") == 1
+
+
+STILLS = {
+    "all equal": [0] * 30,
+    "the first two": [0, 0, 1, 2],
+    "the last two": [0, 1, 2, 2],
+    "in the middle": [0, 1, 1, 1, 2],
+    "there and back": [0, 1, 0, 1],
+    "one frame": [0],
+}
+
+
+@pytest.mark.parametrize("case", STILLS)
+def test_equal_frames_of_gifs_are_kept(tmp_path, case):
+    levels = np.array([20, 120, 220], np.uint8)[STILLS[case]]
+    video = np.broadcast_to(levels[:, None, None, None], (len(levels), 16, 16, 3))
+    media.write_video(tmp_path / "clip.gif", video)
+    np.testing.assert_array_equal(decoding.read_clip(tmp_path / "clip.gif", None, 16), video)
+    assert gif_times(tmp_path / "clip.gif") == [100] * len(levels)
+
+
+def test_gifs_differ_where_frames_differ(tmp_path, noise):
+    """Regions that stay equal are not stored again; those that change show their new values."""
+    video = np.repeat(noise[:1], 4, axis=0)
+    video[1, 3:9, 5:11] = 7
+    video[2, 20:, 30:] = 200
+    media.write_video(tmp_path / "clip.gif", video, scale=1)
+    with Image.open(tmp_path / "clip.gif") as gif:
+        frames = [np.asarray(f.convert("RGB")) for f in ImageSequence.Iterator(gif)]
+    assert len(frames) == 4
+    assert (frames[1][3:9, 5:11] == 7).all()
+    assert (frames[2][20:, 30:] == 200).all()
 
 
 def test_mp4_is_what_browsers_play_also_at_odd_sizes(tmp_path, noise):

@@ -1,0 +1,121 @@
+"""Reads images with Pillow: upright, transparency composed on white, levels scaled to 8 bits."""
+
+from collections.abc import Iterator
+from typing import IO
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
+
+from flowvid.data.framing import compose
+from flowvid.errors import ClipError
+
+SUFFIXES = frozenset(
+    ".png .jpg .jpeg .jpe .jfif .webp .avif .bmp .tif .tiff .ppm .pgm .pbm .pnm".split()
+)
+MAX_PIXELS = 2**25  # per frame: 8192 x 4096, which takes 100 MB as RGB
+
+_ANIMATIONS = ("PNG", "WEBP", "AVIF", "GIF")  # of other formats, the first page is the image
+_WEBP_HEADER = 21  # bytes up to the flags of an extended WebP
+_WEBP_ANIMATION = 0x02  # its flag
+
+Picture = UInt8[np.ndarray, "height width 3"]
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuses pictures of more than `MAX_PIXELS`.
+
+    Raises:
+      ClipError: naming both sizes.
+    """
+    if width * height > MAX_PIXELS:
+        raise ClipError(f"{width}x{height} pixels, but at most {MAX_PIXELS} are read")
+
+
+def is_animated_webp(file: IO[bytes]) -> bool:
+    """Returns whether a file begins as an animated WebP; leaves the file at its start."""
+    head = file.read(_WEBP_HEADER)
+    file.seek(0)
+    return (
+        head[:4] == b"RIFF"
+        and head[8:16] == b"WEBPVP8X"
+        and len(head) == _WEBP_HEADER
+        and bool(head[-1] & _WEBP_ANIMATION)
+    )
+
+
+def decode(file: IO[bytes]) -> Picture:
+    """Returns the image in a file.
+
+    Raises:
+      ClipError: if it cannot be read, is an animation, or has too many pixels; the message is the
+        reason alone.
+    """
+    try:
+        with Image.open(file) as image:
+            check_size(image.width, image.height)
+            num_frames = getattr(image, "n_frames", 1)
+            if image.format in _ANIMATIONS and num_frames > 1:
+                raise ClipError(
+                    f"an animation of {num_frames} frames, not an image (to use a PNG as a "
+                    "clip, let its name end in .apng)"
+                )
+            return _rgb(ImageOps.exif_transpose(image))
+    except ClipError:
+        raise
+    except UnidentifiedImageError as error:
+        raise ClipError("not readable as an image (unknown format)") from error
+    except Exception as error:  # Pillow raises errors of many types
+        raise ClipError(f"not readable as an image ({error})") from error
+
+
+def animation(file: IO[bytes]) -> Iterator[Picture]:
+    """Yields the frames of an animated image, each as it is shown.
+
+    Raises:
+      ClipError: as `decode` does.
+    """
+    try:
+        with Image.open(file) as image:
+            check_size(image.width, image.height)
+            for frame in ImageSequence.Iterator(image):
+                yield _rgb(frame)
+    except ClipError:
+        raise
+    except Exception as error:  # Pillow raises errors of many types
+        raise ClipError(f"not readable as an animation ({error})") from error
+
+
+def _rgb(image: Image.Image) -> Picture:
+    """Returns an image of any mode as RGB.
+
+    Raises:
+      ClipError: if its levels are not known.
+    """
+    transparent = image.info.get("transparency")
+    if image.mode.startswith(("I", "F")):
+        levels = np.asarray(image)
+        grey = _eight_bits(levels)
+        # A 16-bit grey PNG may name one level that is transparent.
+        alpha = np.where(levels == transparent, 0, 255).astype(np.uint8)
+        return compose(np.stack([grey, grey, grey, alpha], axis=-1))
+    if image.has_transparency_data:
+        return compose(np.asarray(image.convert("RGBA")))
+    return np.asarray(image.convert("RGB"))
+
+
+def _eight_bits(levels: np.ndarray) -> UInt8[np.ndarray, "height width"]:
+    """Scales floats from 0 to 1, or integers from 0 to 65535, to 0 to 255.
+
+    Raises:
+      ClipError: for other values, whose black and white are not known.
+    """
+    low, high = levels.min(), levels.max()
+    white = 1 if levels.dtype.kind == "f" else 65535
+    if not (low >= 0 and high <= white):  # or NaN
+        kind = "floating-point" if white == 1 else "integer"
+        raise ClipError(
+            f"{kind} values from {low} to {high}, but 0 to {white} is read; scale them or convert "
+            "the image to 8 bits"
+        )
+    return np.rint(levels.astype(np.float64) * (255 / white)).astype(np.uint8)
