@@ -6,7 +6,8 @@ from typing import Any
 import apache_beam as beam
 
 from data_builders import files
-from data_builders.files import Item, Video
+from data_builders.files import Video
+from data_builders.listing import Item
 
 
 class Decode(beam.DoFn):

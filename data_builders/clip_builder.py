@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from data_builders import files
 from data_builders.features import video_features
-from data_builders.files import Item, Video, Window
+from data_builders.files import Video, Window
+from data_builders.listing import Item
 from flowvid.errors import DataError
 
 

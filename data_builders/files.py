@@ -1,4 +1,4 @@
-"""Lists files of footage and decodes them in parallel, so that no file can stop a preparation.
+"""Decodes files of footage in parallel processes, so that no file can stop a preparation.
 
 This module must not import TensorFlow, since each decoding process imports this module.
 """
@@ -6,7 +6,6 @@ This module must not import TensorFlow, since each decoding process imports this
 import collections
 import contextlib
 import functools
-import hashlib
 import multiprocessing.connection
 import multiprocessing.context
 import os
@@ -16,7 +15,7 @@ import sys
 import threading
 import types
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from typing import IO, NamedTuple
 
@@ -24,29 +23,12 @@ import numpy as np
 from etils import epath
 from jaxtyping import UInt8
 
+from data_builders.listing import Item
 from flowvid.data import decoding
 
 Video = UInt8[np.ndarray, "time size size 3"]
 
 _HARD_SECONDS = 2 * decoding.MAX_SECONDS  # after which a decoder that hangs is killed
-
-
-class Item(NamedTuple):
-    """A listed file.
-
-    Attributes:
-      id: its path as listed, printable, which identifies it within its split.
-      label: the name of its label.
-      path: its absolute path, or that of the zip file that contains it.
-      member: its name within the zip file, or empty.
-      reason: why it must be skipped, if the list alone tells, or empty.
-    """
-
-    id: str
-    label: str
-    path: str
-    member: str = ""
-    reason: str = ""
 
 
 class Window(NamedTuple):
@@ -56,45 +38,6 @@ class Window(NamedTuple):
     image_size: int
     start: int = 0
     stride: int = 1
-
-
-def printable(name: str) -> str:
-    """Returns a file name as text that can be stored, whatever bytes it contains."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
-# Listing.
-
-
-def in_order(items: Iterable[Item]) -> list[Item]:
-    """Sorts items by a hash of their ids, which mixes labels; repeated ids get a reason."""
-    seen: set[str] = set()
-    listed = []
-    for item in items:
-        if item.id in seen:
-            item = item._replace(reason="listed before")
-        seen.add(item.id)
-        listed.append(item)
-    return sorted(listed, key=lambda item: position(item.id))
-
-
-def position(clip_id: str, seed: int = 0) -> float:
-    """Returns a number in [0, 1) that depends on a clip's id and a seed alone."""
-    digest = hashlib.sha256(f"{seed}/{clip_id}".encode()).digest()
-    return int.from_bytes(digest[:6], "big") / 2**48
-
-
-def files_below(root: epath.Path, suffixes: frozenset[str]) -> Iterator[str]:
-    """Yields the paths, relative to `root` and sorted, of visible files with these suffixes."""
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            suffix = os.path.splitext(name)[1].lower()
-            if suffix in suffixes and not name.startswith("."):
-                yield os.path.relpath(os.path.join(folder, name), root)
-
-
-# Decoding.
 
 
 def decode_item(window: Window, root: str, item: Item) -> Video | str:
@@ -114,7 +57,7 @@ def decode_item(window: Window, root: str, item: Item) -> Video | str:
         reason = f"not readable ({error.strerror or error})"
     except Exception as error:  # damage may cause errors of any type; none may stop a build
         reason = f"{type(error).__name__}: {error}"
-    return " ".join(printable(reason).split())
+    return " ".join(reason.encode("utf-8", "backslashreplace").decode().split())
 
 
 def _refusal(path: str, root: str) -> str:
@@ -134,11 +77,12 @@ def _refusal(path: str, root: str) -> str:
 
 
 def _read(window: Window, item: Item) -> Video:
-    with _open(item) as file:
+    with open_item(item) as file:
         return decoding.decode(file, item.member or item.path, *window)
 
 
-def _open(item: Item) -> IO[bytes]:
+def open_item(item: Item) -> IO[bytes]:
+    """Opens a file, or a member of a zip file, for reading."""
     if item.member:
         return _zip(item.path).open(item.member)
     return epath.Path(item.path).open("rb") if "://" in item.path else open(item.path, "rb")

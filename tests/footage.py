@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_builders import files
+from data_builders import files, listing
 from flowvid.data import datasets
 
 _CODECS = {".mp4": "libx264", ".mov": "libx264", ".mkv": "ffv1", ".webm": "libvpx-vp9"} | {
@@ -87,7 +87,7 @@ def prepared_in(data_dir: Path) -> set[str]:
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decodes in this process, which saves the seconds that others take to start."""
 
-    def decode_all(decode: Callable, items: list[files.Item], processes: int) -> Iterator:
+    def decode_all(decode: Callable, items: list[listing.Item], processes: int) -> Iterator:
         return ((item, decode(item)) for item in items)
 
     monkeypatch.setattr(files, "decode_in_parallel", decode_all)

@@ -5,12 +5,12 @@ import functools
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from etils import epath
 
-from data_builders import files
-from data_builders.files import Item
+from data_builders import listing
+from data_builders.listing import Item
 from flowvid.data.decoding import CLIP_SUFFIXES
 from flowvid.errors import DataError
 
@@ -55,10 +55,10 @@ def read_labels(root: epath.Path) -> list[str]:
     path = root / "moments_categories.txt"
     if not path.exists():
         folders = (folder.name for folder in (root / "training").iterdir() if folder.is_dir())
-        return sorted(files.printable(name) for name in folders if not name.startswith("."))
+        return sorted(listing.printable(name) for name in folders if not name.startswith("."))
     by_index: dict[int, str] = {}
     for number, row in enumerate(_rows(path), start=1):
-        name, index = (files.printable(row[0]), row[1].strip()) if len(row) > 1 else ("", "")
+        name, index = (listing.printable(row[0]), row[1].strip()) if len(row) > 1 else ("", "")
         if not index.isdecimal() or int(index) in by_index or name in by_index.values():
             raise DataError(f"{path}, row {number}: {row} is not label,index, both of them new.")
         by_index[int(index)] = name
@@ -107,14 +107,14 @@ def list_clips(root: epath.Path, split: str) -> list[Item]:
         items = list(_from_folder(folder, labels))
     if not items:
         raise DataError(f"{folder} holds no clips, or its list {list_name} is empty.\n{LAYOUT}")
-    return files.in_order(items)
+    return listing.in_order(items)
 
 
 def _list_paper(root: epath.Path, split: str) -> list[Item]:
     items = [
         item
         for item in list_clips(root, "train")
-        if (files.position(item.id, HOLD_OUT_SEED) < HELD_OUT) == (split == "validation")
+        if (listing.position(item.id, HOLD_OUT_SEED) < HELD_OUT) == (split == "validation")
     ]
     if not items:
         raise DataError(
@@ -125,7 +125,7 @@ def _list_paper(root: epath.Path, split: str) -> list[Item]:
 
 
 def _from_row(row: list[str], folder: epath.Path, labels: set[str]) -> Item:
-    filename, label = row[0], files.printable(row[1]) if len(row) > 1 else ""
+    filename, label = row[0], listing.printable(row[1]) if len(row) > 1 else ""
     path = PurePosixPath(filename)
     reason = ""
     if len(row) < 2:
@@ -134,14 +134,18 @@ def _from_row(row: list[str], folder: epath.Path, labels: set[str]) -> Item:
         reason = "its path leads out of the archive"
     elif label not in labels:
         reason = f"unknown label {label!r}"
-    return Item(files.printable(filename), label, os.fspath(folder / filename), reason=reason)
+    return Item(listing.printable(filename), label, os.fspath(folder / filename), reason=reason)
 
 
 def _from_folder(folder: epath.Path, labels: set[str]) -> Iterator[Item]:
-    for name in files.files_below(folder, CLIP_SUFFIXES):
-        label = files.printable(PurePosixPath(name).parts[0])
-        reason = "" if label in labels else f"unknown label {label!r}"
-        yield Item(files.printable(name), label, os.fspath(folder / name), reason=reason)
+    tree = listing.walk(Path(folder))
+    for file in tree.files:
+        if file.suffix in CLIP_SUFFIXES:
+            label = PurePosixPath(listing.printable(file.name)).parts[0]
+            yield file.item(label, "" if label in labels else f"unknown label {label!r}")
+    for name, reason in tree.ignored:
+        if reason != listing.HIDDEN:
+            yield Item(name, "", os.fspath(folder / name), reason=reason)
 
 
 def _rows(path: epath.Path) -> Iterator[list[str]]:

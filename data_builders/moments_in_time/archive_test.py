@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from moments_archive import config, examples, prepare, ramp, skipped, write_clip, write_list
 
-from data_builders import files
+from data_builders import files, listing
 from data_builders.moments_in_time import archive
 from flowvid.errors import DataError
 
@@ -147,7 +147,7 @@ def test_the_papers_split_is_disjoint_and_stable(root: Path) -> None:
 
 def test_the_papers_split_is_prepared_from_the_training_clips(root: Path, tmp_path: Path) -> None:
     def is_held_out(name: str) -> bool:
-        return files.position(name, archive.HOLD_OUT_SEED) < archive.HELD_OUT
+        return listing.position(name, archive.HOLD_OUT_SEED) < archive.HELD_OUT
 
     numbered = (f"zooming/{number}.mp4" for number in range(10_000))
     held_out = next(name for name in numbered if is_held_out(name))

@@ -22,7 +22,7 @@ from moments_archive import (
 )
 from PIL import Image
 
-from data_builders import files
+from data_builders import listing
 from flowvid.data import media
 
 # By id: the first frame's grey level.
@@ -37,7 +37,7 @@ GOOD = {
     "bowing/with space, and comma.mp4": 80,
     'bowing/it\'s "quoted".mp4': 90,
     "zooming/ünïcode 🎬.mp4": 100,
-    "zooming/new\nline.mp4": 110,
+    "zooming/new\\nline.mp4": 110,
     "zooming/caf\\udce9.mp4": 120,  # its name is not UTF-8
     "zooming/title.mp4": 130,  # nor is its title
     "zooming/link.mp4": 20,
@@ -67,7 +67,7 @@ def make_everything(root: Path) -> None:
     """Writes an archive with every clip of GOOD and BAD, one of them listed twice."""
     zooming, bowing = root / "training/zooming", root / "training/bowing"
     for name in ("plain", "ünïcode 🎬", "new\nline", "caf\udce9"):
-        write_clip(zooming / f"{name}.mp4", GOOD[files.printable(f"zooming/{name}.mp4")])
+        write_clip(zooming / f"{name}.mp4", GOOD[listing.printable(f"zooming/{name}.mp4")])
     for name in ("with space, and comma", 'it\'s "quoted"'):
         write_clip(bowing / f"{name}.mp4", GOOD[f"bowing/{name}.mp4"])
     write_clip(bowing / "tall.mp4", GOOD["bowing/tall.mp4"], height=96, width=20)
@@ -109,7 +109,9 @@ def make_everything(root: Path) -> None:
     (root / "training/flying").mkdir()
     shutil.copy(plain, root / "training/flying/a.mp4")
 
-    names = [name.replace("\\udce9", "\udce9") for name in (*GOOD, *BAD)]
+    names = [
+        name.encode().decode("unicode_escape") if "\\" in name else name for name in (*GOOD, *BAD)
+    ]
     names.remove("zooming/alone.mp4")
     write_list(root / "trainingSet.csv", [*names, "zooming/plain.mp4"])
     with (root / "trainingSet.csv").open("a") as file:

@@ -1,16 +1,15 @@
 """Lists a folder or zip file of clips or images: its labels, its splits, and its fingerprint."""
 
+import collections
 import hashlib
-import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from etils import epath
-
-from data_builders import files
-from data_builders.files import Item
+from data_builders import files, listing
+from data_builders.listing import File, Ignored, Item
+from flowvid.data import pictures
 from flowvid.data.decoding import CLIP_SUFFIXES, IMAGE_SUFFIXES
 from flowvid.errors import DataError
 
@@ -30,14 +29,6 @@ _ADVICE = (
 )
 
 
-class _File(NamedTuple):
-    """A file as found: its name relative to the folder or zip file, and what changes with it."""
-
-    name: str
-    item: Item
-    version: str
-
-
 class Listing(NamedTuple):
     """The contents of a folder.
 
@@ -45,7 +36,7 @@ class Listing(NamedTuple):
       labels: the names of the labels, sorted.
       splits: the files of each split; there are always "train" and "validation".
       hashed: the splits whose files were selected by a hash of their names.
-      beside: the files that belong to no split, since they are beside the folders of the splits.
+      ignored: the files and folders that belong to no split, with the reasons.
       fingerprint: a digest that changes when a file is added, removed or changed.
       are_images: whether the files are single images.
     """
@@ -53,7 +44,7 @@ class Listing(NamedTuple):
     labels: list[str]
     splits: dict[str, list[Item]]
     hashed: frozenset[str]
-    beside: list[Item]
+    ignored: list[Ignored]
     fingerprint: str
     are_images: bool
 
@@ -68,63 +59,150 @@ def list_folder(path: Path) -> Listing:
     therefore moves no file to another split.
 
     Raises:
-      DataError: if the folder does not exist or contains too few files, or the file is not a
-        readable zip file.
+      DataError: if the folder does not exist or contains too few files, if a folder of a split
+        cannot be used, or if the file is not a readable zip file.
     """
     if not path.exists():
         raise DataError(f"{path} does not exist. {_ADVICE}")
-    find = _in_zip if path.is_file() else _in_folder
-    found = list(find(path, CLIP_SUFFIXES))
-    are_images = not found
-    found = found or list(find(path, IMAGE_SUFFIXES))
+    tree = _walk(path)
+    found, are_images, ignored = _of_one_kind(tree)
     if not found:
-        raise DataError(f"{path} holds no clips and no images. {_ADVICE}")
+        held = "; it holds " + counted(ignored) if ignored else ""
+        raise DataError(f"{path} holds no clips and no images{held}. {_ADVICE}")
     digest = hashlib.sha256(repr([(file.name, file.version) for file in found]).encode())
-    named = _without_wrapper([(PurePosixPath(file.item.id).parts, file.item) for file in found])
-    own, beside = _own_splits(named)
+    own, beside = _own_splits(path, tree, ignored, [(_parts(file.name), file) for file in found])
     labels = sorted({parts[0] for split in own.values() for parts, _ in split if parts[1:]})
     splits = {
-        split: [_labelled(parts, item, bool(labels)) for parts, item in files_]
+        split: [_labelled(parts, file, bool(labels)) for parts, file in files_]
         for split, files_ in own.items()
     }
     if "validation" not in splits:
         splits |= _hold_out(splits["train"], 0.0 if "test" in splits else TEST_SHARE)
     return Listing(
         labels or [UNLABELLED],
-        {split: files.in_order(listed) for split, listed in splits.items()},
+        {split: listing.in_order(listed) for split, listed in splits.items()},
         frozenset(splits) - frozenset(own),
-        beside,
+        ignored + beside,
         digest.hexdigest(),
         are_images,
     )
 
 
-_Named = list[tuple[tuple[str, ...], Item]]  # the parts of a file's name, from the label on
+def counted(ignored: Sequence[Ignored]) -> str:
+    """Returns which files and folders were ignored for which reasons, as text."""
+    reasons = collections.Counter(entry.reason for entry in ignored)
+    example = {entry.reason: entry.name for entry in reversed(ignored)}
+    return "; ".join(
+        example[reason] + (f" and {count - 1} more" if count > 1 else "") + f" ({reason})"
+        for reason, count in reasons.most_common()
+    )
 
 
-def _without_wrapper(named: _Named) -> _Named:
-    """Removes the folder that contains all of the folders, as in zip files; it is not a label."""
-    while len({parts[0] for parts, _ in named}) == 1 and all(len(parts) > 2 for parts, _ in named):
-        named = [(parts[1:], item) for parts, item in named]
-    return named
+def _walk(path: Path) -> listing.Tree:
+    if path.is_dir():
+        return listing.walk(path)
+    try:
+        return listing.walk_zip(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DataError(f"{path} is not a readable zip file ({error}). {_ADVICE}") from error
 
 
-def _own_splits(named: _Named) -> tuple[dict[str, _Named], list[Item]]:
+def _of_one_kind(tree: listing.Tree) -> tuple[list[File], bool, list[Ignored]]:
+    """Returns the clips or, if there are none, the images; whether they are images; and the rest.
+
+    Files with other endings and, beside clips, images are ignored.
+    """
+    clips, images, ignored = [], [], list(tree.ignored)
+    for file in tree.files:
+        if _is_clip(file):
+            clips.append(file)
+        elif file.suffix in IMAGE_SUFFIXES:
+            images.append(file)
+        else:
+            ignored.append(_ignored(file, "neither a clip nor an image by its ending"))
+    if clips:
+        reason = "an image beside clips: images are used where there are no clips"
+        ignored += [_ignored(file, reason) for file in images]
+    return clips or images, not clips, ignored
+
+
+def _is_clip(file: File) -> bool:
+    """Returns whether a file is a clip by its ending or, since WebP can be either, by its start."""
+    if file.suffix != ".webp" or file.reason:
+        return file.suffix in CLIP_SUFFIXES
+    try:
+        with files.open_item(file.item()) as opened:
+            return pictures.is_animated_webp(opened)
+    except OSError:  # reported when it is decoded
+        return False
+
+
+def _ignored(file: File, reason: str) -> Ignored:
+    return Ignored(listing.printable(file.name), reason)
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    return PurePosixPath(listing.printable(name)).parts
+
+
+_Named = list[tuple[tuple[str, ...], File]]  # the parts of a file's name, from the label on
+
+
+def _own_splits(
+    path: Path, tree: listing.Tree, ignored: Sequence[Ignored], named: _Named
+) -> tuple[dict[str, _Named], list[Ignored]]:
     """Returns the files in the folders of the splits, and the files beside these folders.
 
-    If there is no train/, or neither validation/ nor test/, all files are of "train".
+    If there is train/ alone or none of these folders, all files are of "train". A folder around all
+    others, as in zip files, is skipped.
+
+    Raises:
+      DataError: if a folder of a split holds nothing to use, or if there is no train/ beside it:
+        its files are then not trained on, since they were meant for something else.
     """
-    found: dict[str, _Named] = {}
+    folders = [_parts(name) for name in tree.folders]
+    depth = 0
+    while True:
+        split_of = {
+            parts[depth]: split
+            for parts in folders + [parts[:-1] for parts, _ in named]
+            for split, names in _OWN.items()
+            if len(parts) > depth and parts[depth].lower() in names
+        }
+        if len(set(split_of.values())) > 1 or (split_of and "train" not in split_of.values()):
+            break
+        tops = {parts[depth] for parts, _ in named}
+        if len(tops) > 1 or any(len(parts) < depth + 3 for parts, _ in named):
+            return {"train": [(parts[depth:], file) for parts, file in named]}, []
+        folders = [parts for parts in folders if parts[depth : depth + 1] == tuple(tops)]
+        depth += 1
+    if "train" not in split_of.values():
+        name = min(split_of)
+        raise DataError(
+            f"{path} holds the folder {name}/, but no folder train/, so that nothing is left to "
+            f"train on: add train/, or give the folder {name}/ itself, or rename it if it is a "
+            "label."
+        )
+    found: dict[str, _Named] = {split: [] for split in split_of.values()}
     beside = []
-    for parts, item in named:
-        split = next((s for s, names in _OWN.items() if parts[0].lower() in names), None)
-        if split is None or not parts[1:]:
-            beside.append(item)
+    for parts, file in named:
+        split = split_of.get(parts[depth]) if parts[depth + 1 :] else None
+        if split is None:
+            reason = "beside the folders train/, validation/ and test/"
+            beside.append(_ignored(file, reason))
         else:
-            found.setdefault(split, []).append((parts[1:], item))
-    if "train" in found and len(found) > 1:
-        return found, beside
-    return {"train": named}, []
+            found[split].append((parts[depth + 1 :], file))
+    for name, split in split_of.items():
+        if not found[split]:
+            inside = [
+                entry for entry in ignored if name in PurePosixPath(entry.name).parts[: depth + 1]
+            ]
+            why = counted(inside) or "it is empty"
+            raise DataError(
+                f"The folder {name}/ in {path} holds nothing that can be used for {split}: {why}. "
+                "Put clips or images there, or remove the folder."
+            )
+    return found, beside
 
 
 def _hold_out(items: Sequence[Item], test_share: float) -> dict[str, list[Item]]:
@@ -140,7 +218,7 @@ def _hold_out(items: Sequence[Item], test_share: float) -> dict[str, list[Item]]
             f"{usable[0].id} is the only file to train on: at least 2 are needed, one of them for "
             "validation."
         )
-    position = {item: files.position(item.id, SPLIT_SEED) for item in usable}
+    position = {item: listing.position(item.id, SPLIT_SEED) for item in usable}
     ranked = sorted(usable, key=lambda item: position[item])
     count = sum(place < VALIDATION_SHARE for place in position.values())
     count = min(max(count, 1), len(usable) - 1)
@@ -151,31 +229,8 @@ def _hold_out(items: Sequence[Item], test_share: float) -> dict[str, list[Item]]
     return {split: listed for split, listed in splits.items() if listed}
 
 
-def _labelled(parts: tuple[str, ...], item: Item, has_labels: bool) -> Item:
+def _labelled(parts: tuple[str, ...], file: File, has_labels: bool) -> Item:
     if len(parts) > 1:
-        return item._replace(label=parts[0])
+        return file.item(parts[0])
     reason = "stands beside the folders of labels: move it into one" if has_labels else ""
-    return item._replace(label=UNLABELLED, reason=reason)
-
-
-def _in_folder(path: Path, suffixes: frozenset[str]) -> Iterator[_File]:
-    for name in files.files_below(epath.Path(path), suffixes):
-        full = path / name
-        state = os.lstat(full)
-        yield _File(
-            name, Item(files.printable(name), "", str(full)), f"{state.st_size} {state.st_mtime_ns}"
-        )
-
-
-def _in_zip(path: Path, suffixes: frozenset[str]) -> Iterator[_File]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = sorted(archive.infolist(), key=lambda member: member.filename)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise DataError(f"{path} is not a readable zip file ({error}). {_ADVICE}") from error
-    for member in members:
-        name = PurePosixPath(member.filename)
-        hidden = any(part.startswith((".", "__MACOSX")) for part in name.parts)
-        if not hidden and name.suffix.lower() in suffixes:
-            item = Item(files.printable(member.filename), "", str(path), member.filename)
-            yield _File(member.filename, item, f"{member.file_size} {member.CRC}")
+    return file.item(UNLABELLED, reason)

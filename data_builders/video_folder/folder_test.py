@@ -1,17 +1,14 @@
-"""Listing folders of clips: labels, splits, and what belongs to none."""
+"""Labels of folders of clips, and what is listed of them."""
 
 from pathlib import Path
 
 import pytest
-from footage import load, touch
+from footage import load, load_all, touch, write_clip
+from PIL import Image
 
-from data_builders import files
+from data_builders import listing
 from data_builders.video_folder import folder
 from flowvid.errors import DataError
-
-
-def ids(items: list[files.Item]) -> set[str]:
-    return {item.id for item in items}
 
 
 def labels_of(root: Path) -> dict[str, str]:
@@ -19,133 +16,53 @@ def labels_of(root: Path) -> dict[str, str]:
     return {item.id: item.label for items in listing.splits.values() for item in items}
 
 
-# Splits by a hash.
-
 SPLITS = ("train", "validation", "test")
 
 
-def test_a_tenth_each_is_held_out_and_stays_so(tmp_path: Path) -> None:
-    touch(tmp_path, *(f"{'ab'[i % 2]}/{i}.mp4" for i in range(300)))
+LABELS = {
+    "a line break": ("lines\nbreak/1.mp4", "zed/2.mp4"),
+    "spaces around": ("walk/1.mp4", "walk /2.mp4", " walk/3.mp4"),
+    "accents": ("caf\u00e9/1.mp4", "cafe\u0301/2.mp4"),
+    "escapes as names": ("a\nb/1.mp4", "a\\nb/2.mp4"),
+}
+
+
+@pytest.mark.parametrize("case", LABELS)
+def test_every_folder_is_a_label_of_its_own(tmp_path: Path, in_process: None, case: str) -> None:
+    names = LABELS[case]
+    for index, name in enumerate(names):
+        write_clip(tmp_path / "clips" / name, 40 * (index + 1))
+        write_clip(tmp_path / "clips" / name.replace(".mp4", "_.mp4"), 40 * (index + 1))
+    examples = load_all(tmp_path / "clips", tmp_path / "data")
+    labels = load(tmp_path / "clips", "train", tmp_path / "data").label_names
+    assert len(set(labels)) == len(names)
+    assert len(examples) == 2 * len(names)
+    for index, name in enumerate(names):
+        printed = listing.printable(name)
+        example = examples[printed]
+        assert labels[example["label"]] == printed.split("/")[0]
+        assert abs(int(example["video"].mean()) - 40 * (index + 1)) <= 3
+
+
+def test_a_linked_label_is_a_label(tmp_path: Path) -> None:
+    root = touch(tmp_path, "run/1.mp4", ".store/2.mp4")
+    (root / "walk").symlink_to(".store")
+    assert labels_of(root) == {"run/1.mp4": "run", "walk/2.mp4": "walk"}
+
+
+def test_animated_webp_files_are_clips(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 8), (level, 0, 0)) for level in (0, 90, 200)]
+    for name, more in (
+        ("a/moves.webp", frames[1:]),
+        ("b/moves.webp", frames[1:]),
+        ("b/still.webp", ()),
+    ):
+        touch(tmp_path, name)
+        frames[0].save(tmp_path / name, save_all=bool(more), append_images=more)
     listing = folder.list_folder(tmp_path)
-    before = listing.splits
-    assert listing.hashed == {"validation", "test"}
-    assert sum(len(before[split]) for split in SPLITS) == 300
-    assert len(set.union(*(ids(before[split]) for split in SPLITS))) == 300
-    for split in ("validation", "test"):
-        assert 20 <= len(before[split]) <= 40
-    touch(tmp_path, *(f"c/{i}.mp4" for i in range(300)))
-    after = folder.list_folder(tmp_path).splits
-    assert sum(len(after[split]) for split in SPLITS) == 600
-    for split in SPLITS:
-        assert ids(before[split]) < ids(after[split])
-
-
-def test_the_hash_of_a_name_selects_its_split(tmp_path: Path) -> None:
-    touch(tmp_path, *(f"{i}.mp4" for i in range(100)))
-    splits = folder.list_folder(tmp_path).splits
-    places = {
-        s: [files.position(name, folder.SPLIT_SEED) for name in ids(splits[s])] for s in SPLITS
-    }
-    assert max(places["validation"]) < 0.1 <= min(places["test"])
-    assert max(places["test"]) < 0.2 <= min(places["train"])
-
-
-@pytest.mark.parametrize("count", [2, 3, 5, 10])
-def test_small_folders_have_training_and_validation_files(tmp_path: Path, count: int) -> None:
-    with_test = 0
-    for start in range(40):  # other names, other hashes
-        root = touch(tmp_path / str(start), *(f"{start}_{i}.mp4" for i in range(count)))
-        splits = folder.list_folder(root).splits
-        assert {"train", "validation"} <= set(splits) <= set(SPLITS)
-        assert min(len(items) for items in splits.values()) >= 1
-        assert sum(len(items) for items in splits.values()) == count
-        assert len(set.union(*(ids(items) for items in splits.values()))) == count
-        with_test += "test" in splits
-    assert with_test < 40
-    assert (with_test > 0) == (count > 2)
-
-
-def test_the_only_training_file_is_not_used_for_testing(tmp_path: Path) -> None:
-    names = (f"{i}.mp4" for i in range(1000))
-    for_test = [n for n in names if 0.1 <= files.position(n, folder.SPLIT_SEED) < 0.2][:3]
-    splits = folder.list_folder(touch(tmp_path, *for_test)).splits
-    assert {split: len(items) for split, items in splits.items()} == dict.fromkeys(SPLITS, 1)
-
-
-def test_no_stray_clip_is_the_one_held_out(tmp_path: Path) -> None:
-    rank = {f"{i}.mp4": files.position(f"{i}.mp4", folder.SPLIT_SEED) for i in range(100)}
-    stray = min(rank, key=lambda name: rank[name])
-    splits = folder.list_folder(touch(tmp_path, stray, "a/1.mp4", "b/2.mp4")).splits
-    assert len(splits["validation"]) == 1
-    assert not splits["validation"][0].reason
-    (skipped,) = (item for item in splits["train"] if item.reason)
-    assert (skipped.id, skipped.reason[:25]) == (stray, "stands beside the folders")
-    with pytest.raises(DataError, match=r"a/1\.mp4 is the only file to train on: at least 2 are"):
-        folder.list_folder(touch(tmp_path / "x", "0.mp4", "1.mp4", "a/1.mp4"))
-
-
-# Splits by folders.
-
-
-@pytest.mark.parametrize(
-    ("train", "validation"), [("train", "validation"), ("training", "val"), ("Train", "Valid")]
-)
-def test_folders_define_the_splits(tmp_path: Path, train: str, validation: str) -> None:
-    touch(tmp_path, f"{train}/run/1.mp4", f"{train}/walk/2.mp4", f"{validation}/run/3.mp4")
-    listing = folder.list_folder(tmp_path)
-    assert listing.labels == ["run", "walk"]
-    assert listing.splits.keys() == {"train", "validation"}
-    assert ids(listing.splits["train"]) == {f"{train}/run/1.mp4", f"{train}/walk/2.mp4"}
-    assert ids(listing.splits["validation"]) == {f"{validation}/run/3.mp4"}
-    assert set(labels_of(tmp_path).values()) == {"run", "walk"}
-
-
-def test_without_a_folder_for_it_there_is_no_test_split(tmp_path: Path) -> None:
-    names = [f"{i}.mp4" for i in range(100)]
-    touch(tmp_path, *(f"{top}/{name}" for top in ("train", "validation") for name in names))
-    listing = folder.list_folder(tmp_path)
-    assert listing.hashed == frozenset()
-    assert {split: ids(items) for split, items in listing.splits.items()} == {
-        split: {f"{split}/{name}" for name in names} for split in ("train", "validation")
-    }
-
-
-def test_a_folder_may_hold_the_test_split(tmp_path: Path) -> None:
-    touch(tmp_path, "train/1.mp4", "val/2.mp4", "Test/3.mp4")
-    splits = folder.list_folder(tmp_path).splits
-    assert {split: ids(items) for split, items in splits.items()} == {
-        "train": {"train/1.mp4"},
-        "validation": {"val/2.mp4"},
-        "test": {"Test/3.mp4"},
-    }
-
-
-def test_the_test_split_never_stands_in_for_validation(tmp_path: Path) -> None:
-    names = [f"{i}.mp4" for i in range(100)]
-    touch(tmp_path, *(f"{top}/{name}" for top in ("train", "test") for name in names))
-    listing = folder.list_folder(tmp_path)
-    assert listing.hashed == {"validation"}
-    assert ids(listing.splits["test"]) == {f"test/{name}" for name in names}
-    held_out = ids(listing.splits["validation"])
-    assert held_out | ids(listing.splits["train"]) == {f"train/{name}" for name in names}
-    assert not held_out & ids(listing.splits["train"])
-    assert 3 <= len(held_out) <= 20
-
-
-def test_files_beside_the_folders_of_the_splits_are_named(tmp_path: Path) -> None:
-    touch(tmp_path, "train/1.mp4", "validation/2.mp4", "more/3.mp4", "4.mp4", "train.mp4")
-    listing = folder.list_folder(tmp_path)
-    assert ids(listing.beside) == {"more/3.mp4", "4.mp4", "train.mp4"}
-    assert sum(len(items) for items in listing.splits.values()) == 2
-
-
-def test_without_a_file_to_train_on_the_reason_is_named(tmp_path: Path) -> None:
-    touch(tmp_path, "train/1.mp4", "test/run/2.mp4")
-    with pytest.raises(DataError, match=r"no file to train on: train/1\.mp4 stands beside the"):
-        folder.list_folder(tmp_path)
-
-
-# Labels.
+    assert not listing.are_images
+    assert labels_of(tmp_path) == {"a/moves.webp": "a", "b/moves.webp": "b"}
+    assert [entry.name for entry in listing.ignored] == ["b/still.webp"]
 
 
 def test_a_label_may_be_called_like_a_split(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from data_builders import clip_builder
-from data_builders.files import Item
+from data_builders.listing import HIDDEN, Item
 from data_builders.video_folder import folder
 from flowvid.errors import DataError
 
@@ -123,9 +123,7 @@ def _notes(listing: folder.Listing) -> dict[str, str]:
             if listing.hashed
             else "no such split, since there is no folder test/ beside train/ and validation/"
         )
-    if listing.beside:
-        notes["ignored"] = (
-            f"{len(listing.beside)} files beside the folders train/, validation/ and test/, such "
-            f"as {listing.beside[0].id}"
-        )
+    ignored = [entry for entry in listing.ignored if entry.reason != HIDDEN]
+    if ignored:
+        notes["ignored"] = folder.counted(ignored)
     return notes

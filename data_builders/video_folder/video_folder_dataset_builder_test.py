@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from footage import load, load_all, prepared_in, touch, write_clip
 
-from data_builders import files
+from data_builders import files, listing
 from data_builders.video_folder import folder
 from data_builders.video_folder import video_folder_dataset_builder as video_folder
 from flowvid.data import datasets
@@ -75,7 +75,11 @@ def test_what_is_left_out_is_reported_and_printed(
         ["run/short.mp4", "3 frames, but 4 are needed"],
         ["stray.mp4", "stands beside the folders of labels: move it into one"],
     ]
-    title, of_test, *summaries = printed.splitlines()
+    title, ignored, of_test, *summaries = printed.splitlines()
+    assert ignored == (
+        "ignored: run/note.txt (neither a clip nor an image by its ending); "
+        "poster.png (an image beside clips: images are used where there are no clips)"
+    )
     assert title.startswith("Preparing /")
     assert title.endswith(f" in {records}, once.")
     assert [line.split(":")[0] for line in summaries] == ["train", "validation"]
@@ -107,9 +111,9 @@ def test_names_may_hold_any_bytes(tmp_path: Path, in_process: None) -> None:
     for _ in range(2):  # as prepared, and as found again
         examples = load_all(tmp_path / "clips", tmp_path / "data")
         labels = load(tmp_path / "clips", "train", tmp_path / "data").label_names
-        assert labels == ("a\tb", "caf\\udce9", "naïve 📼")
+        assert labels == ("a\\tb", "caf\\udce9", "naïve 📼")
         assert len(examples) == 6
-        for level, label in ((40, "naïve 📼"), (80, "caf\\udce9"), (120, "a\tb")):
+        for level, label in ((40, "naïve 📼"), (80, "caf\\udce9"), (120, "a\\tb")):
             for name in ("1.mkv", "\\udcff.mkv"):
                 example = examples[f"{label}/{name}"]
                 assert labels[example["label"]] == label
@@ -218,10 +222,8 @@ def test_a_folder_for_the_test_split_is_prepared(
     test = load(tmp_path / "clips", "test", tmp_path / "data")
     assert [test[index]["id"] for index in range(len(test))] == ["test/c.mkv"]
     assert np.abs(test[0]["video"].astype(int) - 150).max() <= 3
-    assert (
-        "\nignored: 1 files beside the folders train/, validation/ and test/, such as other/d"
-        in (capsys.readouterr().out)
-    )
+    beside = "beside the folders train/, validation/ and test/"
+    assert f"\nignored: other/d.mkv ({beside})\n" in capsys.readouterr().out
 
 
 def test_without_a_folder_for_it_the_test_split_is_absent(
@@ -242,7 +244,7 @@ def test_without_a_folder_for_it_the_test_split_is_absent(
 
 def test_damaged_files_alone_leave_the_test_split_empty(tmp_path: Path, in_process: None) -> None:
     names = [f"{i}.mkv" for i in range(200)]
-    place = {name: files.position(name, folder.SPLIT_SEED) for name in names}
+    place = {name: listing.position(name, folder.SPLIT_SEED) for name in names}
     for_test = [name for name in names if 0.1 <= place[name] < 0.2][:2]
     for name in [name for name in names if place[name] < 0.1 or place[name] > 0.9][:8]:
         write_clip(tmp_path / "clips" / name, 50)
@@ -275,7 +277,7 @@ def test_a_folder_that_changes_while_it_is_prepared_is_refused(
     config = video_folder.config_of(clips, 4, 8, 0.5)
     builder = video_folder.Builder(data_dir=tmp_path / "data", config=config)
 
-    def decode_all(decode: Callable, items: list[files.Item], processes: int) -> Iterator:
+    def decode_all(decode: Callable, items: list[listing.Item], processes: int) -> Iterator:
         grow(clips)
         return ((item, decode(item)) for item in items)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from data_builders import files
-from data_builders.files import Item
+from data_builders.listing import Item
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,4 +1,4 @@
-"""Decoding one listed file, and listing files in an order that depends on their names alone."""
+"""Decoding one listed file, or the reason why it cannot be used."""
 
 import functools
 import os
@@ -6,19 +6,11 @@ import zipfile
 
 import numpy as np
 import pytest
-from etils import epath
 
 from data_builders import files
-from data_builders.files import Item, Window
+from data_builders.files import Window
+from data_builders.listing import Item
 from flowvid.data import decoding, media
-
-
-def items_named(names):
-    return [Item(id=str(name), label="", path=str(name)) for name in names]
-
-
-# One item.
-
 
 WINDOW = Window(num_frames=3, image_size=16)
 
@@ -106,58 +98,3 @@ def test_images_and_members_of_zip_files_are_decoded(root):
     np.testing.assert_array_equal(zipped(member="in/clip.mp4"), clip)
     np.testing.assert_array_equal(zipped(window=one, member="in/a.png"), clip[1:2])
     assert "in/no.mp4" in zipped(member="in/no.mp4")
-
-
-# Listing.
-
-
-def test_positions_never_change():
-    # printf '0/zooming/a.mp4' | sha256sum begins with da1fc42f2381, with 1 with ad3974050c46.
-    assert files.position("zooming/a.mp4") == 0xDA1FC42F2381 / 2**48
-    assert files.position("zooming/a.mp4", seed=1) == 0xAD3974050C46 / 2**48
-
-
-def test_positions_are_spread_evenly():
-    counts, _ = np.histogram([files.position(str(i)) for i in range(10_000)], 10, (0, 1))
-    assert counts.sum() == 10_000
-    assert np.abs(counts - 1000).max() < 150  # 5 standard deviations
-
-
-def test_the_order_hangs_on_ids_alone():
-    items = items_named(range(200))
-    order = [item.id for item in files.in_order(items)]
-    assert sorted(order) == sorted(item.id for item in items) != order
-    assert [item.id for item in files.in_order(items[::-1])] == order
-    more = [item.id for item in files.in_order(items + items_named(range(200, 300)))]
-    assert [name for name in more if int(name) < 200] == order
-
-
-def test_repeats_are_marked_but_the_first():
-    a, b = items_named("ab")
-    again = a._replace(label="other")
-    listed = files.in_order([a, b, again, again])
-    assert [item.reason for item in listed if item.id == "a"] == ["", *["listed before"] * 2]
-    assert [item for item in listed if not item.reason and item.id == "a"] == [a]
-    assert [item for item in listed if item.id == "b"] == [b]
-
-
-@pytest.mark.parametrize("name", ["plain", "ünï 🎬", "line\nbreak"])
-def test_text_is_printable_as_it_is(name):
-    assert files.printable(name) == name
-
-
-def test_bytes_that_are_no_text_are_written_out():
-    name = os.fsdecode(b"caf\xe9.mp4")
-    assert files.printable(name) == "caf\\udce9.mp4"
-    files.printable(name).encode()
-
-
-def test_files_are_found_by_suffix_sorted_and_without_hidden_ones(tmp_path):
-    for name in ("b/x.mp4", "a/y.MP4", "a/c/z.mkv", "w.mp4", "a/x.txt", "a/mp4", ".h/x.mp4"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "a" / ".hidden.mp4").touch()
-    (tmp_path / "folder.mp4").mkdir()
-    (tmp_path / "around").symlink_to(tmp_path)  # no loop
-    found = list(files.files_below(epath.Path(tmp_path), frozenset({".mp4", ".mkv"})))
-    assert found == ["w.mp4", "a/y.MP4", "a/c/z.mkv", "b/x.mp4"]

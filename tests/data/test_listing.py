@@ -1,0 +1,239 @@
+"""Listing files below folders and in zip files, in an order that depends on their names alone."""
+
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from footage import touch
+
+from data_builders import listing
+from data_builders.listing import Ignored, Item
+from flowvid import paths
+
+
+def items_named(names):
+    return [Item(id=str(name), label="", path=str(name)) for name in names]
+
+
+def names(tree):
+    """The names of the listed files, with the reasons of those to be skipped."""
+    return {file.name: file.reason for file in tree.files}
+
+
+# Order.
+
+
+def test_positions_never_change():
+    # printf '0/zooming/a.mp4' | sha256sum begins with da1fc42f2381, with 1 with ad3974050c46.
+    assert listing.position("zooming/a.mp4") == 0xDA1FC42F2381 / 2**48
+    assert listing.position("zooming/a.mp4", seed=1) == 0xAD3974050C46 / 2**48
+
+
+def test_positions_are_spread_evenly():
+    counts, _ = np.histogram([listing.position(str(i)) for i in range(10_000)], 10, (0, 1))
+    assert counts.sum() == 10_000
+    assert np.abs(counts - 1000).max() < 150  # 5 standard deviations
+
+
+def test_the_order_hangs_on_ids_alone():
+    items = items_named(range(200))
+    order = [item.id for item in listing.in_order(items)]
+    assert sorted(order) == sorted(item.id for item in items) != order
+    assert [item.id for item in listing.in_order(items[::-1])] == order
+    more = [item.id for item in listing.in_order(items + items_named(range(200, 300)))]
+    assert [name for name in more if int(name) < 200] == order
+
+
+def test_repeats_are_marked_but_the_first():
+    a, b = items_named("ab")
+    again = a._replace(label="other")
+    listed = listing.in_order([a, b, again, again])
+    assert [item.reason for item in listed if item.id == "a"] == ["", *["listed before"] * 2]
+    assert [item for item in listed if not item.reason and item.id == "a"] == [a]
+    assert [item for item in listed if item.id == "b"] == [b]
+
+
+# Names.
+
+
+@pytest.mark.parametrize("name", ["plain", "ünï 🎬", "👩‍👧 a b", "a/b c/d.mp4", "e\u0301"])
+def test_text_is_printable_as_it_is(name):
+    assert listing.printable(name) == name
+
+
+ESCAPED = {
+    "line\nbreak": "line\\nbreak",
+    "carriage\rreturn": "carriage\\rreturn",
+    "a\tb": "a\\tb",
+    "next\x85line": "next\\x85line",
+    "line\u2028separator": "line\\u2028separator",
+    "walk ": "walk\\x20",
+    " walk": "\\x20walk",
+    "a /b": "a\\x20/b",
+    "wide\u3000": "wide\\u3000",
+    "  ": "\\x20\\x20",
+    "walk\\x20": "walk\\\\x20",
+    os.fsdecode(b"caf\xe9.mp4"): "caf\\udce9.mp4",
+}
+
+
+@pytest.mark.parametrize("name", ESCAPED)
+def test_what_would_be_lost_is_escaped(name):
+    printed = listing.printable(name)
+    assert printed == ESCAPED[name]
+    assert printed.encode().decode().split("\n") == [printed]
+    assert all(part == part.strip() for part in printed.split("/"))
+
+
+def test_different_names_stay_different():
+    everything = [*ESCAPED, *ESCAPED.values(), "walk", "line", "break"]
+    assert len({listing.printable(name) for name in everything}) == len(set(everything))
+
+
+# Folders.
+
+
+def test_visible_files_of_every_ending_are_found_and_sorted(tmp_path):
+    touch(tmp_path, "b/x.mp4", "a/y.MP4", "a/c/z", "w.txt", ".h/x.mp4", "a/.hidden.mp4")
+    (tmp_path / "folder.mp4").mkdir()
+    tree = listing.walk(tmp_path)
+    assert list(names(tree)) == ["a/c/z", "a/y.MP4", "b/x.mp4", "w.txt"]
+    assert [file.suffix for file in tree.files] == ["", ".mp4", ".mp4", ".txt"]
+    assert sorted(tree.folders) == ["a", "a/c", "b", "folder.mp4"]
+    assert sorted(tree.ignored) == [(".h", "hidden"), ("a/.hidden.mp4", "hidden")]
+
+
+LEADS_OUT = "a symbolic link that leads out of the dataset's folder"
+# For each case: links (name, target), the files found with their reasons, and what is ignored.
+LINKS = {
+    "a folder below": (
+        [("walk", "../inside/.store")],
+        {"run/1.mp4": "", "walk/2.mp4": ""},
+        [(".store", "hidden")],
+    ),
+    "a file below": (
+        [("walk.mp4", ".store/2.mp4")],
+        {"run/1.mp4": "", "walk.mp4": ""},
+        [(".store", "hidden")],
+    ),
+    "a folder outside": (
+        [("walk", "../outside")],
+        {"run/1.mp4": ""},
+        [(".store", "hidden"), ("walk/", LEADS_OUT)],
+    ),
+    "a folder whose name begins alike": (
+        [("walk", "../inside2")],
+        {"run/1.mp4": ""},
+        [(".store", "hidden"), ("walk/", LEADS_OUT)],
+    ),
+    "a file outside": (
+        [("walk.mp4", "../outside/3.mp4")],
+        {"run/1.mp4": "", "walk.mp4": LEADS_OUT},
+        [(".store", "hidden")],
+    ),
+    "nothing": (
+        [("walk.mp4", "run/no.mp4")],
+        {"run/1.mp4": "", "walk.mp4": ""},  # found missing when it is decoded
+        [(".store", "hidden")],
+    ),
+    "itself": ([("x.mp4", "x.mp4")], {"run/1.mp4": "", "x.mp4": ""}, [(".store", "hidden")]),
+    "the folder around": (
+        [("run/all", "..")],
+        {"run/1.mp4": ""},
+        [(".store", "hidden"), ("run/all/", "a symbolic link to a folder around it")],
+    ),
+    "each other": (
+        [("a", "b"), ("b", "a")],
+        {"a": "", "b": "", "run/1.mp4": ""},
+        [(".store", "hidden")],
+    ),
+    "a folder with another name": (
+        [("also", "run")],
+        {"also/1.mp4": "the same file as run/1.mp4", "run/1.mp4": ""},
+        [(".store", "hidden")],
+    ),
+    "two names of a hidden file": (
+        [("b.mp4", ".store/2.mp4"), ("a.mp4", ".store/2.mp4")],
+        {"a.mp4": "", "b.mp4": "the same file as a.mp4", "run/1.mp4": ""},
+        [(".store", "hidden")],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LINKS)
+def test_links_are_followed_that_stay_below(tmp_path, case):
+    links, found, ignored = LINKS[case]
+    root = touch(tmp_path / "inside", "run/1.mp4", ".store/2.mp4")
+    touch(tmp_path, "outside/3.mp4", "inside2/4.mp4")
+    for name, target in links:
+        (root / name).symlink_to(target)
+    for given in (root, tmp_path / "link"):  # the folder itself may be a link
+        if not given.exists():
+            given.symlink_to("inside")
+        tree = listing.walk(given)
+        assert names(tree) == found
+        assert sorted(tree.ignored) == ignored
+
+
+def test_a_changed_target_changes_the_version_of_a_link(tmp_path):
+    touch(tmp_path, ".store/1.mp4")
+    (tmp_path / "1.mp4").symlink_to(".store/1.mp4")
+    (before,) = listing.walk(tmp_path).files
+    (tmp_path / ".store/1.mp4").write_text("new")
+    (after,) = listing.walk(tmp_path).files
+    assert before.version != after.version
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    touch(tmp_path, "a/1.mp4", "b/2.mp4")
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("/b"):
+            raise PermissionError(13, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    tree = listing.walk(tmp_path)
+    assert names(tree) == {"a/1.mp4": ""}
+    assert tree.ignored == [Ignored("b/", "not readable (Permission denied)")]
+
+
+def test_what_flowvid_wrote_is_left_out_below_the_folder_alone(tmp_path):
+    touch(tmp_path, "run/1.mp4", "samples/000.gif", "samples/deep/1.gif")
+    (tmp_path / "samples" / paths.MARKER).touch()
+    tree = listing.walk(tmp_path)
+    assert names(tree) == {"run/1.mp4": ""}
+    assert tree.ignored == [Ignored("samples/", "written by flowvid")]
+    assert names(listing.walk(tmp_path / "samples")) == {"000.gif": "", "deep/1.gif": ""}
+
+
+# Zip files.
+
+
+def zip_of(path: Path, *members: str) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in members:
+            info = zipfile.ZipInfo("x")
+            info.filename = name  # as it is: ZipInfo() itself would change some names
+            archive.writestr(info, b"")
+    return path
+
+
+ZIPS = {
+    "slashes": ("run/1.mp4", "walk/2.mp4"),
+    "backslashes": ("run\\1.mp4", "walk\\2.mp4"),
+    "both": ("run/1.mp4", "walk\\2.mp4"),
+    "with folders": ("run/", "run/1.mp4", "walk\\", "walk\\2.mp4"),
+    "with what a Mac adds": ("run/1.mp4", "walk/2.mp4", "__MACOSX/run/._1.mp4", "run/.DS_Store"),
+}
+
+
+@pytest.mark.parametrize("case", ZIPS)
+def test_a_zip_file_is_listed_as_the_folder_it_unpacks_to(tmp_path, case):
+    tree = listing.walk_zip(zip_of(tmp_path / "x.zip", *ZIPS[case]))
+    assert names(tree) == {"run/1.mp4": "", "walk/2.mp4": ""}
+    assert {file.member.replace("\\", "/") for file in tree.files} == set(names(tree))
+    assert all(entry.reason == "hidden" for entry in tree.ignored)
