@@ -6,13 +6,12 @@ picture of the curves.
 """
 
 import json
-import pathlib
 from typing import Any
 
 from absl import flags
 
 from experiments.measuring.benchmark_sections import MODES, SECTIONS, Plan, measure
-from flowvid import cli
+from flowvid import cli, fields
 from flowvid.config import schema
 from flowvid.errors import ConfigError
 
@@ -38,10 +37,10 @@ _REPEATS = flags.DEFINE_integer(
     lower_bound=1,
 )
 _VIDEOS = flags.DEFINE_integer("videos", 16, "Videos to sample together.", lower_bound=1)
-_OUT = flags.DEFINE_string(
+_OUT = fields.path_flag(
     "out", None, "JSON file to write. Sections are added to a file of the same settings. [none]"
 )
-_PICTURE = flags.DEFINE_string("picture", None, "Picture of the curves in --out. [none]")
+_PICTURE = fields.path_flag("picture", None, "Picture of the curves in --out. [none]")
 
 
 def _wanted_sections() -> list[str]:
@@ -78,7 +77,7 @@ def main() -> None:
 
     wanted = _wanted_sections()
     plan = Plan(_base(), _MODELS.value, _MODES.value, _REPEATS.value, _VIDEOS.value)
-    path = pathlib.Path(_OUT.value) if _OUT.value else None
+    path = _OUT.value
     report = benchmark_file.begin(path, plan.base)
     print(f"{report['machine']}; medians of {_REPEATS.value}")
     if _PROFILE.value:
@@ -97,7 +96,7 @@ def main() -> None:
     if path is not None:
         path.write_text(json.dumps(report, indent=2) + "\n")
     if _PICTURE.value:
-        benchmark_output.draw(report, pathlib.Path(_PICTURE.value))
+        benchmark_output.draw(report, _PICTURE.value)
 
 
 if __name__ == "__main__":

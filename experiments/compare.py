@@ -6,11 +6,9 @@ come from small classifiers that are trained here on the labels. Runs that diffe
 alone share a row, which shows their spread; runs that differ in other fields are shown apart.
 """
 
-import pathlib
-
 from absl import flags
 
-from flowvid import cli
+from flowvid import cli, fields, paths
 
 _RUNS = flags.DEFINE_list(
     "runs", None, "Folders of runs of flowvid.train and flowvid.gan.train.", required=True
@@ -26,22 +24,22 @@ _STEPS = flags.DEFINE_integer(
     "classifier_steps", 1000, "Training steps of each classifier.", lower_bound=0
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the clips.", 0, 2**32 - 1)
-_OUT = flags.DEFINE_string("out", "runs/comparison", "Folder to write to.")
+_OUT = fields.path_flag("out", "runs/comparison", "Folder to write to.")
 
 
 def main() -> None:
     """Generates clips, compares them, and writes and prints the table."""
     from experiments.gan_comparison import comparison, result_files
 
+    out = paths.output_folder(_OUT.value, "use another --out")
     result = comparison.compare(
-        [pathlib.Path(run) for run in _RUNS.value],
+        [paths.expand(run) for run in _RUNS.value],
         num_videos=_VIDEOS.value,
         temperatures=[float(value) for value in _TEMPERATURES.value],
         num_classifiers=_CLASSIFIERS.value,
         classifier_steps=_STEPS.value,
         seed=_SEED.value,
     )
-    out = pathlib.Path(_OUT.value)
     result_files.write(result, out)
     print(
         f"{result_files.markdown(result)}\n{out} holds the table, its numbers, clips and a picture."

@@ -15,7 +15,7 @@ from absl import app, flags
 
 _CLIPS = flags.DEFINE_integer("clips", 600, "Clips to prepare.", lower_bound=16)
 _REPEATS = flags.DEFINE_integer("repeats", 3, "Runs of each measurement, whose median counts.", 1)
-_OUT = flags.DEFINE_string("out", None, "JSON file to write. [none]")
+_OUT = fields.path_flag("out", None, "JSON file to write. [none]")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> None:
     for name, value in rates.items():
         print(f"{name:32}{value:.3g}" if isinstance(value, float) else f"{name:32}{value}")
     if _OUT.value:
-        pathlib.Path(_OUT.value).write_text(json.dumps(rates, indent=2) + "\n")
+        _OUT.value.write_text(json.dumps(rates, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -17,12 +17,12 @@ import tempfile
 
 from absl import flags
 
-from flowvid import cli
+from flowvid import cli, fields
 
 _KILLS = flags.DEFINE_integer("kills", 10, "SIGKILLs of each run that is killed.", lower_bound=1)
 _ONLY = flags.DEFINE_list("only", None, "Faults to try, by their names in the table. [all]")
 _SEED = flags.DEFINE_integer("seed", None, "Seed of the random moments. [another each time]")
-_OUT = flags.DEFINE_string("out", None, "JSON file to write. [none]")
+_OUT = fields.path_flag("out", None, "JSON file to write. [none]")
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
     print(f"--kills={drill.kills} --seed={seed}")
     if _OUT.value:
         report = {"kills": drill.kills, "seed": seed, "rows": rows}
-        pathlib.Path(_OUT.value).write_text(json.dumps(report, indent=2) + "\n")
+        _OUT.value.write_text(json.dumps(report, indent=2) + "\n")
     if any(row["result"] == "FAIL" for row in rows):
         sys.exit(f"Some faults did not end as expected; the runs are kept in {root}.")
     shutil.rmtree(root)

@@ -7,20 +7,18 @@ that --run names. Figures 5 and 8 (overfitting one video), 6 (runs with and with
 model of --run or of the flags.
 """
 
-import pathlib
-
 from absl import flags
 from tqdm import tqdm
 
-from flowvid import cli
+from flowvid import cli, fields, paths
 from flowvid.config import command_line
 from flowvid.errors import ConfigError
 
 command_line.define_flags()
 _FIGURES = flags.DEFINE_list("figures", None, "Run: numbers of figures, 1 to 8. [all]")
-_WORKDIR = flags.DEFINE_string("workdir", "runs/figures", "Run: folder of data and pictures.")
-_RUN = flags.DEFINE_string("run", None, "Run: folder of the run that figures 1 to 4 show.")
-_CLIP = flags.DEFINE_string("clip", None, "Run: clip to overfit. [the first held-out clip]")
+_WORKDIR = fields.path_flag("workdir", "runs/figures", "Run: folder of data and pictures.")
+_RUN = fields.path_flag("run", None, "Run: folder of the run that figures 1 to 4 show.")
+_CLIP = fields.path_flag("clip", None, "Run: clip to overfit. [the first held-out clip]")
 _IMAGES = flags.DEFINE_integer("images", 16, "Run: images to generate in figures 2 and 4.", 1)
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.7, "Run: temperature in figures 2 and 4.", 0.0)
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Run: seeds of each kind of run in figures 6 and 7.", 1)
@@ -36,14 +34,14 @@ def main() -> None:
     wanted = _FIGURES.value or known
     if unknown := [number for number in wanted if number not in known]:
         raise ConfigError(f"unknown figure {unknown[0]!r}: use some of {', '.join(known)}.")
-    folder = pathlib.Path(_WORKDIR.value)
+    folder = paths.output_folder(_WORKDIR.value, "use another --workdir")
     for number in tqdm(wanted, desc="figures", unit="figure", leave=False):
         if not _REDRAW.value:
             request = figure_data.Request(
                 folder=folder / f"figure{number}",
-                run=pathlib.Path(_RUN.value) if _RUN.value else None,
+                run=_RUN.value,
                 given=command_line.flags_given(),
-                clip=pathlib.Path(_CLIP.value) if _CLIP.value else None,
+                clip=_CLIP.value,
                 images=_IMAGES.value,
                 temperature=_TEMPERATURE.value,
                 seeds=_SEEDS.value,

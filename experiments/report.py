@@ -5,14 +5,12 @@ samples beside real clips and the nearest training clips, continuations, and sev
 It is a single HTML file, report.html in --workdir, that loads nothing from anywhere.
 """
 
-import pathlib
-
 from absl import flags
 
-from flowvid import cli
+from flowvid import cli, fields, paths
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
-_OUT = flags.DEFINE_string("out", None, "File to write. [<workdir>/report.html]")
+_WORKDIR = fields.path_flag("workdir", None, "Folder of the run.", required=True)
+_OUT = fields.path_flag("out", None, "File to write. [<workdir>/report.html]")
 _SAMPLES = flags.DEFINE_integer("samples", 16, "Videos to generate from nothing.", 1)
 _CONTINUED = flags.DEFINE_integer("continued", 8, "Held-out clips to continue.", 0)
 _NUM_GIVEN = flags.DEFINE_integer(
@@ -22,7 +20,7 @@ _TEMPERATURE = flags.DEFINE_float(
     "temperature", 0.7, "Temperature of samples and continuations.", 0.0
 )
 _SWEEP = flags.DEFINE_list("sweep", ["0", "0.5", "0.7", "0.85", "1"], "Temperatures to compare.")
-_COMPARISON = flags.DEFINE_string(
+_COMPARISON = fields.path_flag(
     "comparison", None, "Folder that experiments.compare wrote, to show it, too. [none]"
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the samples.", 0, 2**32 - 1)
@@ -32,17 +30,18 @@ def main() -> None:
     """Writes the page and prints where it is."""
     from experiments.run_report import page
 
-    workdir = pathlib.Path(_WORKDIR.value)
+    workdir = _WORKDIR.value
+    out = _OUT.value or workdir / "report.html"
+    paths.check_writable(out.parent, "use --out=<file in another folder>")
     contents = page.Contents(
         samples=_SAMPLES.value,
         continued=_CONTINUED.value,
         num_given=_NUM_GIVEN.value,
         temperature=_TEMPERATURE.value,
         sweep=[float(value) for value in _SWEEP.value],
-        comparison=pathlib.Path(_COMPARISON.value) if _COMPARISON.value else None,
+        comparison=_COMPARISON.value,
         seed=_SEED.value,
     )
-    out = pathlib.Path(_OUT.value or workdir / "report.html")
     out.write_text(page.render(workdir, contents))
     print(f"{out}: {out.stat().st_size / 2**20:.1f} MB, all in one file.")
 

@@ -11,7 +11,7 @@ import tempfile
 
 from absl import flags
 
-from flowvid import cli
+from flowvid import cli, fields
 from flowvid.config import schema
 
 _PRESET = flags.DEFINE_enum("preset", "small", list(schema.PRESETS), "Preset of the model.")
@@ -23,7 +23,7 @@ _STEPS = flags.DEFINE_integer("steps", 10, "Training steps per block.", 1)
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of prepared datasets. [~/tensorflow_datasets]"
 )
-_OUT = flags.DEFINE_string("out", None, "JSON file to write. [none]")
+_OUT = fields.path_flag("out", None, "JSON file to write. [none]")
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
     for name, value in cost.items():
         print(f"{name:24}{value:.3g}" if isinstance(value, float) else f"{name:24}{value}")
     if _OUT.value:
-        pathlib.Path(_OUT.value).write_text(json.dumps(cost, indent=2) + "\n")
+        _OUT.value.write_text(json.dumps(cost, indent=2) + "\n")
 
 
 if __name__ == "__main__":

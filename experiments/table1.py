@@ -12,12 +12,12 @@ from typing import Any
 
 from absl import flags
 
-from flowvid import cli
+from flowvid import cli, fields, paths
 from flowvid.config import command_line
 from flowvid.errors import ConfigError
 
 command_line.define_flags()
-_WORKDIR = flags.DEFINE_string("workdir", "runs/table1", "Run: folder of the runs and the tables.")
+_WORKDIR = fields.path_flag("workdir", "runs/table1", "Run: folder of the runs and the tables.")
 _SEEDS = flags.DEFINE_list("seeds", ["0"], "Run: seeds; each variant is trained once with each.")
 _JOBS = flags.DEFINE_integer("jobs", 1, "Run: trainings at a time, which share the cores.", 1)
 _GPUS = flags.DEFINE_list("gpus", [], "Run: numbers of GPUs; one training at a time on each.")
@@ -71,7 +71,8 @@ def main() -> None:
     texts = _SEEDS.value
     if not texts or len(set(texts)) < len(texts) or not all(text.isdecimal() for text in texts):
         raise ConfigError(f"--seeds={','.join(texts)}: give different numbers from 0 on.")
-    seeds, folder = [int(text) for text in texts], pathlib.Path(_WORKDIR.value)
+    seeds, folder = [int(text) for text in texts], _WORKDIR.value
+    paths.output_folder(folder, "use another --workdir")
     # The table does not show the importance-weighted bound.
     evaluate = {"num_videos": _NUM_VIDEOS.value, "noise_draws": 1}
     run_processes.carry_out(_plan(folder, seeds, given, evaluate), _JOBS.value, _GPUS.value)

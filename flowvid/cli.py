@@ -4,15 +4,18 @@ Nothing here imports JAX before the flags are parsed, so that `--help` and a mis
 once. Entry points import what needs JAX inside their `main` for the same reason.
 """
 
+import contextlib
 import gc
+import io
 import os
-import pathlib
 import re
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import app, flags, logging
 
+from flowvid import paths
 from flowvid.errors import ConfigError, Stopped, UserError
 
 # A step's memory is taken from the system anew each time. In pages of 4 KB, that and the walks
@@ -31,8 +34,8 @@ def enable_compilation_cache() -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         import jax
 
-        root = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-        jax.config.update("jax_compilation_cache_dir", str(root / "flowvid" / "xla"))
+        folder = paths.cache_folder() / "flowvid" / "xla"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def use_huge_pages() -> None:
@@ -85,9 +88,54 @@ def run(main: Callable[[], None], huge_pages: bool = False) -> None:
             sys.exit(1)
 
     collect_less_often()
-    logging.use_absl_handler()
-    logging.set_verbosity(logging.WARNING)  # Orbax logs much at lower levels
-    app.run(guarded, flags_parser=_parse)
+    # Before absl's handler takes the stream that it writes to.
+    with (
+        contextlib.redirect_stdout(_lasting(sys.stdout)),
+        contextlib.redirect_stderr(_lasting(sys.stderr)),
+    ):
+        logging.use_absl_handler()
+        logging.set_verbosity(logging.WARNING)  # Orbax logs much at lower levels
+        app.run(guarded, flags_parser=_parse)
+
+
+class _Lasting(io.RawIOBase):
+    """Writes to a stream until that fails, then to nowhere."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def writable(self) -> bool:
+        """Returns True, as files open for writing do."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Writes bytes, and returns their number."""
+        if self.stream is not None:
+            try:
+                self.stream.write(data)
+                self.stream.flush()
+            except OSError:  # a closed pipe, or a full disk
+                # What could not be written is still in the buffer, and would fail again at exit.
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, self.stream.fileno())
+                os.close(nowhere)
+                self.stream = None
+        return len(data)
+
+
+def _lasting(stream: Any) -> Any:
+    """Returns a stream that never ends a program: neither closed, nor full, nor by its encoding.
+
+    A run of days must not end because its output is piped to `head`, or because a label has letters
+    that the terminal does not know; these are escaped.
+    """
+    buffer = getattr(stream, "buffer", None)
+    if buffer is None:  # replaced, as in notebooks
+        return stream
+    raw: Any = _Lasting(buffer)
+    return io.TextIOWrapper(
+        raw, stream.encoding, "backslashreplace", line_buffering=True, write_through=True
+    )
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

@@ -6,10 +6,13 @@ defaults. This module does not import JAX, so that `--help` answers at once.
 
 import dataclasses
 import math
+import os
+import pathlib
 from typing import Any
 
 from absl import flags
 
+from flowvid import paths
 from flowvid.errors import ConfigError
 
 Presets = dict[str, dict[str, Any]]
@@ -111,6 +114,29 @@ def define_flags(config: type, presets: Presets) -> None:
             flags.DEFINE_bool(of.name, None, help_text)
         else:
             flags.DEFINE_string(of.name, None, help_text)
+
+
+class _PathParser(flags.ArgumentParser):
+    """Parses the value of a flag as a path."""
+
+    def parse(self, argument: str | os.PathLike[str]) -> pathlib.Path:
+        """Returns the path."""
+        return paths.expand(argument)
+
+    def flag_type(self) -> str:
+        """Returns how --helpxml names the type."""
+        return "path"
+
+
+def path_flag(
+    name: str, default: str | None, help_text: str, required: bool = False
+) -> flags.FlagHolder[Any]:
+    """Defines and returns a flag whose value is a `Path` or None."""
+    flags.disclaim_key_flags()
+    serializer: Any = flags.ArgumentSerializer()
+    return flags.DEFINE(
+        _PathParser(), name, default, help_text, serializer=serializer, required=required
+    )
 
 
 def given(config: type) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Shows the contents of a dataset: `python -m flowvid.preview --dataset=moving_shapes`.
 
 Writes clips to samples.png and samples.gif, and a summary to summary.json, which is also
-printed.
+printed. For a folder of clips or images, prints first which files are used, and why others are not.
 """
 
 import contextlib
@@ -14,39 +14,41 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from flowvid import cli
-from flowvid.conditioning.label_names import label_index
+from flowvid import cli, fields, paths
+from flowvid.conditioning.label_names import as_shown, label_index
 from flowvid.data import catalog, datasets, media, tfds_records
 from flowvid.errors import DataError
 
-_DATASET = flags.DEFINE_string(
-    "dataset", "moving_shapes", "Name of a dataset, or a folder of clips, images or records."
-)
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of prepared datasets. [TFDS's default]")
-_SPLIT = flags.DEFINE_string("split", "train", "Split to show: train, validation, test or another.")
-_NUM_FRAMES = flags.DEFINE_integer(
-    "num_frames",
-    None,
-    "Frames per clip, from the first on. [30 or, if there are none, those of the dataset]",
-    lower_bound=1,
-)
-_IMAGE_SIZE = flags.DEFINE_integer(
-    "image_size",
-    None,
-    "Height and width, in pixels. [64 or, if there is none, that of the dataset]",
-    lower_bound=1,
-)
-_NUM_VIDEOS = flags.DEFINE_integer(
-    "num_videos", 16, "Largest number of clips to show.", lower_bound=1
-)
-_LABEL = flags.DEFINE_string("label", None, "Label of the clips to show and measure. [all]")
-_NUM_STATS = flags.DEFINE_integer(
-    "num_stats", 256, "Largest number of clips to measure.", lower_bound=1
-)
-_SEED = flags.DEFINE_integer(
-    "seed", 0, "Seed of the selection of clips.", lower_bound=0, upper_bound=2**32 - 1
-)
-_OUT = flags.DEFINE_string("out", None, "Folder to write to. [preview/<name of the dataset>]")
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """Defines the flags of this entry point; called where it is the program."""
+    flags.DEFINE_string(
+        "dataset", "moving_shapes", "Name of a dataset, or a folder of clips, images or records."
+    )
+    fields.path_flag("data_dir", None, "Folder of prepared datasets. [TFDS's default]")
+    flags.DEFINE_string("split", "train", "Split to show: train, validation, test or another.")
+    flags.DEFINE_integer(
+        "num_frames",
+        None,
+        "Frames per clip, from the first on. [30 or, if there are none, those of the dataset]",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer(
+        "image_size",
+        None,
+        "Height and width, in pixels. [64 or, if there is none, that of the dataset]",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer("num_videos", 16, "Largest number of clips to show.", lower_bound=1)
+    flags.DEFINE_string("label", None, "Label of the clips to show and measure. [all]")
+    flags.DEFINE_integer("num_stats", 256, "Largest number of clips to measure.", lower_bound=1)
+    flags.DEFINE_integer(
+        "seed", 0, "Seed of the selection of clips.", lower_bound=0, upper_bound=2**32 - 1
+    )
+    fields.path_flag("out", None, "Folder to write to. [preview/<name of the dataset>]")
+
 
 _GIF_SIZE = 512  # pixels; the GIF is enlarged to about this size
 
@@ -57,14 +59,14 @@ def _identify() -> tuple[str, int, int]:
     If a flag is not given, the default is 30 frames (1 for images) or 64 pixels; if records of that
     length or size are not prepared, it is what the prepared records have.
     """
-    given, data_dir = _DATASET.value, _DATA_DIR.value
-    num_frames = _NUM_FRAMES.value or (1 if catalog.holds_images(given, data_dir) else 30)
-    image_size = _IMAGE_SIZE.value or 64
-    path = pathlib.Path(given).expanduser()
+    given, data_dir = FLAGS.dataset, FLAGS.data_dir
+    num_frames = FLAGS.num_frames or (1 if catalog.holds_images(given, data_dir) else 30)
+    image_size = FLAGS.image_size or 64
+    path = paths.expand(given)
     if path.exists() and not tfds_records.below(path):
         return path.resolve().stem, num_frames, image_size  # files are prepared as requested
-    lengths = [num_frames] if _NUM_FRAMES.value else [num_frames, 1]
-    sizes = [image_size] if _IMAGE_SIZE.value else [image_size, 1]  # 1 divides any size
+    lengths = [num_frames] if FLAGS.num_frames else [num_frames, 1]
+    sizes = [image_size] if FLAGS.image_size else [image_size, 1]  # 1 divides any size
     for length, size in itertools.product(lengths, sizes):
         with contextlib.suppress(DataError):
             builder = catalog.find(given, data_dir, length, size)
@@ -81,15 +83,17 @@ def main() -> None:
     """Reads the labels, selects clips, writes the pictures and the summary, prints the summary."""
     from flowvid.data import dataset_statistics  # imports JAX, which --help does without
 
+    if files := catalog.describe_files(FLAGS.dataset):
+        print(f"Files in {FLAGS.dataset}:\n{files}", flush=True)
     name, num_frames, image_size = _identify()
     dataset = datasets.load(
-        _DATASET.value,
-        _SPLIT.value,
-        data_dir=_DATA_DIR.value,
+        FLAGS.dataset,
+        FLAGS.split,
+        data_dir=FLAGS.data_dir,
         num_frames=num_frames,
         image_size=image_size,
     )
-    dataset, label = dataclasses.replace(dataset, name=name), _LABEL.value
+    dataset, label = dataclasses.replace(dataset, name=name), FLAGS.label
     chosen = None if label is None else label_index(dataset.label_names, label)
     indices = tqdm(range(len(dataset)), desc="labels", unit="clip", delay=1, leave=False)
     labels = np.array([int(dataset.source[index]["label"]) for index in indices])
@@ -99,15 +103,17 @@ def main() -> None:
             f"{dataset.name} has no clip with label {label!r} in split {dataset.split!r}; "
             "omit --label to see which labels it has."
         )
-    drawn = np.random.default_rng(_SEED.value).permutation(candidates).tolist()
-    measured = tqdm(drawn[: _NUM_STATS.value], desc="frames", unit="clip", delay=1, leave=False)
+    out = FLAGS.out or pathlib.Path("preview", name)
+    paths.output_folder(out, "use another --out")
+    drawn = np.random.default_rng(FLAGS.seed).permutation(candidates).tolist()
+    measured = tqdm(drawn[: FLAGS.num_stats], desc="frames", unit="clip", delay=1, leave=False)
     statistics = dataset_statistics.frame_statistics(dataset[index]["video"] for index in measured)
     report = dataset_statistics.summarize(dataset, labels, statistics, label)
 
-    out = pathlib.Path(_OUT.value or pathlib.Path("preview", dataset.name))
-    shown = [dataset[index] for index in drawn[: _NUM_VIDEOS.value]]
+    shown = [dataset[index] for index in drawn[: FLAGS.num_videos]]
     videos = np.stack([item["video"] for item in shown])
-    captions = [dataset.label_names[item["label"]] for item in shown]
+    names = as_shown(dataset.label_names)
+    captions = [names[item["label"]] for item in shown]
     if dataset.num_frames == 1:
         media.write_image(out / "samples.png", media.image_grid(videos[:, 0], captions))
     else:
@@ -121,4 +127,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    define_flags()
     cli.run(main)

@@ -12,52 +12,54 @@ from absl import flags, logging
 from jaxtyping import Int, UInt8
 
 import flowvid
-from flowvid import cli
+from flowvid import cli, fields, paths
+from flowvid.conditioning.label_names import as_shown, label_index
 from flowvid.config import command_line
 from flowvid.data import datasets, decoding, media
 from flowvid.errors import ConfigError
 
-_WORKDIR, _CHECKPOINT, _AVERAGE = command_line.define_checkpoint_flags()
-_LABEL = flags.DEFINE_string("label", None, "Label of all videos. [each label in turn]")
-_NUM_VIDEOS = flags.DEFINE_integer("num_videos", 16, "Number of videos.", lower_bound=1)
-_NUM_FRAMES = flags.DEFINE_integer(
-    "num_frames",
-    None,
-    "Frames per video, including given ones; 1 samples images. [the run's]",
-    lower_bound=1,
-)
-_TEMPERATURE = flags.DEFINE_float(
-    "temperature",
-    1.0,
-    "Factor of the standard deviations of the latents; 1 samples the model, less varies less.",
-    lower_bound=0.0,
-)
-_FIRST_FRAMES = flags.DEFINE_string(
-    "first_frames",
-    None,
-    "What to continue: the path of a clip, which is continued --num_videos times, or `validation`: "
-    "the first clips of the run's validation split, shown with their real frames. [nothing]",
-)
-_NUM_GIVEN = flags.DEFINE_integer(
-    "num_given",
-    None,
-    "Number of --first_frames that are given; a single frame shows no motion. [4]",
-    lower_bound=1,
-)
-_FORMAT = flags.DEFINE_enum(
-    "format", "gif", ["gif", "mp4"], "Format of the video files; images are PNG."
-)
-_FPS = flags.DEFINE_integer("fps", 10, "Frames per second of the video files.", lower_bound=1)
-_OUT = flags.DEFINE_string(
-    "out", None, "Folder to write to. [<workdir>/samples or <workdir>/continued]"
-)
-_SEED = flags.DEFINE_integer(
-    "seed", 0, "Seed; video i depends on (seed, i) alone.", lower_bound=0, upper_bound=2**32 - 1
-)
-
+FLAGS = flags.FLAGS
 _VALIDATION = "validation"
 Labels = Int[np.ndarray, " batch"]
 Videos = UInt8[np.ndarray, "batch frames height width channels"]
+
+
+def define_flags() -> None:
+    """Defines the flags of this entry point; called where it is the program."""
+    command_line.define_checkpoint_flags()
+    flags.DEFINE_string("label", None, "Label of all videos. [each label in turn]")
+    flags.DEFINE_integer("num_videos", 16, "Number of videos.", lower_bound=1)
+    flags.DEFINE_integer(
+        "num_frames",
+        None,
+        "Frames per video, including given ones; 1 samples images. [the run's]",
+        lower_bound=1,
+    )
+    flags.DEFINE_float(
+        "temperature",
+        1.0,
+        "Factor of the standard deviations of the latents; 1 samples the model, less varies less.",
+        lower_bound=0.0,
+    )
+    fields.path_flag(
+        "first_frames",
+        None,
+        "What to continue: the path of a clip or image, which is continued --num_videos times, or "
+        "`validation`: the first clips of the run's validation split, shown with their real "
+        "frames. [nothing]",
+    )
+    flags.DEFINE_integer(
+        "num_given",
+        None,
+        "Number of --first_frames that are given; a single frame shows no motion. [4; 1 of images]",
+        lower_bound=1,
+    )
+    flags.DEFINE_enum("format", "gif", ["gif", "mp4"], "Format of the video files; images are PNG.")
+    flags.DEFINE_integer("fps", 10, "Frames per second of the video files.", lower_bound=1)
+    fields.path_flag("out", None, "Folder to write to. [<workdir>/samples or <workdir>/continued]")
+    flags.DEFINE_integer(
+        "seed", 0, "Seed; video i depends on (seed, i) alone.", lower_bound=0, upper_bound=2**32 - 1
+    )
 
 
 def _clips_to_continue(model: Any, num_given: int) -> tuple[Videos | None, Labels | None]:
@@ -68,15 +70,15 @@ def _clips_to_continue(model: Any, num_given: int) -> tuple[Videos | None, Label
     Raises:
         ConfigError: for --num_given without clips, and for a run without a tail.
     """
-    source, config = _FIRST_FRAMES.value, model.config
+    source, config = FLAGS.first_frames, model.config
     if source is None:
-        if _NUM_GIVEN.value is not None:
+        if FLAGS.num_given is not None:
             raise ConfigError("--num_given goes with --first_frames: name the clips to continue.")
         return None, None
     model.check_tail("--first_frames")
-    if source != _VALIDATION:
+    if source != pathlib.Path(_VALIDATION):
         clip = decoding.read_clip(source, num_given, config.image_size)
-        return np.broadcast_to(clip, (_NUM_VIDEOS.value, *clip.shape)), None
+        return np.broadcast_to(clip, (FLAGS.num_videos, *clip.shape)), None
     dataset = datasets.load(
         config.dataset,
         _VALIDATION,
@@ -95,14 +97,21 @@ def _clips_to_continue(model: Any, num_given: int) -> tuple[Videos | None, Label
     return clips["video"], clips["label"]
 
 
+def _number_given() -> int:
+    """Returns --num_given or, without it, one frame of an image and four of a clip."""
+    source = FLAGS.first_frames
+    is_image = source is not None and source.suffix.lower() in decoding.IMAGE_SUFFIXES
+    return FLAGS.num_given or (1 if is_image else 4)
+
+
 def _number_of_clips(dataset: datasets.Dataset) -> int:
     """Returns --num_videos, or the number of clips in the split where it has fewer."""
-    asked, there = _NUM_VIDEOS.value, len(dataset)
+    asked, there = FLAGS.num_videos, len(dataset)
     if asked > there:
         text = (
             f"The {dataset.split} split has {there} clips, so {there} are continued, not {asked}."
         )
-        if _NUM_VIDEOS.present:
+        if FLAGS["num_videos"].present:
             logging.warning(text)
         else:
             print(text)
@@ -115,12 +124,12 @@ def _usable_label(model: Any, real: Videos | None, labels: Labels | None) -> str
     Raises:
         ConfigError: if the tail needs the label of a clip, and --label is missing.
     """
-    label, sees = _LABEL.value, model.config.sees
+    label, sees = FLAGS.label, model.config.sees
     if label is None:
         if real is not None and labels is None and sees("tail").label:
             raise ConfigError(
                 f"the tail of {model.config.variant} is conditioned on labels: give --label for "
-                f"{_FIRST_FRAMES.value}."
+                f"{FLAGS.first_frames}."
             )
         return None
     if not model.config.ablation.uses_labels:
@@ -153,8 +162,8 @@ def _contact_sheet(
         return media.contact_sheet(rows, captions=["real", "continued"] * len(kept))
     labels: list[str] = []
     if model.config.ablation.uses_labels:
-        turns = model.turns(len(videos))
-        labels = [_LABEL.value or turns[i] for i in kept]
+        shown, turns = as_shown(model.label_names), model.turns(len(videos))
+        labels = [shown[label_index(model.label_names, FLAGS.label or turns[i])] for i in kept]
     if videos.shape[1] == 1:
         return media.image_grid(videos[kept, 0], labels)
     return media.contact_sheet(videos[kept], captions=labels)
@@ -162,19 +171,21 @@ def _contact_sheet(
 
 def main() -> None:
     """Loads a checkpoint, samples, and writes the videos and the contact sheet."""
-    workdir = pathlib.Path(_WORKDIR.value)
-    model = flowvid.load(workdir, checkpoint=_CHECKPOINT.value, average=_AVERAGE.value)
-    num_frames = _NUM_FRAMES.value or model.config.num_frames
-    num_given = _NUM_GIVEN.value or 4
+    workdir = FLAGS.workdir
+    out = FLAGS.out or workdir / ("continued" if FLAGS.first_frames else "samples")
+    model = flowvid.load(workdir, checkpoint=FLAGS.checkpoint, average=FLAGS.average)
+    num_frames = FLAGS.num_frames or model.config.num_frames
+    num_given = _number_given()
+    paths.output_folder(out, "use another --out")
     real, labels = _clips_to_continue(model, num_given)
     samples = model.sample(
-        _NUM_VIDEOS.value,
+        FLAGS.num_videos,
         _usable_label(model, real, labels),
         num_frames=num_frames,
-        temperature=_TEMPERATURE.value,
+        temperature=FLAGS.temperature,
         first_frames=None if real is None else real[:, :num_given],
         labels=labels,
-        seed=_SEED.value,
+        seed=FLAGS.seed,
     )
     kept = np.flatnonzero(samples.finite)
     if len(kept) < len(samples.finite):
@@ -188,17 +199,17 @@ def main() -> None:
             f"all samples of {workdir} are non-finite, so nothing is written: the model has "
             "diverged; train again with a lower --learning_rate or more --warmup_steps."
         )
-    out = pathlib.Path(_OUT.value or workdir / ("samples" if real is None else "continued"))
     single = samples.videos.shape[1] == 1
     for i in kept:
         if single:
             media.write_image(out / f"{i:03d}.png", samples.videos[i, 0])
         else:
-            media.write_video(out / f"{i:03d}.{_FORMAT.value}", samples.videos[i], fps=_FPS.value)
+            media.write_video(out / f"{i:03d}.{FLAGS.format}", samples.videos[i], fps=FLAGS.fps)
     media.write_image(out / "samples.png", _contact_sheet(model, samples.videos, real, kept))
     files = "images" if single else "videos"
     print(f"{len(kept)} {files} and the contact sheet samples.png are in {out}.")
 
 
 if __name__ == "__main__":
+    define_flags()
     cli.run(main)

@@ -4,24 +4,30 @@ A run is a folder, --workdir. Run the same command again to resume it where it s
 """
 
 import pathlib
+import shlex
 from typing import Any
 
 from absl import flags, logging
 
-from flowvid import cli
+from flowvid import cli, fields
 from flowvid.config import command_line
 
-command_line.define_flags()
-command_line.define_distributed_flags()
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Run: folder of the run. [runs/<variant>, under the current folder]"
-)
-_INSPECT = flags.DEFINE_string(
-    "inspect",
-    None,
-    "Run: a batch that was kept in <workdir>/incidents. Prints the loss and the gradients of each "
-    "of its examples, and trains nothing. [none]",
-)
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """Defines the flags of this entry point; called where it is the program."""
+    command_line.define_flags()
+    command_line.define_distributed_flags()
+    fields.path_flag(
+        "workdir", None, "Run: folder of the run. [runs/<variant>, under the current folder]"
+    )
+    fields.path_flag(
+        "inspect",
+        None,
+        "Run: a batch that was kept in <workdir>/incidents. Prints the loss and the gradients of "
+        "each of its examples, and trains nothing. [none]",
+    )
 
 
 def _log_cost(settings: Any) -> None:
@@ -67,9 +73,9 @@ def main() -> None:
         processes.start(*others)
     given = command_line.flags_given()
     variant = given.get("variant", "prev_frame")
-    workdir = pathlib.Path(_WORKDIR.value or f"runs/{variant}")
-    if _INSPECT.value:
-        print(replay.format_rows(*replay.replay(workdir, pathlib.Path(_INSPECT.value))))
+    workdir = FLAGS.workdir or pathlib.Path("runs", variant)
+    if FLAGS.inspect:
+        print(replay.format_rows(*replay.replay(workdir, FLAGS.inspect)))
         return
     found = reading.find_config(workdir)
     settings = _settings(None if found is None else found[0], given)
@@ -88,13 +94,15 @@ def main() -> None:
             )
     if not processes.is_first():
         return
+    quoted = shlex.quote(str(workdir))
     print(
         f"{workdir} is trained to step {int(state.step)}. Next:\n"
-        f"  python -m flowvid.evaluate --workdir={workdir}\n"
-        f"  python -m flowvid.sample --workdir={workdir}\n"
-        f"  tensorboard --logdir={workdir}"
+        f"  python -m flowvid.evaluate --workdir={quoted}\n"
+        f"  python -m flowvid.sample --workdir={quoted}\n"
+        f"  tensorboard --logdir={quoted}"
     )
 
 
 if __name__ == "__main__":
+    define_flags()
     cli.run(main, huge_pages=True)

@@ -10,6 +10,7 @@ from command_line import assert_one_line, finish, start
 from helpers import TINY
 
 from flowvid.data import decoding, media
+from flowvid.paths import MARKER
 
 pytest_plugins = ["system_fixtures", "command_line"]
 
@@ -83,7 +84,7 @@ def test_sample_draws_a_label(trained, tmp_path):
     assert code == 0, err
     assert f"2 videos and the contact sheet samples.png are in {tmp_path}." in out
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"000.mp4", "001.mp4", "samples.png"}
+    assert names == {"000.mp4", "001.mp4", "samples.png", MARKER}
     assert decoding.read_clip(tmp_path / "000.mp4", None, 16).shape == (4, 16, 16, 3)
 
 
@@ -93,7 +94,8 @@ def test_sample_continues_held_out_clips(trained, call):
     code, _, _ = call("sample", *args, "--num_videos=2")  # one frame more than the clips go on
     assert code == 0
     folder = workdir / "continued"
-    assert {path.name for path in folder.iterdir()} == {"000.gif", "001.gif", "samples.png"}
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"000.gif", "001.gif", "samples.png", MARKER}
     assert len(decoding.read_clip(folder / "001.gif", None, 16)) == 6
 
 
@@ -177,7 +179,7 @@ def test_sampled_images_are_png_files_in_a_grid(trained_on_images, call, tmp_pat
     assert code == 0
     assert f"5 images and the contact sheet samples.png are in {tmp_path}." in out
     names = [f"{i:03d}.png" for i in range(5)]
-    assert {path.name for path in tmp_path.iterdir()} == {*names, "samples.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {*names, "samples.png", MARKER}
     images = [iio.imread(tmp_path / name) for name in names]
     grid, margin = cells(iio.imread(tmp_path / "samples.png"), rows=2, columns=3)
     assert (margin == 255).all()  # no captions
@@ -213,7 +215,11 @@ def test_images_of_one_label_share_a_row(trained, call, tmp_path):
         ("train", ["--batch_size=3"], "--batch_size=3 is not divisible by 2 devices"),
         ("train", ["--workdir={run}", "--width=16"], "--width=16 (the run has 8)"),
         ("train", ["stray"], "unexpected argument 'stray'"),
-        ("train", ["--workdir={bad}"], "bad.mp4: File exists"),
+        (
+            "train",
+            ["--workdir={bad}"],
+            "bad.mp4 cannot be written to (File exists): use",
+        ),
         ("train", ["--data_dir={bad}"], "Not a directory"),
         ("evaluate", ["--workdir={run}", "--metrics=6-bit"], "unknown metric '6-bit': use some of"),
         ("evaluate", ["--workdir={run}", "--dataset={empty}"], "holds no clips and no images"),
@@ -226,7 +232,11 @@ def test_images_of_one_label_share_a_row(trained, call, tmp_path):
         ("sample", ["--workdir={run}", "--first_frames={bad}"], "bad.mp4: not readable as video"),
         ("sample", ["--workdir={empty}"], "holds no run: train one with"),
         ("sample", ["--workdir={run}", "--num_given=2"], "--num_given goes with --first_frames"),
-        ("sample", ["--workdir={run}", "--num_videos=1", "--out={bad}"], "bad.mp4: File exists"),
+        (
+            "sample",
+            ["--workdir={run}", "--num_videos=1", "--out={bad}"],
+            "bad.mp4 cannot be written to (File exists): use",
+        ),
         (
             "train",
             ["--dataset={images}", "--num_frames=5"],

@@ -7,6 +7,7 @@ from absl import flags
 
 from flowvid import fields
 from flowvid.conditioning.table import CONTEXTS
+from flowvid.config import dataset_names
 from flowvid.config.presets import PRESETS, RESUMABLE
 from flowvid.config.schema import Config, changed, flat, preset_config
 from flowvid.errors import ConfigError
@@ -25,11 +26,14 @@ def define_flags() -> None:
 
 
 def flags_given() -> dict[str, Any]:
-    """Returns the fields that the command line sets, by name; those of all flows and encoders."""
+    """Returns the fields that the command line sets, by name; those of all flows and encoders.
+
+    Paths are absolute, so that they hold in any folder from which the run is used.
+    """
     given = fields.given(Config)
     for settings in itertools.chain(FLOWS.values(), CONTEXTS.values()):
         given |= fields.given(settings)
-    return given
+    return dataset_names.absolute(given)
 
 
 def from_flags(saved: Config | None, given: dict[str, Any]) -> Config:
@@ -57,27 +61,23 @@ def from_flags(saved: Config | None, given: dict[str, Any]) -> Config:
     return changed(saved, **given)
 
 
-def define_checkpoint_flags() -> tuple[
-    flags.FlagHolder[str], flags.FlagHolder[str], flags.FlagHolder[bool]
-]:
-    """Defines and returns the flags that choose a run's parameters: workdir, checkpoint, average.
+def define_checkpoint_flags() -> None:
+    """Defines the flags that choose a run's parameters: workdir, checkpoint, average.
 
     They are the arguments of `flowvid.load`.
     """
     flags.disclaim_key_flags()
-    return (
-        flags.DEFINE_string("workdir", None, "Run: folder of the run.", required=True),
-        flags.DEFINE_string(
-            "checkpoint",
-            "last",
-            "Run: checkpoint to use: last, best (by validation during training), or the number of "
-            "a step.",
-        ),
-        flags.DEFINE_bool(
-            "average",
-            True,
-            "Run: use the moving average of the parameters if the run has --ema_decay.",
-        ),
+    fields.path_flag("workdir", None, "Run: folder of the run.", required=True)
+    flags.DEFINE_string(
+        "checkpoint",
+        "last",
+        "Run: checkpoint to use: last, best (by validation during training), or the number of a "
+        "step.",
+    )
+    flags.DEFINE_bool(
+        "average",
+        True,
+        "Run: use the moving average of the parameters if the run has --ema_decay.",
     )
 
 

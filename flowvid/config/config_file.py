@@ -7,6 +7,7 @@ from typing import Any
 
 import flowvid
 from flowvid.conditioning.table import CONTEXTS
+from flowvid.config import dataset_names
 from flowvid.config.presets import RESUMABLE
 from flowvid.config.schema import Config
 from flowvid.errors import ConfigError
@@ -104,7 +105,7 @@ def read(workdir: pathlib.Path) -> tuple[Config, tuple[str, ...]]:
     try:
         saved = json.loads(path.read_text())
         if not (isinstance(saved, dict) and "objective" in saved):
-            return from_dict(saved, path)
+            return from_dict(dataset_names.of_run(saved, workdir), path)
     except OtherVersionError:
         raise
     except ValueError as error:  # ConfigErrors among them

@@ -9,12 +9,12 @@ from typing import Any
 
 from absl import logging
 
+from flowvid import paths
+from flowvid.config import dataset_names
 from flowvid.data import tfds_records
 from flowvid.data.tfds_records import Builder
 from flowvid.errors import DataError, nearest_first
 
-_GENERATED = ("moving_shapes", "moving_digits")
-KNOWN_DATASETS = (*_GENERATED, "moments_in_time", "celeb_a")
 # Configs of other names differ in which clips or frames they contain, and must be named.
 _PLAIN_CONFIG = re.compile(r"\d+x\d+_\d+f")
 
@@ -31,15 +31,31 @@ def find(
     Raises:
       DataError: if there is no such dataset, size or length; the message says what there is.
     """
-    root, path = _data_dir(data_dir), _path(name)
-    if name in _GENERATED:
+    root, path = _data_dir(data_dir), paths.expand(name)
+    if name in dataset_names.GENERATED:
         return _prepare_generated(name, root, num_frames, image_size)
-    if _is_path(name) and not tfds_records.below(path):
+    if dataset_names.is_path(name) and not tfds_records.below(path):
         return _prepare_folder(path, root, num_frames, image_size, max_skipped)
     builders = _prepared(name, root)
     if name == "moments_in_time":
         builders = _plain(builders, root)
     return tfds_records.choose(builders, num_frames, image_size)
+
+
+def describe_files(name: str) -> str:
+    """Returns a table of which files of a folder of clips or images are used, and which are not.
+
+    It is empty for other datasets. Nothing is decoded.
+
+    Raises:
+      DataError: if the folder cannot be used; the message says what it holds.
+    """
+    path = paths.expand(name)
+    if not dataset_names.is_path(name) or tfds_records.below(path):
+        return ""
+    from data_builders.video_folder import file_counts, folder
+
+    return file_counts.describe(folder.list_folder(path))
 
 
 def holds_images(name: str, data_dir: str | Path | None = None) -> bool:
@@ -48,10 +64,10 @@ def holds_images(name: str, data_dir: str | Path | None = None) -> bool:
     Raises:
       DataError: if there is no such dataset; the message says what there is.
     """
-    root, path = _data_dir(data_dir), _path(name)
-    if name in _GENERATED:
+    root, path = _data_dir(data_dir), paths.expand(name)
+    if name in dataset_names.GENERATED:
         return False
-    if _is_path(name) and not tfds_records.below(path):
+    if dataset_names.is_path(name) and not tfds_records.below(path):
         from data_builders.video_folder import folder
 
         return folder.list_folder(path).are_images
@@ -60,11 +76,11 @@ def holds_images(name: str, data_dir: str | Path | None = None) -> bool:
 
 def _prepared(name: str, root: Path) -> list[Builder]:
     """Returns the builders of what TFDS has prepared under a name in `root`, or at a path."""
-    if _is_path(name):
-        return tfds_records.prepared(_path(name), "Prepare it again with `tfds build`.")
-    if name.split("/")[0] in KNOWN_DATASETS or (name and (root / name).is_dir()):
+    if dataset_names.is_path(name):
+        return tfds_records.prepared(paths.expand(name), "Prepare it again with `tfds build`.")
+    if name.split("/")[0] in dataset_names.KNOWN or (name and (root / name).is_dir()):
         return tfds_records.prepared(root / name, _advice(name, root))
-    known = " or ".join(nearest_first(name, KNOWN_DATASETS))
+    known = " or ".join(nearest_first(name, dataset_names.KNOWN))
     raise DataError(
         f"Unknown dataset {name!r}; use {known}, another one that TFDS has prepared in {root} "
         "(`tfds build <name> --file_format=array_record`), or the path of a folder with clips, "
@@ -84,27 +100,18 @@ def _plain(builders: list[Builder], root: Path) -> list[Builder]:
 
 
 def _data_dir(data_dir: str | Path | None) -> Path:
-    default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")  # as in TFDS
-    return _path(str(data_dir or default))
-
-
-def _path(name: str) -> Path:
-    return Path(os.path.expanduser(name))  # Path.expanduser raises for an unknown user
-
-
-def _is_path(name: str) -> bool:
-    """Returns whether a name is a path: "/x", "./x", "x/" or something that exists.
-
-    A known name is not a path, even if a folder has that name; "./moments_in_time" is.
-    """
-    if not name or name.split("/")[0] in KNOWN_DATASETS:
-        return False
-    return name.startswith((os.sep, ".", "~")) or name.endswith(os.sep) or Path(name).exists()
+    given = data_dir or os.environ.get("TFDS_DATA_DIR")  # as in TFDS
+    if given:
+        return paths.expand(given)
+    default = paths.expand("~/tensorflow_datasets")
+    if default.is_dir() or paths.is_usable(default.parent):
+        return default
+    return paths.cache_folder() / "tensorflow_datasets"
 
 
 def _advice(name: str, root: Path) -> str:
     dataset, _, config = name.partition("/")
-    if dataset in _GENERATED:
+    if dataset in dataset_names.GENERATED:
         return f"Use {dataset}, which is generated on first use."
     if dataset == "moments_in_time":
         option = f"--config={config} " if config else ""

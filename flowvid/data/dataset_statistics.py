@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from flowvid.conditioning.label_names import as_shown
 from flowvid.config.metrics import METRICS, Metric
 from flowvid.data.datasets import Dataset
 from flowvid.video.pixels import to_grid
@@ -117,13 +118,14 @@ def summarize(
 def format_summary(summary: dict[str, Any]) -> str:
     """Returns the summary as text."""
     counts, stats = summary["labels"], summary["statistics"]
-    width = max(map(len, counts))
+    shown = as_shown(list(counts))
+    width = max(map(len, shown))
     of_label = "" if stats["label"] is None else f" of {stats['label']}"
     kind = f"clips of {summary['num_frames']} frames" if summary["num_frames"] > 1 else "images"
     lines = [
         f"{summary['dataset']}, split {summary['split']}: {summary['num_clips']} {kind} "
         f"at {summary['image_size']}x{summary['image_size']}",
-        *(f"  {name:{width}}  {count:>9}" for name, count in counts.items()),
+        *(f"  {n:{width}}  {c:>9}" for n, c in zip(shown, counts.values(), strict=True)),
         f"Frames of {stats['num_clips']} clips{of_label}, in grey levels (0 to 255):",
         f"  {'':18}" + "".join(f"{name:>9}" for name in ("red", "green", "blue")),
     ]

@@ -71,7 +71,7 @@ def load(
     "validation" and not part of its "train".
 
     Args:
-      name: one of catalog.KNOWN_DATASETS, followed by /config if it has several; another dataset
+      name: one of dataset_names.KNOWN, followed by /config if it has several; another dataset
         that TFDS has prepared in data_dir; or a path: a folder or zip file of clips or images, or
         a folder of records, either that of a version or one above it.
       split: "train", "validation", "test" or another one that was prepared.

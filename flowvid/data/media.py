@@ -3,9 +3,10 @@
 A video is `uint8[time, height, width, 3]`, RGB.
 """
 
+import contextlib
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -39,20 +40,44 @@ def write_video(
       scale: the factor by which height and width grow; None enlarges to about 256 pixels.
 
     Raises:
-      ClipError: if the suffix is another one.
+      ClipError: if the suffix is another one, or if the file cannot be written; nothing of it is
+        left then.
     """
     path = Path(path)
     writers = {".gif": _write_gif, ".mp4": _write_mp4, ".webm": _write_webm}
     if path.suffix not in writers:
         raise ClipError(f"{path}: cannot write {path.suffix!r}; use one of {', '.join(writers)}.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writers[path.suffix](path, _enlarge(video, scale), fps)
+    _write_whole(path, lambda part: writers[path.suffix](part, _enlarge(video, scale), fps))
 
 
 def write_image(path: str | Path, image: UInt8[np.ndarray, "height width 3"]) -> None:
-    """Writes an image in the format of the path's suffix; creates missing folders."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    iio.imwrite(path, image)
+    """Writes an image in the format of the path's suffix; creates missing folders.
+
+    Raises:
+      ClipError: if the file cannot be written; nothing of it is left then.
+    """
+    _write_whole(Path(path), lambda part: iio.imwrite(part, image))
+
+
+def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Writes a file under another name first, so that there is the whole file or none.
+
+    Args:
+      path: the file.
+      write: writes it to the path that it is given, which has the same suffix.
+    """
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(part)
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        reason = error.strerror or error
+        raise ClipError(
+            f"{path} cannot be written ({reason}): free space there, or use another folder."
+        ) from error
 
 
 def contact_sheet(

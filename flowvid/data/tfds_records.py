@@ -24,13 +24,20 @@ Builder = Any  # a tfds.core.DatasetBuilder; TFDS is imported on first use, sinc
 
 
 def below(folder: Path) -> list[Path]:
-    """Returns the folders of completely prepared TFDS records at or below a folder."""
+    """Returns the folders of completely prepared TFDS records at or below a folder.
+
+    Other libraries also write files called dataset_info.json; TFDS puts features.json beside it.
+    """
     return sorted(
         info.parent
         for depth in ("", "*/", "*/*/", "*/*/*/")
         for info in folder.glob(depth + "dataset_info.json")
-        if not info.parent.name.startswith("incomplete.")
+        if not info.parent.name.startswith("incomplete.") and _is_of_tfds(info.parent)
     )
+
+
+def _is_of_tfds(folder: Path) -> bool:
+    return (folder / "features.json").exists() or any(folder.glob("*.array_record-*"))
 
 
 def prepared(folder: Path, advice: str) -> list[Builder]:

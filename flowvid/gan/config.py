@@ -8,7 +8,7 @@ from typing import Any
 
 from flowvid import fields
 from flowvid.conditioning.pyramid.settings import check_label_size
-from flowvid.config import config_file
+from flowvid.config import config_file, dataset_names
 from flowvid.config.schema import check_seed_and_average
 from flowvid.errors import ConfigError
 
@@ -189,6 +189,7 @@ def read(workdir: pathlib.Path) -> tuple[GanConfig, tuple[str, ...]]:
             f"--workdir={workdir}`."
         )
     config_file.check_version(saved, path)
+    saved = dataset_names.of_run(saved, workdir)
     values = {k: v for k, v in saved.items() if k not in ("label_names", "format_version")}
     try:
         return GanConfig(**values), names

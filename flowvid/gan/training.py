@@ -6,9 +6,9 @@ import pathlib
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from flowvid import paths
 from flowvid.config import config_file
 from flowvid.data import datasets, media
 from flowvid.errors import ConfigError, Stopped
@@ -17,7 +17,7 @@ from flowvid.gan import trained
 from flowvid.gan.config import GanConfig
 from flowvid.gan.steps import NAMES, GanState
 from flowvid.parallel.devices import on_devices, replicate, unreplicate
-from flowvid.training import train_state
+from flowvid.training import progress, train_state
 from flowvid.training.checkpoints.saving import Checkpoints
 from flowvid.training.resilience import interruption
 from flowvid.training.trainer import to_devices
@@ -57,7 +57,7 @@ def train(config: GanConfig, workdir: pathlib.Path) -> GanState:
             f"--batch_size={config.batch_size} cannot be divided evenly over "
             f"{jax.device_count()} devices: use a multiple of {jax.device_count()}."
         )
-    workdir.mkdir(parents=True, exist_ok=True)
+    paths.output_folder(workdir, "use another --workdir")
     with (
         interruption.only_one(workdir),
         interruption.StopRequest() as stop,
@@ -105,7 +105,7 @@ def _loop(
     bar = tqdm(total=config.num_steps, initial=step, desc="training", unit="step")
     if step < config.num_steps:
         bar.set_postfix_str("compiling")
-    with SummaryWriter(str(workdir)) as writer, bar:
+    with progress.event_writer(workdir, step) as writer, bar:
 
         def due(every: int) -> bool:
             return step % every == 0 or step == config.num_steps

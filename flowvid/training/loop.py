@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import jax
 
+from flowvid import paths
 from flowvid.config import config_file
 from flowvid.config.schema import Config
 from flowvid.data import datasets
@@ -72,7 +73,7 @@ def train(config: Config, workdir: pathlib.Path) -> RunState:
     _check_devices(config)
     _check_labels(dataset, workdir)
     _check_files(config, workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
+    paths.output_folder(workdir, "use another --workdir")
     with (
         interruption.only_one(workdir),
         interruption.StopRequest() as stop,

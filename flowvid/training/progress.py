@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 from tensorboardX import SummaryWriter  # without TensorFlow, which takes seconds to import
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tqdm import tqdm
 
 from flowvid.config.schema import Config
@@ -25,13 +26,31 @@ from flowvid.training.stability import Watch
 WINDOW = 100  # logged batches that the bound on the likelihood is tested on
 
 
+def event_writer(workdir: pathlib.Path, step: int) -> SummaryWriter:
+    """Returns a writer of TensorBoard events for a run that starts or resumes at a step.
+
+    A run that was killed has logged steps that a resumed run takes again. TensorBoard then shows
+    the later events alone.
+    """
+    writer = SummaryWriter(str(workdir))
+    _forget_events_after(writer, step)
+    return writer
+
+
+def _forget_events_after(writer: SummaryWriter, step: int) -> None:
+    """Tells TensorBoard that the events after a step will be written again."""
+    start = SessionLog(status=SessionLog.START)
+    for event in (Event(file_version="brain.Event:2"), Event(session_log=start)):
+        writer.file_writer.add_event(event, step + 1)
+
+
 class Reporter:
     """Writes to TensorBoard and to the progress bar; only the first process does."""
 
     def __init__(self, config: Config, workdir: pathlib.Path, run: RunState) -> None:
         # `NonFiniteSteps` logs non-finite numbers, once.
         python_logging.getLogger("tensorboardX").setLevel(python_logging.ERROR)
-        self.writer = SummaryWriter(str(workdir)) if processes.is_first() else None
+        self.writer = event_writer(workdir, int(run.step)) if processes.is_first() else None
         self.config = config
         self.metric = config.metric
         self.bar = tqdm(
@@ -50,6 +69,8 @@ class Reporter:
 
     def roll_back(self, run: RunState) -> None:
         """Continues from a state that was restored."""
+        if self.writer is not None:
+            _forget_events_after(self.writer, int(run.step))
         self.bar.update(int(run.step) - self.bar.n)  # also where the bar was drawn last
         self.bar.refresh()
         self._count_clips_from(run)

@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
+from numpy.typing import ArrayLike
 
 from flowvid import random_keys
 from flowvid.arrays import CHANNELS, Params
@@ -33,7 +35,7 @@ class Model:
     averaged: bool  # whether params are the moving average
 
     def log_prob(
-        self, videos: Videos, labels: Int[np.ndarray, " labels"] | None = None, seed: int = 0
+        self, videos: ArrayLike, labels: ArrayLike | None = None, seed: int = 0
     ) -> Float[np.ndarray, "batch frames"]:
         """Returns log p of each frame given those before it (and the label), in nats.
 
@@ -41,17 +43,16 @@ class Model:
         `config.metric` turns it into bits per dimension. The sum over frames is log p(video).
 
         Args:
-            videos: uint8, at the model's image size, any number of frames; 1 without a tail.
+            videos: uint8 [videos, frames, height, width, 3], at the model's image size; any number
+                of frames, but 1 without a tail.
             labels: indices into `label_names`, one per video; needed by variants with labels.
             seed: of the dequantisation noise.
 
         Raises:
-            ConfigError: when labels are missing or unknown, the frames have another size, or there
-                is more than one frame and no tail.
+            ConfigError: when labels are missing or unknown, the frames are not uint8 or have
+                another size, or there is more than one frame and no tail.
         """
-        self._check_frames(videos)
-        if videos.shape[1] < 1:
-            raise ConfigError("videos have no frames: give at least 1.")
+        videos = self._checked_frames(videos, "videos")
         if videos.shape[1] > 1:
             self.check_tail(f"{videos.shape[1]} frames per video")
         labels = self._check_labels(labels, len(videos), self.config.ablation.uses_labels)
@@ -66,8 +67,8 @@ class Model:
         *,
         num_frames: int | None = None,
         temperature: float = 1.0,
-        first_frames: Videos | None = None,
-        labels: Int[np.ndarray, " labels"] | None = None,
+        first_frames: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
         seed: int = 0,
     ) -> Samples:
         """Generates videos from nothing, or continues given frames.
@@ -76,35 +77,44 @@ class Model:
             num_videos: how many; with first_frames it is their number.
             label: of all videos, for variants with labels; by default the labels take turns.
             num_frames: per video, given ones included; the run's by default.
-            temperature: multiplies the standard deviations of the latents.
-            first_frames: uint8 [B, F, H, W, 3] to continue.
+            temperature: multiplies the standard deviations of the latents; 0 or more.
+            first_frames: uint8 [videos, frames, height, width, 3] to continue.
             labels: indices of the labels of first_frames, for a tail that sees the label.
             seed: video i depends on (seed, i) alone.
 
         Raises:
             DataError: for an unknown label, listing the nearest known ones.
-            ConfigError: for frames of another size, nothing left to generate, missing labels, or
-                more than first frames from a run without a tail.
+            ConfigError: for frames of another type or size, nothing to generate, a temperature
+                below 0 or not finite, missing labels, or more than first frames from a run without
+                a tail.
         """
+        if num_videos < 1:
+            raise ConfigError(f"num_videos={num_videos}: ask for at least 1.")
+        if num_frames is not None and num_frames < 1:
+            raise ConfigError(f"num_frames={num_frames}: ask for at least 1.")
+        if not 0 <= temperature < math.inf:
+            raise ConfigError(f"temperature={temperature}: use a finite number from 0 on.")
         num_frames = num_frames or self.config.num_frames
+        given = None
+        if first_frames is not None:
+            given = self._checked_frames(first_frames, "first_frames")
         if first_frames is not None or num_frames > 1:
             self.check_tail(f"{num_frames} frames per video" if num_frames > 1 else "first_frames")
-        num_given = 0 if first_frames is None else first_frames.shape[1]
+        num_given = 0 if given is None else given.shape[1]
         if num_frames <= num_given:
             raise ConfigError(
                 f"{num_frames} frames are wanted and {num_given} given: ask for more."
             )
-        count = num_videos if first_frames is None else len(first_frames)
+        count = num_videos if given is None else len(given)
         keys = random_keys.video_keys(seed, count)
         scale = jnp.float32(temperature)
-        if first_frames is not None:
-            self._check_frames(first_frames)
+        if given is not None:
             if label is not None:
                 labels = np.full(count, label_index(self.label_names, label), np.int32)
             indices = jnp.asarray(self._check_labels(labels, count, self.config.sees("tail").label))
-            given = jnp.asarray(first_frames)
+            frames = jnp.asarray(given)
             samples = sampling.continue_from(
-                self.config, self.params, keys, given, indices, num_frames - num_given, scale
+                self.config, self.params, keys, frames, indices, num_frames - num_given, scale
             )
         else:
             names = self.turns(count) if label is None else [label] * count
@@ -128,25 +138,38 @@ class Model:
                 "use a run trained on videos."
             )
 
-    def _check_frames(self, videos: Any) -> None:
+    def _checked_frames(self, videos: ArrayLike, name: str) -> Videos:
+        """Returns frames that the model can take, as an array."""
         size = self.config.image_size
-        if videos.shape[2:] != (size, size, CHANNELS):
+        wanted = f"uint8 [videos, frames, {size}, {size}, {CHANNELS}]"
+        array = np.asarray(videos)
+        dtype, shape = array.dtype, array.shape
+        if dtype != np.uint8 or len(shape) != 5:
             raise ConfigError(
-                f"frames are {'x'.join(map(str, videos.shape[2:]))}, the model's are "
+                f"{name} are {dtype} {list(shape)}, the model takes {wanted}: convert them, with "
+                "black 0 and white 255."
+            )
+        if shape[2:] != (size, size, CHANNELS):
+            raise ConfigError(
+                f"frames are {'x'.join(map(str, shape[2:]))}, the model's are "
                 f"{size}x{size}x{CHANNELS}: resize them first."
             )
+        if not shape[0] or not shape[1]:
+            raise ConfigError(f"{name} are {list(shape)}: give at least 1 video of 1 frame.")
+        return array
 
     def _check_labels(self, labels: Any, count: int, needed: bool) -> np.ndarray:
         """Returns one label per video; zeros where the model sees none of them."""
         if not needed:
             return np.zeros(count, np.int32)
-        known = range(len(self.label_names))
-        if labels is None or len(labels) != count or not set(map(int, labels)) <= set(known):
+        given, last = np.asarray([] if labels is None else labels), len(self.label_names) - 1
+        of_right_kind = given.shape == (count,) and given.dtype.kind in "iu"
+        if not of_right_kind or given.min() < 0 or given.max() > last:
             raise ConfigError(
-                f"this model is conditioned on labels: give {count} of them, one per video, from 0 "
-                f"to {len(known) - 1}."
+                f"this model is conditioned on labels: give {count} of them, one per video, whole "
+                f"numbers from 0 to {last}."
             )
-        return np.asarray(labels, np.int32)
+        return given.astype(np.int32)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "seed"))

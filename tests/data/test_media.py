@@ -1,5 +1,6 @@
 """Writing clips, images and contact sheets."""
 
+import resource
 import subprocess
 import sys
 
@@ -114,6 +115,24 @@ def test_mp4_is_what_browsers_play_also_at_odd_sizes(tmp_path, noise):
         codec = stream.codec_context
         assert (codec.name, codec.pix_fmt, stream.average_rate) == ("h264", "yuv420p", 25)
         assert (codec.height, codec.width, stream.frames) == (16, 18, 12)
+
+
+@pytest.mark.parametrize("name", ["new.gif", "new.mp4", "new.webm", "old.gif", "new.png"])
+def test_on_a_full_disk_there_is_the_whole_file_or_none(tmp_path, noise, name):
+    """A limit of the size of files stands for a full disk."""
+    (tmp_path / "old.gif").write_bytes(b"as it was")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, limits[1]))
+    try:
+        with pytest.raises(ClipError, match=rf"{name} cannot be written \(.*\): free space there"):
+            if name.endswith(".png"):
+                media.write_image(tmp_path / name, noise[0])
+            else:
+                media.write_video(tmp_path / name, noise)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in tmp_path.iterdir()] == ["old.gif"]
+    assert (tmp_path / "old.gif").read_bytes() == b"as it was"
 
 
 def test_write_video_refuses_another_suffix(tmp_path, ramp):

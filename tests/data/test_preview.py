@@ -15,6 +15,7 @@ from data_builders.moving_shapes import moving_shapes_dataset_builder as moving_
 from flowvid.config.metrics import METRICS
 from flowvid.config.schema import preset_config
 from flowvid.data import dataset_statistics, datasets
+from flowvid.paths import MARKER
 from flowvid.video import head
 from flowvid.video.pixels import bits_per_dim, dequantize
 
@@ -129,6 +130,7 @@ def test_preview_writes_pictures_and_a_summary(data_dir, tmp_path):
         "samples.png",
         "samples.gif",
         "summary.json",
+        MARKER,
     }
     assert iio.imread(tmp_path / "samples.gif").shape == (30, 2 * 34 * 5, 3 * 34 * 5, 3)
     assert len(iio.imread(tmp_path / "samples.png")) == 2 + 5 * (96 + 2)
@@ -197,7 +199,7 @@ def test_single_images_have_neither_differences_nor_a_gif(image_dir, tmp_path, c
     assert code == 0
     assert f"{NUM_CLIPS['train']} images at 32x32" in out
     assert "difference" not in out
-    assert {path.name for path in tmp_path.iterdir()} == {"samples.png", "summary.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"samples.png", "summary.json", MARKER}
     assert json.loads((tmp_path / "summary.json").read_text())["statistics"]["difference"] is None
 
 

@@ -204,15 +204,59 @@ def test_the_label_conditions_the_first_frame_alone(model, clips):
 
 
 def test_what_cannot_be_scored_is_refused(model, clips):
-    with pytest.raises(ConfigError, match=r"give \d+ of them, one per video, from 0 to 7"):
+    with pytest.raises(
+        ConfigError, match=r"give \d+ of them, one per video, whole numbers from 0 to 7"
+    ):
         model.log_prob(clips[0])
-    for labels in (clips[1][:1], clips[1] + 8, clips[1] - 8):
-        with pytest.raises(ConfigError, match="one per video, from 0 to 7"):
+    for labels in (clips[1][:1], clips[1] + 8, clips[1] - 8, clips[1] + 0.0, list("labels")):
+        with pytest.raises(ConfigError, match="one per video, whole numbers from 0 to 7"):
             model.log_prob(clips[0], labels)
-    with pytest.raises(ConfigError, match="videos have no frames: give at least 1"):
-        model.log_prob(clips[0][:, :0], clips[1])
     with pytest.raises(ConfigError, match="frames are 8x16x3, the model's are 16x16x3: resize"):
         model.log_prob(clips[0][:, :, :8], clips[1])
+
+
+BAD_FRAMES = {
+    "floats": (
+        lambda frames: frames / 255,
+        r"are float64 \[\d+, 2, 16, 16, 3\], the model takes u",
+    ),
+    "signed": (lambda frames: frames.astype(np.int32), "are int32 .*: convert them, with black 0"),
+    "a video alone": (
+        lambda frames: frames[0],
+        r"uint8 \[2, 16, 16, 3\], the model takes uint8 \[v",
+    ),
+    "numbers": (lambda frames: [0, 1], r"are int64 \[2\], the model takes uint8"),
+    "no video": (lambda frames: frames[:0], r"\[0, 2, 16, 16, 3\]: give at least 1 video of 1"),
+    "no frame": (lambda frames: frames[:, :0], r"0, 16, 16, 3\]: give at least 1 video of 1 frame"),
+    "another size": (lambda frames: frames[:, :, :8], "frames are 8x16x3, the model's are 16x16x3"),
+    "grey": (lambda frames: frames[..., :1], "frames are 16x16x1, the model's are 16x16x3: resize"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FRAMES)
+def test_frames_that_the_model_cannot_take_are_refused(model, clips, case):
+    change, message = BAD_FRAMES[case]
+    frames = change(clips[0][:, :2])
+    with pytest.raises(ConfigError, match=message):
+        model.log_prob(frames, clips[1])
+    with pytest.raises(ConfigError, match=message):
+        model.sample(first_frames=frames)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"num_videos": 0}, "num_videos=0: ask for at least 1"),
+        ({"num_videos": -3}, "num_videos=-3: ask for at least 1"),
+        ({"num_frames": 0}, "num_frames=0: ask for at least 1"),
+        ({"temperature": float("nan")}, "temperature=nan: use a finite number from 0 on"),
+        ({"temperature": float("inf")}, "temperature=inf: use a finite number from 0 on"),
+        ({"temperature": -0.5}, "temperature=-0.5: use a finite number from 0 on"),
+    ],
+)
+def test_numbers_that_make_no_sample_are_refused(model, asked, message):
+    with pytest.raises(ConfigError, match=message):
+        model.sample(**asked)
 
 
 def test_what_cannot_be_sampled_is_refused(model, clips):

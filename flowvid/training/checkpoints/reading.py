@@ -13,7 +13,8 @@ import orbax.checkpoint as ocp
 from absl import logging
 from jaxtyping import PyTree
 
-from flowvid.config import config_file
+from flowvid import paths
+from flowvid.config import config_file, dataset_names
 from flowvid.config.schema import Config
 from flowvid.errors import ConfigError, TrainingError
 from flowvid.video.joint import params_template
@@ -32,7 +33,7 @@ def load(workdir: str | pathlib.Path, *, checkpoint: str = "last", average: bool
         ConfigError: if `workdir` holds no run, or no such checkpoint.
         TrainingError: if none of its checkpoints can be read.
     """
-    workdir = pathlib.Path(workdir)
+    workdir = paths.expand(workdir)
     config, label_names = read_config(workdir)
     averaged = average and config.ema_decay > 0
     params, step = restore_params(
@@ -95,7 +96,9 @@ def find_config(workdir: pathlib.Path) -> tuple[Config, tuple[str, ...]] | None:
         return None
     with _reader(workdir) as manager:
         found = newest(manager, lambda step: read_config_of(manager, step))
-    return None if found is None else config_file.from_dict(found[0], f"the run in {workdir}")
+    if found is None:
+        return None
+    return config_file.from_dict(dataset_names.of_run(found[0], workdir), f"the run in {workdir}")
 
 
 def read_config(workdir: pathlib.Path) -> tuple[Config, tuple[str, ...]]:

@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from flowvid.config import config_file
+from flowvid.config import config_file, dataset_names
 from flowvid.errors import ConfigError, TrainingError
 from flowvid.parallel import processes
 from flowvid.training.checkpoints.reading import (
@@ -187,6 +187,7 @@ class Checkpoints:
 
     def _check_configuration(self, found: dict[str, Any]) -> None:
         config_file.check_version(found, f"the checkpoints in {self.directory}")
+        found = dataset_names.of_run(found, self.directory.parent)
         differing = config_file.differences(found, self._description)
         if differing:
             named = ", ".join(
