@@ -117,6 +117,18 @@ def test_sample_continues_a_clip_and_ignores_a_label(trained, call, tmp_path, ca
     assert np.abs(given.astype(int) - continued).mean() < 16  # a GIF has 256 colours
 
 
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".webp"])
+def test_sample_continues_an_image(trained, call, tmp_path, ending):
+    workdir, _ = trained
+    media.write_image(tmp_path / f"first{ending}", np.full((32, 32, 3), 90, np.uint8))
+    args = (f"--workdir={workdir}", f"--first_frames={tmp_path}/first{ending}", "--num_videos=1")
+    code, _, err = call("sample", *args, "--num_frames=2", f"--out={tmp_path}")
+    assert code == 0, err
+    video = decoding.read_clip(tmp_path / "000.gif", None, 16)
+    assert len(video) == 2
+    assert np.abs(video[0].astype(int) - 90).max() <= 3
+
+
 # Single images.
 
 
@@ -230,6 +242,16 @@ def test_images_of_one_label_share_a_row(trained, call, tmp_path):
             "Unknown label 'bouncing'; the",
         ),
         ("sample", ["--workdir={run}", "--first_frames={bad}"], "bad.mp4: not readable as video"),
+        (
+            "sample",
+            ["--workdir={run}", "--temperature=nan"],
+            "temperature=nan: use a finite number",
+        ),
+        (
+            "sample",
+            ["--workdir={run}", "--first_frames={image}", "--num_given=2"],
+            "image.png: 1 frame, but 2 are needed",
+        ),
         ("sample", ["--workdir={empty}"], "holds no run: train one with"),
         ("sample", ["--workdir={run}", "--num_given=2"], "--num_given goes with --first_frames"),
         (
@@ -266,7 +288,9 @@ def test_an_error_is_one_line_that_says_what_to_do(
         "images": image_dir,
         "empty": tmp_path / "empty",
         "bad": tmp_path / "bad.mp4",
+        "image": tmp_path / "image.png",
     }
+    media.write_image(places["image"], np.zeros((8, 8, 3), np.uint8))
     args = [arg.format(**places) for arg in args]
     if name == "train":
         args = [*train_args(data_dir, workdir=tmp_path / "new"), *args]

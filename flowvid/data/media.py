@@ -6,8 +6,9 @@ A video is `uint8[time, height, width, 3]`, RGB.
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
@@ -44,10 +45,10 @@ def write_video(
         left then.
     """
     path = Path(path)
-    writers = {".gif": _write_gif, ".mp4": _write_mp4, ".webm": _write_webm}
-    if path.suffix not in writers:
-        raise ClipError(f"{path}: cannot write {path.suffix!r}; use one of {', '.join(writers)}.")
-    _write_whole(path, lambda part: writers[path.suffix](part, _enlarge(video, scale), fps))
+    encoders = {".gif": _encode_gif, ".mp4": _encode_mp4, ".webm": _encode_webm}
+    if path.suffix not in encoders:
+        raise ClipError(f"{path}: cannot write {path.suffix!r}; use one of {', '.join(encoders)}.")
+    _write_whole(path, encoders[path.suffix](_enlarge(video, scale), fps))
 
 
 def write_image(path: str | Path, image: UInt8[np.ndarray, "height width 3"]) -> None:
@@ -56,27 +57,22 @@ def write_image(path: str | Path, image: UInt8[np.ndarray, "height width 3"]) ->
     Raises:
       ClipError: if the file cannot be written; nothing of it is left then.
     """
-    _write_whole(Path(path), lambda part: iio.imwrite(part, image))
+    path = Path(path)
+    _write_whole(path, iio.imwrite("<bytes>", image, extension=path.suffix))
 
 
-def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Writes a file under another name first, so that there is the whole file or none.
-
-    Args:
-      path: the file.
-      write: writes it to the path that it is given, which has the same suffix.
-    """
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
+def _write_whole(path: Path, data: bytes) -> None:
+    """Writes a file under another name first, so that there is the whole file or none."""
+    part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(part)
+        part.write_bytes(data)
         part.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        reason = error.strerror or error
         raise ClipError(
-            f"{path} cannot be written ({reason}): free space there, or use another folder."
+            f"{path} cannot be written ({error.strerror}): free space there, or use another folder."
         ) from error
 
 
@@ -152,8 +148,8 @@ def _enlarge(frames: np.ndarray, scale: int | None, target_size: int = _TARGET_S
     return frames.repeat(scale, axis=-3).repeat(scale, axis=-2)
 
 
-def _write_gif(path: Path, video: np.ndarray, fps: int) -> None:
-    """Writes every frame, equal ones included, which Pillow's own writer would merge."""
+def _encode_gif(video: np.ndarray, fps: int) -> bytes:
+    """Keeps every frame, equal ones included, which Pillow's own writer would merge."""
     if fps > _MAX_GIF_FPS:
         logging.log_first_n(
             logging.WARNING,
@@ -168,14 +164,13 @@ def _write_gif(path: Path, video: np.ndarray, fps: int) -> None:
     regions = [(0, 0, *images[0].size)] + [
         ImageChops.difference(*pair).getbbox() or _ONE_PIXEL for pair in itertools.pairwise(images)
     ]
-    with path.open("wb") as file:
-        file.writelines(header)
-        for image, region, hundredths in zip(
-            indexed, regions, gif_durations(len(video), fps), strict=True
-        ):
-            options = {"duration": 10 * hundredths, "include_color_table": True}
-            file.writelines(GifImagePlugin.getdata(image.crop(region), region[:2], **options))
-        file.write(b";")
+    parts = [*header]
+    for image, region, hundredths in zip(
+        indexed, regions, gif_durations(len(video), fps), strict=True
+    ):
+        options = {"duration": 10 * hundredths, "include_color_table": True}
+        parts += GifImagePlugin.getdata(image.crop(region), region[:2], **options)
+    return b"".join([*parts, b";"])
 
 
 def gif_durations(num_frames: int, fps: int) -> list[int]:
@@ -188,13 +183,18 @@ def gif_durations(num_frames: int, fps: int) -> list[int]:
     return [after - before for before, after in itertools.pairwise(times)]
 
 
-def _write_mp4(path: Path, video: np.ndarray, fps: int) -> None:
+def _encode_mp4(video: np.ndarray, fps: int) -> bytes:
     # yuv420p stores colour at half resolution: the last row or column of an odd side is repeated.
     _, height, width, _ = video.shape
     video = np.pad(video, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    iio.imwrite(path, video, plugin="pyav", codec="libx264", fps=fps, out_pixel_format="yuv420p")
+    return _encode(video, ".mp4", codec="libx264", fps=fps, out_pixel_format="yuv420p")
 
 
-def _write_webm(path: Path, video: np.ndarray, fps: int) -> None:
+def _encode_webm(video: np.ndarray, fps: int) -> bytes:
     # Colour at full resolution, since single pixels of small videos are visible.
-    iio.imwrite(path, video, plugin="pyav", codec="libvpx-vp9", fps=fps, out_pixel_format="yuv444p")
+    return _encode(video, ".webm", codec="libvpx-vp9", fps=fps, out_pixel_format="yuv444p")
+
+
+def _encode(video: np.ndarray, extension: str, **options: Any) -> bytes:
+    data: bytes = iio.imwrite("<bytes>", video, plugin="pyav", extension=extension, **options)
+    return data

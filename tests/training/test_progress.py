@@ -2,11 +2,13 @@
 
 import re
 import threading
+import time
 from types import SimpleNamespace
 
 import jax
 import pytest
 from helpers import small_state
+from tensorboard.backend.event_processing import event_accumulator
 
 from flowvid.config.schema import preset_config
 from flowvid.training import loop, progress
@@ -105,3 +107,36 @@ def test_a_full_disk_at_the_end_is_a_warning_and_hides_no_other_error(tmp_path, 
             made.close()
     assert "TensorBoard events are lost: [Errno 28] No space left" in caplog.text
     close()
+
+
+def logged(workdir):
+    """The steps and values that TensorBoard shows of a run."""
+    events = event_accumulator.EventAccumulator(str(workdir)).Reload()
+    return [(event.step, event.value) for event in events.Scalars("head/bits_per_dim_5-bit")]
+
+
+def log(reporter, steps, value):
+    for step in steps:
+        reporter.log(step, "head", {"bits_per_dim": value})
+
+
+@pytest.mark.parametrize("restored", [0, 2, 4])
+def test_steps_that_a_resumed_run_takes_again_are_shown_once(tmp_path, monkeypatch, restored):
+    config = preset_config("small", num_frames=1)
+    killed = progress.Reporter(config, tmp_path, small_state(0))
+    log(killed, range(7), 1.0)
+    killed.close()
+    now = time.time() + 10  # files of one second would have one name
+    monkeypatch.setattr(time, "time", lambda: now)
+    resumed = progress.Reporter(config, tmp_path, small_state(restored))
+    log(resumed, range(restored + 1, 9), 2.0)
+    resumed.close()
+    assert logged(tmp_path) == [(step, 1.0 if step <= restored else 2.0) for step in range(9)]
+
+
+def test_steps_after_a_rollback_are_shown_once(tmp_path, reporter):
+    log(reporter, range(6), 1.0)
+    reporter.roll_back(small_state(3))
+    log(reporter, range(4, 8), 2.0)
+    reporter.close()
+    assert logged(tmp_path) == [(step, 1.0 if step <= 3 else 2.0) for step in range(8)]
