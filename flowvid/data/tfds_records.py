@@ -5,6 +5,7 @@ or {"image", ...}, as in the image datasets of TFDS.
 """
 
 import contextlib
+import functools
 import io
 import os
 from collections.abc import Iterator, Sequence
@@ -157,9 +158,37 @@ def _newest(builders: Sequence[Builder]) -> Builder:
     return builders[0]
 
 
+@functools.cache  # once per process
+def allow_unknown_owners() -> None:
+    """Lets TFDS and Orbax use files whose owner has no name, as in many containers.
+
+    Both ask etils for the size of a file; it looks up the name of the owner, too, and fails.
+    """
+    from etils.epath import backend
+
+    stat = backend._OsPathBackend.stat
+
+    def stat_without_names(self: Any, path: Any) -> Any:
+        try:
+            return stat(self, path)
+        except KeyError:
+            found = Path(path).stat()
+            return backend.stat_utils.StatResult(
+                is_directory=Path(path).is_dir(),
+                length=found.st_size,
+                mtime=int(found.st_mtime),
+                owner=None,
+                group=None,
+                mode=found.st_mode,
+            )
+
+    backend._OsPathBackend.stat = stat_without_names
+
+
 @contextlib.contextmanager
 def quiet(level: int = logging.WARNING) -> Iterator[None]:
     """Suppresses TFDS's messages below a level; its progress bars stay."""
+    allow_unknown_owners()
     verbosity = logging.get_verbosity()
     logging.set_verbosity(level)
     try:

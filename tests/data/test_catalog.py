@@ -1,5 +1,6 @@
 """From a name to records: which are found, which are prepared, and what the errors say."""
 
+import pwd
 import shutil
 from pathlib import Path
 
@@ -7,13 +8,14 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from absl import logging
+from etils import epath
 from PIL import Image
 from records import FEW_CLIPS, copy_records, load
 
 from data_builders.moving_digits import moving_digits_dataset_builder as moving_digits
 from data_builders.moving_shapes import moving_shapes_dataset_builder as moving_shapes
 from data_builders.moving_shapes import render
-from flowvid.data import catalog
+from flowvid.data import catalog, tfds_records
 from flowvid.errors import DataError
 
 pytest_plugins = ["records"]
@@ -73,6 +75,39 @@ def test_records_of_a_folder_are_not_stored_inside_it(tmp_path, inside):
     with pytest.raises(DataError, match=f"records of {tmp_path} cannot be stored inside it, in "):
         load(tmp_path / inside, str(tmp_path), num_frames=1, image_size=8)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.png", "1.png"]
+
+
+FOREIGN = {  # as other libraries write it beside images
+    "of Hugging Face": '{"builder_name": "imagefolder", "splits": {"train": {"name": "train"}}}',
+    "a text": "my dataset",
+    "empty": "",
+}
+
+
+@pytest.mark.parametrize("where", ["", "cat/"])
+@pytest.mark.parametrize("case", FOREIGN)
+def test_what_is_not_of_tfds_is_no_record(tmp_path, case, where):
+    (tmp_path / "cat").mkdir()
+    for index in range(2):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"cat/{index}.png")
+    (tmp_path / where / "dataset_info.json").write_text(FOREIGN[case])
+    assert catalog.holds_images(str(tmp_path))
+    table = catalog.describe_files(str(tmp_path))
+    assert "  .json             1  ignored: neither a clip nor an image" in table
+
+
+def test_files_of_an_owner_without_a_name_are_used(tmp_path, monkeypatch):
+    """As in containers that run as any user."""
+
+    def unknown(number):
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    (tmp_path / "shard").write_bytes(b"12345")
+    tfds_records.allow_unknown_owners()
+    found = epath.Path(tmp_path / "shard").stat()
+    assert (found.length, found.is_directory, found.owner) == (5, False, None)
+    assert epath.Path(tmp_path).stat().is_directory
 
 
 # Generated datasets.
