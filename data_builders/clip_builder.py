@@ -81,8 +81,11 @@ class Builder(  # type: ignore[call-arg]
     Decodes on all cores of this machine or, if Beam options are given, in a Beam pipeline.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES: ClassVar = {
+        "1.0.0": "First release.",
+        "1.1.0": "Clips as they are shown: mirrored, of square pixels, composed on white.",
+    }
 
     def __init__(self, *, file_format: str | None = "array_record", **kwargs: Any):
         super().__init__(file_format=file_format, **kwargs)

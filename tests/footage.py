@@ -80,7 +80,7 @@ def load_all(path: str | Path, data_dir: Path, **wanted: Any) -> dict[str, dict[
 
 def prepared_in(data_dir: Path) -> set[str]:
     """Returns the names of the configs that are prepared."""
-    return {path.parent.name for path in data_dir.glob("video_folder/*/1.1.0")}
+    return {path.parent.name for path in data_dir.glob("video_folder/*/1.2.0")}
 
 
 @pytest.fixture

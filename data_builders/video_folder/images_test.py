@@ -47,7 +47,7 @@ def test_images_are_clips_of_one_frame(
         r"(\d+) prepared \+ (\d+) skipped .* = (\d+) listed", capsys.readouterr().out
     )
     assert [sum(map(int, column)) for column in zip(*lines, strict=True)] == [4, 1, 5]
-    (report,) = (tmp_path / "data").glob("video_folder/*/1.1.0/skipped-train.tsv")
+    (report,) = (tmp_path / "data").glob("video_folder/*/1.2.0/skipped-train.tsv")
     assert f"{top}dog/cut.png\tnot readable as an image" in report.read_text()
 
 

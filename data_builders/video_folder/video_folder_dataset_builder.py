@@ -81,10 +81,11 @@ def _list_split(path: Path, fingerprint: str, split: str) -> Sequence[Item]:
 class Builder(clip_builder.Builder):
     """Prepares a folder or zip file of clips or images; see `folder.list_folder`."""
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("1.2.0")
     RELEASE_NOTES: ClassVar = {
         "1.0.0": "First release.",
         "1.1.0": "Adds the split test: the folder test/, or a tenth of the files, once of train.",
+        "1.2.0": "Clips and images as they are shown: mirrored, of square pixels, on white.",
     }
 
     def list_files(self, dl_manager: tfds.download.DownloadManager) -> clip_builder.Listing:

@@ -64,7 +64,7 @@ def test_what_is_left_out_is_reported_and_printed(
     prepared: tuple[Path, dict[str, Any], str],
 ) -> None:
     data_dir, examples, printed = prepared
-    (records,) = data_dir.glob("video_folder/*/1.1.0")
+    (records,) = data_dir.glob("video_folder/*/1.2.0")
     rows = []
     for split in ("train", "validation"):
         with (records / f"skipped-{split}.tsv").open(newline="") as file:
@@ -250,7 +250,7 @@ def test_damaged_files_alone_leave_the_test_split_empty(tmp_path: Path, in_proce
         write_clip(tmp_path / "clips" / name, 50)
     touch(tmp_path / "clips", *for_test)
     assert len(load_all(tmp_path / "clips", tmp_path / "data")) == 8
-    (report,) = (tmp_path / "data").glob("video_folder/*/1.1.0/summary-test.txt")
+    (report,) = (tmp_path / "data").glob("video_folder/*/1.2.0/summary-test.txt")
     assert report.read_text() == "test: 0 prepared + 2 skipped (100.0%) = 2 listed\n"
 
     whole = tmp_path / "with a folder"

@@ -42,6 +42,7 @@ IMAGES = {
     "tiff": (encode(FLAT, "TIFF"), COLOUR),
     "jpeg": (encode(FLAT, "JPEG"), COLOUR),
     "webp": (encode(FLAT, "WEBP", lossless=True), COLOUR),
+    "avif": (encode(FLAT, "AVIF", quality=100), COLOUR),
     "palette": (encode(FLAT.quantize(4), "PNG"), COLOUR),
     "transparency": (encode(FLAT.convert("RGBA"), "PNG"), COLOUR),
     "cmyk": (encode(FLAT.convert("CMYK"), "JPEG"), COLOUR),
@@ -186,10 +187,13 @@ def test_animations_are_clips(tmp_path, ending):
     np.testing.assert_array_equal(clip_files.decode(ANIMATIONS[ending], 1, 12, start=2), read[2:])
 
 
-@pytest.mark.parametrize("ending", ANIMATIONS)
-def test_animations_are_no_images(ending):
+AVIF = encode(FRAMES[0], "AVIF", save_all=True, append_images=FRAMES[1:])
+
+
+@pytest.mark.parametrize("data", [*ANIMATIONS.values(), AVIF], ids=[*ANIMATIONS, "avif"])
+def test_animations_are_no_images(data):
     with pytest.raises(ClipError, match="an animation of 3 frames, not an image"):
-        decode_image(ANIMATIONS[ending])
+        decode_image(data)
 
 
 def test_a_damaged_animation_is_refused():
