@@ -13,6 +13,8 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
+from flowvid import fields
+
 _CLIPS = flags.DEFINE_integer("clips", 600, "Clips to prepare.", lower_bound=16)
 _REPEATS = flags.DEFINE_integer("repeats", 3, "Runs of each measurement, whose median counts.", 1)
 _OUT = fields.path_flag("out", None, "JSON file to write. [none]")

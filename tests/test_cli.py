@@ -1,4 +1,4 @@
-"""The command line: train, evaluate and sample end to end, and errors that are one line."""
+"""The command line: train, evaluate and sample end to end."""
 
 import json
 import re
@@ -6,13 +6,13 @@ import re
 import imageio.v3 as iio
 import numpy as np
 import pytest
-from command_line import assert_one_line, finish, start
-from helpers import TINY
+from command_line import finish, start
+from trained_by_command import train_args
 
 from flowvid.data import decoding, media
 from flowvid.paths import MARKER
 
-pytest_plugins = ["system_fixtures", "command_line"]
+pytest_plugins = ["trained_by_command"]
 
 # Other tools call these: they stay.
 FIXED_FLAGS = {
@@ -22,21 +22,6 @@ FIXED_FLAGS = {
     "evaluate": "workdir dataset data_dir num_videos metrics seed",
     "sample": "workdir label num_videos num_frames temperature first_frames format out seed",
 }
-
-
-def train_args(data_dir, **changes):
-    """Flags of a tiny run; None leaves a flag out."""
-    fields = {**TINY, "variant": "state_label", "data_dir": data_dir, **changes}
-    return [f"--{name}={value}" for name, value in fields.items() if value is not None]
-
-
-@pytest.fixture(scope="session")
-def trained(data_dir, tmp_path_factory):
-    """The workdir of a run that the command line has trained, and what it printed."""
-    workdir = tmp_path_factory.mktemp("command_line") / "run"
-    code, out, err = finish(start("train", *train_args(data_dir, workdir=workdir)))
-    assert code == 0, err
-    return workdir, out
 
 
 # The way of a run.
@@ -132,22 +117,6 @@ def test_sample_continues_an_image(trained, call, tmp_path, ending):
 # Single images.
 
 
-@pytest.fixture(scope="session")
-def image_args(image_dir):
-    """Flags of a run on single images, which do not say how many frames."""
-    changes = {"variant": "prev_frame", "dataset": image_dir, "num_frames": None}
-    return train_args(None, tail_frames=None, **changes)
-
-
-@pytest.fixture(scope="session")
-def trained_on_images(image_args, tmp_path_factory):
-    """The workdir of a run on images that the command line has trained, and what it printed."""
-    workdir = tmp_path_factory.mktemp("images_command_line") / "run"
-    code, out, err = finish(start("train", *image_args, f"--workdir={workdir}"))
-    assert code == 0, err
-    return workdir, out
-
-
 def test_images_train_the_head_alone_without_being_told(
     trained_on_images, image_args, image_dir, call
 ):
@@ -211,100 +180,6 @@ def test_images_of_one_label_share_a_row(trained, call, tmp_path):
     np.testing.assert_array_equal(grid, expected)
     captions = margin[2:].reshape(8, 98, -1, 3)
     assert len(np.unique(captions, axis=0)) == 8
-
-
-# Errors.
-
-
-@pytest.mark.parametrize(
-    ("name", "args", "message"),
-    [
-        ("train", ["--dataset=moments_in_time", "--data_dir={empty}"], "tfds build data_builders"),
-        ("train", ["--dataset=moving_shape"], "Unknown dataset 'moving_shape'; use moving_shapes"),
-        ("train", ["--dataset={empty}"], "holds no clips and no images. Expected are clips (.mp4"),
-        ("train", ["--dataset={empty}/missing"], "missing does not exist. Expected are clips"),
-        ("train", ["--image_size=18"], "--image_size=18 must be divisible by 2^levels = 4"),
-        ("train", ["--batch_size=3"], "--batch_size=3 is not divisible by 2 devices"),
-        ("train", ["--workdir={run}", "--width=16"], "--width=16 (the run has 8)"),
-        ("train", ["stray"], "unexpected argument 'stray'"),
-        (
-            "train",
-            ["--workdir={bad}"],
-            "bad.mp4 cannot be written to (File exists): use",
-        ),
-        ("train", ["--data_dir={bad}"], "Not a directory"),
-        ("evaluate", ["--workdir={run}", "--metrics=6-bit"], "unknown metric '6-bit': use some of"),
-        ("evaluate", ["--workdir={run}", "--dataset={empty}"], "holds no clips and no images"),
-        ("evaluate", ["--workdir={run}", "--num_videos=6"], "Asked for 6 videos"),
-        (
-            "sample",
-            ["--workdir={run}", "--label=bouncing"],
-            "Unknown label 'bouncing'; the",
-        ),
-        ("sample", ["--workdir={run}", "--first_frames={bad}"], "bad.mp4: not readable as video"),
-        (
-            "sample",
-            ["--workdir={run}", "--temperature=nan"],
-            "temperature=nan: use a finite number",
-        ),
-        (
-            "sample",
-            ["--workdir={run}", "--first_frames={image}", "--num_given=2"],
-            "image.png: 1 frame, but 2 are needed",
-        ),
-        ("sample", ["--workdir={empty}"], "holds no run: train one with"),
-        ("sample", ["--workdir={run}", "--num_given=2"], "--num_given goes with --first_frames"),
-        (
-            "sample",
-            ["--workdir={run}", "--num_videos=1", "--out={bad}"],
-            "bad.mp4 cannot be written to (File exists): use",
-        ),
-        (
-            "train",
-            ["--dataset={images}", "--num_frames=5"],
-            "1 frames per video, but 5 were asked for",
-        ),
-        ("train", ["--num_frames=1", "--tail_frames=2"], "cannot be drawn from the 0 that follow"),
-        (
-            "sample",
-            ["--workdir={image_run}", "--first_frames=validation"],
-            "this run is of the head alone (--num_frames=1) and has no tail for --first_frames",
-        ),
-        (
-            "sample",
-            ["--workdir={image_run}", "--num_frames=2"],
-            "has no tail for 2 frames per video: use a run trained on videos",
-        ),
-    ],
-)
-def test_an_error_is_one_line_that_says_what_to_do(
-    trained, trained_on_images, image_dir, call, data_dir, tmp_path, name, args, message
-):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "bad.mp4").write_text("not a video")
-    places = {
-        "run": trained[0],
-        "image_run": trained_on_images[0],
-        "images": image_dir,
-        "empty": tmp_path / "empty",
-        "bad": tmp_path / "bad.mp4",
-        "image": tmp_path / "image.png",
-    }
-    media.write_image(places["image"], np.zeros((8, 8, 3), np.uint8))
-    args = [arg.format(**places) for arg in args]
-    if name == "train":
-        args = [*train_args(data_dir, workdir=tmp_path / "new"), *args]
-    assert_one_line(call(name, *args), message)
-    assert not (tmp_path / "new" / "checkpoints").exists()
-
-
-def test_errors_of_real_processes_are_alike(tmp_path):
-    evaluate = start("evaluate", f"--workdir={tmp_path}")
-    sample = start("sample", "--workdir=anywhere", "stray")
-    for process, message in ((evaluate, "holds no run"), (sample, "unexpected argument 'stray'")):
-        code, out, err = finish(process)
-        assert_one_line((code, out, err), message)
-        assert (out, len(err.splitlines())) == ("", 1)
 
 
 def test_help_names_the_fixed_flags():

@@ -14,9 +14,15 @@ from flowvid.errors import ConfigError
 from flowvid.training import objectives
 from flowvid.video.frames import Batch
 
-_POISON = flags.DEFINE_list(
-    "poison", [], "Positions in the data and ranges of them: 100,104:112,200: (to the end)."
-)
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """Defines the flags of training, and --poison."""
+    train.define_flags()
+    flags.DEFINE_list(
+        "poison", [], "Positions in the data and ranges of them: 100,104:112,200: (to the end)."
+    )
 
 
 def parse(ranges: list[str]) -> list[tuple[int, int]]:
@@ -52,10 +58,11 @@ def poisoned(loss: Any, ranges: list[tuple[int, int]]) -> Any:
 
 def main() -> None:
     """Poisons the tail's loss and trains."""
-    if ranges := parse(_POISON.value):
+    if ranges := parse(FLAGS.poison):
         objectives.LOSSES["tail"] = poisoned(objectives.LOSSES["tail"], ranges)
     train.main()
 
 
 if __name__ == "__main__":
+    define_flags()
     cli.run(main)

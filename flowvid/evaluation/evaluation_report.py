@@ -62,7 +62,7 @@ def mean_and_stderr(per_video: Float[np.ndarray, " videos"]) -> dict[str, float 
 
 
 def importance_weighted(
-    bits: Float[np.ndarray, "draws *shape"], num_dims: int
+    bits: Float[np.ndarray, " draws *shape"], num_dims: int
 ) -> Float[np.ndarray, "*shape"]:
     """Returns the bound of several noise draws together, in bits per dimension.
 

@@ -118,7 +118,7 @@ def report(
     }
 
 
-def initial_label_table(config: Config) -> Float[np.ndarray, "labels *shape"]:
+def initial_label_table(config: Config) -> Float[np.ndarray, " labels *shape"]:
     """Returns what the head has of each label at initialisation, by the run's seed."""
 
     def table() -> Any:

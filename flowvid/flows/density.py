@@ -21,7 +21,7 @@ class Density(NamedTuple):
 
 
 def gaussian_log_density(
-    x: Float[Array, "batch *shape"],
+    x: Float[Array, " batch *shape"],
     mean: Float[Array, "..."] | float = 0.0,
     log_sd: Float[Array, "..."] | float = 0.0,
 ) -> Float[Array, " batch"]:

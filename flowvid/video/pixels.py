@@ -25,8 +25,8 @@ def to_grid(
 
 
 def dequantize(
-    keys: Key[Array, " batch"], pixels: UInt8[Array, "batch *shape"], metric: Metric
-) -> Float[Array, "batch *shape"]:
+    keys: Key[Array, " batch"], pixels: UInt8[Array, " batch *shape"], metric: Metric
+) -> Float[Array, " batch *shape"]:
     """Converts grey values to [-1/2, 1/2 + 2^-n), with uniform noise of width 2^-n.
 
     `keys` holds one key per example.

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from helpers import TINY
 
+from flowvid.paths import MARKER
+
 pytest_plugins = ["system_fixtures"]
 
 HERE = Path(__file__).parent
@@ -84,7 +86,7 @@ def test_it_trains_evaluates_and_samples(flow, context, variant, data_dir, tmp_p
     out_dir = tmp_path / "samples"
     code, out = run("flowvid.sample", workdir, "--num_videos=1", f"--out={out_dir}")
     assert code == 0, out
-    assert {path.name for path in out_dir.iterdir()} == {"000.gif", "samples.png"}
+    assert {path.name for path in out_dir.iterdir()} == {MARKER, "000.gif", "samples.png"}
 
 
 def test_its_flags_have_help_and_belong_to_it(data_dir, tmp_path):
