@@ -104,7 +104,9 @@ def read(workdir: pathlib.Path) -> tuple[Config, tuple[str, ...]]:
     path = workdir / "config.json"
     try:
         saved = json.loads(path.read_text())
-        if not (isinstance(saved, dict) and "objective" in saved):
+        if not isinstance(saved, dict):
+            raise ConfigError(f"it holds {saved!r:.40}, and no object")
+        if "objective" not in saved:
             return from_dict(dataset_names.of_run(saved, workdir), path)
     except OtherVersionError:
         raise

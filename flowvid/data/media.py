@@ -46,9 +46,10 @@ def write_video(
     """
     path = Path(path)
     encoders = {".gif": _encode_gif, ".mp4": _encode_mp4, ".webm": _encode_webm}
-    if path.suffix not in encoders:
+    suffix = path.suffix.lower()
+    if suffix not in encoders:
         raise ClipError(f"{path}: cannot write {path.suffix!r}; use one of {', '.join(encoders)}.")
-    _write_whole(path, encoders[path.suffix](_enlarge(video, scale), fps))
+    _write_whole(path, encoders[suffix](_enlarge(video, scale), fps))
 
 
 def write_image(path: str | Path, image: UInt8[np.ndarray, "height width 3"]) -> None:
@@ -58,7 +59,7 @@ def write_image(path: str | Path, image: UInt8[np.ndarray, "height width 3"]) ->
       ClipError: if the file cannot be written; nothing of it is left then.
     """
     path = Path(path)
-    _write_whole(path, iio.imwrite("<bytes>", image, extension=path.suffix))
+    _write_whole(path, iio.imwrite("<bytes>", image, extension=path.suffix.lower()))
 
 
 def _write_whole(path: Path, data: bytes) -> None:

@@ -1,11 +1,14 @@
 """Builds the flow and the context encoder of a run's head or tail from its configuration."""
 
+import functools
+
 from flowvid.arrays import CHANNELS
 from flowvid.conditioning.protocol import ContextEncoder, EncoderOptions
 from flowvid.config.schema import Config
 from flowvid.flows.protocol import BuildOptions, Flow, Shape
 
 
+@functools.lru_cache(maxsize=64)
 def flow_of(config: Config, model: str) -> Flow:
     """Returns the flow of "head" or "tail"."""
     options = BuildOptions(
@@ -19,6 +22,7 @@ def flow_of(config: Config, model: str) -> Flow:
     return flow
 
 
+@functools.lru_cache(maxsize=64)
 def encoder_of(config: Config, model: str) -> ContextEncoder:
     """Returns the context encoder of "head" or "tail"."""
     options = EncoderOptions(

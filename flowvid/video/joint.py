@@ -1,5 +1,6 @@
 """Head and tail together: the parameters of both, and the bits of every frame of a video."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -83,4 +84,10 @@ def blank_batch(config: Config) -> Batch:
 
 def params_template(config: Config) -> dict[str, Params]:
     """Returns shapes and types of the parameters of `config.models`, without computing them."""
+    return dict(_params_template(config, jax.config.read("jax_enable_x64")))
+
+
+@functools.lru_cache(maxsize=64)  # tracing takes a second and more
+def _params_template(config: Config, in_double_precision: bool) -> dict[str, Params]:
+    del in_double_precision  # JAX knows it; the cache must, too
     return jax.eval_shape(lambda: init_params(config, blank_batch(config)))

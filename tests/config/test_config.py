@@ -244,8 +244,8 @@ def written(**changes: object) -> str:
     ("text", "reason"),
     [
         ("", "Expecting value"),
-        ("[1]", ""),
-        ("1", ""),
+        ("[1]", r"it holds \[1\], and no object"),
+        ("1", "it holds 1, and no object"),
         (without("label_names"), "label_names"),
         (without("levels"), "levels"),
         (written(momentum=0.9), "momentum"),

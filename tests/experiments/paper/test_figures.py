@@ -13,6 +13,7 @@ from experiments.running import finished_runs
 from flowvid.config import config_file, schema
 from flowvid.errors import ConfigError
 from flowvid.gan import config as gan_config
+from flowvid.paths import MARKER
 
 pytest_plugins = ["system_fixtures", "command_line"]
 
@@ -149,6 +150,7 @@ def test_a_figure_is_saved_as_data_png_and_pdf_and_drawn_again(call, run_of, tmp
     code, _, _ = call("experiments.figures", *flags, f"--run={run_of('state_label')}")
     assert code == 0
     assert {path.name for path in tmp_path.iterdir()} == {
+        MARKER,
         "figure4.npz",
         "figure4.png",
         "figure4.pdf",
