@@ -15,13 +15,14 @@ from jaxtyping import Float, Int
 from scipy.special import entr, logsumexp
 from tqdm import tqdm
 
+from flowvid import random_keys
 from flowvid.arrays import Params
 from flowvid.config.schema import Config
 from flowvid.data import datasets
 from flowvid.evaluation.partial_results import PartialResults
 from flowvid.evaluation.scoring import standard_error
 from flowvid.parallel import processes
-from flowvid.video import joint
+from flowvid.video import head, joint
 from flowvid.video.build import encoder_of
 
 
@@ -120,12 +121,9 @@ def report(
 
 def initial_label_table(config: Config) -> Float[np.ndarray, " labels *shape"]:
     """Returns what the head has of each label at initialisation, by the run's seed."""
-
-    def table() -> Any:
-        params = joint.init_params(config, joint.blank_batch(config))["head"]
-        return encoder_of(config, "head").label_table(params["context"])
-
-    return np.asarray(jax.jit(table)())  # XLA computes no other parameters
+    key = random_keys.stream_key(config.seed, random_keys.Stream.HEAD_PARAMETERS)
+    context = head.init_context(config, key, joint.blank_batch(config).label)
+    return np.asarray(encoder_of(config, "head").label_table(context))
 
 
 def distance(config: Config, head_params: Params) -> dict[str, float]:

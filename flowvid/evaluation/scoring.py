@@ -3,6 +3,7 @@
 Results of each batch are gathered from all devices of all processes, and kept on disk regularly.
 """
 
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -105,13 +106,14 @@ def standard_error(per_video: Float[np.ndarray, " videos"]) -> float | None:
     return float(stats.sem(per_video)) if len(per_video) > 1 else None
 
 
+@functools.lru_cache(maxsize=8)  # runs of one process that differ in weights alone compile it once
 def evaluator(
     config: Config,
     metric: Metric,
     seed: int,
     streams: random_keys.FrameStreams = random_keys.EVALUATION,
 ) -> Any:
-    """Returns the compiled evaluation step under a metric; keep it, to compile it once per run.
+    """Returns the compiled evaluation step under a metric.
 
     The step takes parameters, this process's share of a batch and the number of the noise draw. It
     returns to each device the bits of the whole batch, with the videos' indices.
@@ -158,6 +160,7 @@ def score(
     return None if results is None else Scores(**results)
 
 
+@functools.lru_cache(maxsize=8)
 def label_evaluator(config: Config, seed: int) -> Any:
     """Returns the compiled step for log2 p(first frame | label), in the run's own metric.
 

@@ -24,9 +24,14 @@ def on_devices(body: Callable[..., Any], donate: tuple[int, ...] = ()) -> Callab
 def replicate(tree: PyTree) -> PyTree:
     """Copies a tree to all local devices, on a new leading axis."""
     count = jax.local_device_count()
-    return on_devices(lambda x: x)(
+    return _copy()(
         jax.tree.map(lambda x: np.broadcast_to(np.asarray(x), (count, *np.shape(x))), tree)
     )
+
+
+@functools.cache
+def _copy() -> Any:
+    return on_devices(lambda x: x)
 
 
 def unreplicate(tree: PyTree) -> PyTree:

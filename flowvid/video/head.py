@@ -22,12 +22,17 @@ def _contexts(config: Config, params: Params, labels: Labels) -> Contexts:
 
 def init(config: Config, key: PRNGKeyArray, x: Images, labels: Labels) -> Params:
     """Returns parameters; data-dependent ones are set from dequantised frames [B, H, W, 3]."""
-    flow_key, context_key = jax.random.split(key)
-    params: dict[str, Params] = {
-        "context": encoder_of(config, "head").init(context_key, labels, None)
-    }
+    flow_key, _ = jax.random.split(key)
+    params: dict[str, Params] = {"context": init_context(config, key, labels)}
     contexts = _contexts(config, params, labels)
     return params | {"flow": flow_of(config, "head").init(flow_key, x, contexts)}
+
+
+def init_context(config: Config, key: PRNGKeyArray, labels: Labels) -> dict[str, Params]:
+    """Returns the context encoder's parameters alone, as `init` returns them."""
+    _, context_key = jax.random.split(key)
+    found: dict[str, Params] = encoder_of(config, "head").init(context_key, labels, None)
+    return found
 
 
 def log_prob(config: Config, params: Params, x: Images, labels: Labels) -> Density:
