@@ -32,6 +32,7 @@ BEARTYPE = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 install_import_hook(["flowvid", "data_builders"], BEARTYPE)
 
 from flowvid import cli  # noqa: E402  (after the hook)
+from flowvid.evaluation import scoring  # noqa: E402  (after the hook)
 from flowvid.training.train_state import is_constant  # noqa: E402  (after the hook)
 
 cli.collect_less_often()
@@ -72,4 +73,6 @@ def programs_of_one_file_at_a_time():
     """A process may have 65,530 mappings; with thousands of compiled programs it crashes there."""
     yield
     jax.clear_caches()
+    scoring.evaluator.cache_clear()
+    scoring.label_evaluator.cache_clear()
     gc.collect()

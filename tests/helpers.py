@@ -17,7 +17,7 @@ from flowvid.training.train_state import ModelState, is_constant
 NUM_CLIPS = {"train": 12, "validation": 5}
 TINY = {
     "preset": "small",
-    "levels": 2,
+    "levels": 1,
     "head_steps": 1,
     "tail_steps": 1,
     "width": 8,

@@ -1,15 +1,17 @@
 """A tiny GAN, its inputs and its parameters, for the tests of flowvid.gan."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flowvid.gan import config
+from flowvid.gan import config, model
 from flowvid.video.frames import Batch
 
 TINY = {
     "preset": "small",
-    "levels": 2,
+    "levels": 1,
     "width": 4,
     "first_views": 2,
     "num_frames": 3,
@@ -37,6 +39,17 @@ def batch(num_videos=4, frames=3, size=8):
     videos = rng.integers(200, 256, (num_videos, frames, size, size, 3), dtype=np.uint8)
     fields = (videos, (index % NUM_LABELS).astype(np.int32), index)
     return Batch(*map(jnp.asarray, fields))
+
+
+# Compiled as a whole: operation by operation, each would be compiled by itself.
+score = jax.jit(model.score, static_argnums=0)
+generate = jax.jit(model.generate, static_argnums=0)
+
+
+@functools.cache
+def initial(settings):
+    """Returns the parameters of both models."""
+    return jax.jit(functools.partial(model.init, settings))(jax.random.key(0))
 
 
 def moved(params):

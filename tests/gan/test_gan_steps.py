@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gan_cases import batch, image, moved, tiny
+from gan_cases import batch, generate, image, initial, moved, score, tiny
 from helpers import assert_same, relative_distance
 
 from flowvid.gan import model, spectral
@@ -28,26 +28,26 @@ def test_power_iterations_find_the_largest_singular_value():
 def test_the_penalty_is_the_squared_gradient_of_the_score():
     """The reference is a finite difference along the direction of the gradient."""
     settings = tiny(objective="r1")
-    params = moved(model.init(settings, jax.random.key(0))["discriminator"])
+    params = moved(initial(settings)["discriminator"])
     real, labels = model.from_pixels(batch(1).video), jnp.zeros(1, int)
     penalty = float(gan_steps.penalty(settings, params, real, labels))
-    gradient = jax.grad(lambda x: model.score(settings, params, x, labels)[0])(real)
+    gradient = jax.jit(jax.grad(lambda x: score(settings, params, x, labels)[0]))(real)
     direction = gradient / np.linalg.norm(gradient)
     step = 1e-3
     ahead, behind = (
-        float(model.score(settings, params, real + s * direction, labels)[0]) for s in (step, -step)
+        float(score(settings, params, real + s * direction, labels)[0]) for s in (step, -step)
     )
     assert penalty == pytest.approx(((ahead - behind) / (2 * step)) ** 2, rel=0.02)
 
 
 def test_the_discriminators_loss_is_the_cross_entropy_of_its_scores():
     settings = tiny()
-    params = moved(model.init(settings, jax.random.key(0))["discriminator"])
+    params = moved(initial(settings)["discriminator"])
     videos, labels = model.from_pixels(batch().video), jnp.zeros(4, int)
     fake = -videos
     loss, logs = gan_steps.discriminator_loss(settings, params, {}, videos, fake, labels)
     real, made = (
-        np.asarray(model.score(settings, params, x, labels), np.float64) for x in (videos, fake)
+        np.asarray(score(settings, params, x, labels), np.float64) for x in (videos, fake)
     )
     sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
     expected = -np.mean(np.log(sigmoid(real))) - np.mean(np.log(1 - sigmoid(made)))
@@ -57,7 +57,7 @@ def test_the_discriminators_loss_is_the_cross_entropy_of_its_scores():
 
 def test_r1_normalises_kernels_and_adds_its_penalty():
     settings = tiny(objective="r1")
-    params = moved(model.init(settings, jax.random.key(0))["discriminator"])
+    params = moved(initial(settings)["discriminator"])
     vectors = spectral.init(params)
     normalised = spectral.normalise(params, vectors)
     videos, labels = model.from_pixels(batch().video), jnp.zeros(4, int)
@@ -66,18 +66,18 @@ def test_r1_normalises_kernels_and_adds_its_penalty():
     penalty = gan_steps.penalty(settings, normalised, videos, labels)
     assert float(penalty) > 0
     assert float(loss) == pytest.approx(float(plain + settings.r1_weight / 2 * penalty), rel=1e-5)
-    of_raw = np.mean(model.score(settings, params, videos, labels))
+    of_raw = np.mean(score(settings, params, videos, labels))
     assert abs(float(logs["score_real"]) - of_raw) > 1e-3
 
 
 def test_the_generators_loss_is_non_saturating_and_its_logs_describe_its_videos():
     settings = tiny()
-    params = moved(model.init(settings, jax.random.key(0)))
+    params = moved(initial(settings))
     keys, labels = jax.random.split(jax.random.key(1), 4), jnp.zeros(4, int)
     judge = params["discriminator"]
     loss, logs = gan_steps.generator_loss(settings, params["generator"], judge, keys, labels)
-    fake = model.generate(settings, params["generator"], keys, labels)
-    scores = np.asarray(model.score(settings, judge, fake, labels), np.float64)
+    fake = generate(settings, params["generator"], keys, labels)
+    scores = np.asarray(score(settings, judge, fake, labels), np.float64)
     assert float(loss) == pytest.approx(np.mean(np.log1p(np.exp(-scores))), rel=1e-4)
     fake = np.asarray(fake, np.float64)
     saturated = np.mean(np.abs(fake) > gan_steps.SATURATED)

@@ -97,4 +97,4 @@ def test_a_wrong_log_determinant_stops_a_real_run(tiny, tmp_path, monkeypatch):
     for module in patched:
         monkeypatch.setattr(f"{module}.bits_per_dim", pixels.bits_per_dim)
     with pytest.raises(TrainingError, match=r"of the head.* are -4\d\.\d+ on average .* a bug"):
-        loop.train(tiny(variant="prev_frame", num_frames=1, tail_frames=None), tmp_path)
+        loop.train(tiny(variant="prev_frame", num_frames=1, tail_frames=None, levels=2), tmp_path)

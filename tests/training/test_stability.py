@@ -104,7 +104,7 @@ def with_diagonal_entry(params, path, value):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_nearly_singular_weight_is_seen_in_every_level_and_warned_of(watched, model):
-    watch, params = watched()
+    watch, params = watched(levels=2)
     paths = paths_to(params[model], {"lower_upper"})
     assert len(paths) == 2  # levels
     for path in paths:
