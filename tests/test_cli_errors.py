@@ -17,7 +17,7 @@ pytest_plugins = ["trained_by_command"]
         ("train", ["--dataset=moving_shape"], "Unknown dataset 'moving_shape'; use moving_shapes"),
         ("train", ["--dataset={empty}"], "holds no clips and no images. Expected are clips (.mp4"),
         ("train", ["--dataset={empty}/missing"], "missing does not exist. Expected are clips"),
-        ("train", ["--image_size=18"], "--image_size=18 must be divisible by 2^levels = 4"),
+        ("train", ["--image_size=17"], "--image_size=17 must be divisible by 2^levels = 2"),
         ("train", ["--batch_size=3"], "--batch_size=3 is not divisible by 2 devices"),
         ("train", ["--workdir={run}", "--width=16"], "--width=16 (the run has 8)"),
         ("train", ["stray"], "unexpected argument 'stray'"),

@@ -66,7 +66,7 @@ def test_runs_of_another_configuration_are_refused(call, data_dir, tmp_path):
     [
         ({"objective": "wgan"}, "paper, r1"),
         ({"preset": "large"}, "paper, small"),
-        ({"image_size": 10}, "2^levels = 4"),
+        ({"image_size": 9}, "2^levels = 2"),
         ({"label_size": 3}, "--label_size=3"),
         ({"beta1": 1.0}, "--beta1=1.0 must be below 1"),
         ({"ema_decay": 1.0}, "--ema_decay=1.0 must be below 1"),

@@ -20,7 +20,7 @@ from flowvid.gan import config, trained, training
 
 pytest_plugins = ["command_line", "system_fixtures"]
 
-GAN = {"preset": "small", "levels": 2, "width": 4, "batch_size": 4, "num_steps": 1, "labels": True}
+GAN = {"preset": "small", "levels": 1, "width": 4, "batch_size": 4, "num_steps": 1, "labels": True}
 GAN |= {name: TINY[name] for name in ("image_size", "num_frames")}
 
 
