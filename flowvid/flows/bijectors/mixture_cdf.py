@@ -1,0 +1,226 @@
+"""Mixture CDFs over bins: from quantised pixels to standard normals, exactly, and back.
+
+A pixel's channels have a mixture of K logistics, discretised to the 2^n bins of its values, as in
+PixelCNN++ (Salimans et al. 2017). The CDF is linear inside a bin, so that the density is that of
+uniform dequantisation and the noise costs nothing: bits per dimension are those of the discrete
+image. The transformation z = Phi^-1(CDF(x)), channel after channel, is that of Flow++ (Ho et al.
+2019).
+
+Positions, means and scales are in bins: bin b covers [b, b + 1), and begins at the pixel value
+x = b / 2^n - 1/2. The first and the last bin hold the tails of the logistics.
+
+Dimensions: K components, C channels.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.scipy.special import log_ndtr, ndtri
+from jaxtyping import Float
+
+Pixels = Float[Array, "*pixels channels"]
+
+_FAR = -80.0  # the log of a tail's probability that float32 can still represent
+_LEAST_TEMPERATURE = 1e-3
+_JUST_BELOW_ONE = 1 - 2.0**-14  # inside a bin, also after rounding to float32
+
+
+class Mixture(NamedTuple):
+    """The mixtures of an image's pixels.
+
+    The weights are those of whole pixels, so that their channels depend on each other. The mean of
+    a channel also moves with how far the earlier channels are from their means.
+    """
+
+    logits: Float[Array, "*pixels components"]
+    means: Float[Array, "*pixels components channels"]
+    log_scales: Float[Array, "*pixels components channels"]
+    slopes: Float[Array, "*pixels pairs"]  # C (C - 1) / 2: those of channel 1, then of 2, ...
+
+
+class _Channel(NamedTuple):
+    """The mixture of one channel [*pixels, K], given the channels before it."""
+
+    log_weights: Array  # normalised
+    means: Array
+    log_scales: Array
+    num_bins: int
+
+    def log_tails(self, edge: Array) -> tuple[Array, Array]:
+        """Returns log F and log(1 - F) at the lower edge of a bin [*pixels], as a float.
+
+        Both are computed for themselves, so that neither loses digits where it is small.
+        """
+        scaled = (edge[..., None] - self.means) * jnp.exp(-self.log_scales)
+        below, above = (
+            jax.nn.logsumexp(self.log_weights + jax.nn.log_sigmoid(sign * scaled), axis=-1)
+            for sign in (1, -1)
+        )
+        first, last = edge < 0.5, edge > self.num_bins - 0.5
+        return (
+            jnp.where(first, -jnp.inf, jnp.where(last, 0.0, below)),
+            jnp.where(first, 0.0, jnp.where(last, -jnp.inf, above)),
+        )
+
+    def log_masses(self, bins: Array) -> Array:
+        """Returns the log of each component's mass in a bin, without its weight, [*pixels, K].
+
+        With the sigmoid s, s(b) - s(a) = s(b) s(-a) (1 - exp(a - b)), which loses no digits.
+        """
+        inverse = jnp.exp(-self.log_scales)
+        lower = (bins[..., None] - self.means) * inverse
+        below = jax.nn.log_sigmoid(lower + inverse)
+        above = jax.nn.log_sigmoid(-lower)
+        inside = below + above + jnp.log(-jnp.expm1(-inverse))
+        first, last = bins[..., None] < 0.5, bins[..., None] > self.num_bins - 1.5
+        return jnp.where(first, below, jnp.where(last, above, inside))
+
+    def log_mass(self, bins: Array) -> Array:
+        """Returns the log of the mixture's mass in a bin, [*pixels]."""
+        return jax.nn.logsumexp(self.log_weights + self.log_masses(bins), axis=-1)
+
+
+def sharpened(mixture: Mixture, temperature: Float[Array, ""]) -> Mixture:
+    """Returns the mixture at a temperature T: weights to the power of 1 / T, and scales times T.
+
+    A smaller T keeps to the likeliest modes. Multiplying z by T would go to the middle between two
+    modes instead.
+    """
+    temperature = jnp.maximum(temperature, _LEAST_TEMPERATURE)
+    return mixture._replace(
+        logits=mixture.logits / temperature, log_scales=mixture.log_scales + jnp.log(temperature)
+    )
+
+
+def _walk(mixture: Mixture, num_bins: int, visit: Callable[[int, _Channel], Array]) -> None:
+    """Calls `visit` with each channel in order; it returns the channel's bins [*pixels]."""
+    log_weights = jax.nn.log_softmax(mixture.logits)
+    errors: list[Array] = []
+    slopes = iter(jnp.moveaxis(mixture.slopes, -1, 0))
+    for index in range(mixture.means.shape[-1]):
+        means = mixture.means[..., index]
+        moved = means + sum(next(slopes)[..., None] * error for error in errors)
+        channel = _Channel(log_weights, moved, mixture.log_scales[..., index], num_bins)
+        bins = visit(index, channel)
+        # What a channel tells of the component, by Bayes' rule.
+        log_weights = jax.nn.log_softmax(log_weights + channel.log_masses(bins))
+        errors.append((bins + 0.5)[..., None] - means)
+
+
+def bins_of(x: Pixels, num_bins: int) -> Pixels:
+    """Returns the numbers of the bins that hold pixel values in [-1/2, 1/2), as floats."""
+    return jnp.clip(jnp.floor((x + 0.5) * num_bins), 0, num_bins - 1)
+
+
+def log_mass(mixture: Mixture, x: Pixels, num_bins: int) -> Float[Array, "*pixels"]:
+    """Returns the log of the probability of the bins that hold x, in nats per pixel."""
+    bins = bins_of(x, num_bins)
+    found: list[Array] = []
+
+    def visit(index: int, channel: _Channel) -> Array:
+        found.append(channel.log_mass(bins[..., index]))
+        return bins[..., index]
+
+    _walk(mixture, num_bins, visit)
+    total: Array = sum(found[1:], found[0])
+    return total
+
+
+def _log_between(log_a: Array, log_b: Array, part: Array) -> Array:
+    """Returns log((1 - part) a + part b), finite where it is zero."""
+    largest = jnp.maximum(log_a, log_b)
+    mean = (1 - part) * jnp.exp(log_a - largest) + part * jnp.exp(log_b - largest)
+    return largest + jnp.log(jnp.maximum(mean, 1e-30))
+
+
+@jax.custom_jvp
+def _normal_quantile(log_p: Array) -> Array:
+    """Returns Phi^-1(p) for p up to 1/2, however small p is."""
+    near = ndtri(jnp.exp(jnp.maximum(log_p, _FAR)))
+    # log Phi(z) has a slope of about -z far out: three steps of Newton's method are enough.
+    log_far = jnp.minimum(log_p, _FAR)
+    far = -jnp.sqrt(-2 * log_far)
+    for _ in range(3):
+        far += (log_ndtr(far) - log_far) / far
+    return jnp.where(log_p > _FAR, near, far)
+
+
+@_normal_quantile.defjvp
+def _normal_quantile_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    z = _normal_quantile(*primals)
+    log_slope = primals[0] + 0.5 * (math.log(2 * math.pi) + z**2)  # of p / N(z)
+    return z, jnp.exp(log_slope) * tangents[0]
+
+
+def forward(mixture: Mixture, x: Pixels, num_bins: int) -> tuple[Pixels, Float[Array, "*pixels"]]:
+    """Returns z, independent standard normals under the mixture, and log|det dz/dx| per pixel.
+
+    Args:
+        mixture: the mixture of each pixel.
+        x: pixel values in [-1/2, 1/2).
+        num_bins: 2^n.
+    """
+    bins = bins_of(x, num_bins)
+    inside = (x + 0.5) * num_bins - bins
+    latents: list[Array] = []
+
+    def visit(index: int, channel: _Channel) -> Array:
+        at, part = bins[..., index], jnp.clip(inside[..., index], 0.0, 1.0)
+        lower, upper = channel.log_tails(at), channel.log_tails(at + 1)
+        log_u, log_v = (  # of the CDF, and of one minus it
+            _log_between(*logs, part) for logs in zip(lower, upper, strict=True)
+        )
+        smaller = _normal_quantile(jnp.minimum(log_u, log_v))
+        latents.append(jnp.where(log_u < log_v, smaller, -smaller))
+        return at
+
+    _walk(mixture, num_bins, visit)
+    z = jnp.stack(latents, axis=-1)
+    return z, log_mass(mixture, x, num_bins) + _log_bins_minus_normal(z, num_bins)
+
+
+def _log_bins_minus_normal(z: Pixels, num_bins: int) -> Float[Array, "*pixels"]:
+    """Returns the log-det of z, but for the mass of x's bin: the sum of log(2^n) - log N(z)."""
+    terms = math.log(num_bins) + 0.5 * (math.log(2 * math.pi) + z**2)
+    return jnp.sum(terms, axis=-1)
+
+
+def inverse(mixture: Mixture, z: Pixels, num_bins: int) -> tuple[Pixels, Float[Array, "*pixels"]]:
+    """Returns x of `forward`, and log|det dx/dz| per pixel.
+
+    Bisection finds the bin of x, in which the CDF is linear.
+    """
+    values: list[Array] = []
+    masses: list[Array] = []
+
+    def visit(index: int, channel: _Channel) -> Array:
+        latent = z[..., index]
+        log_u, log_v = log_ndtr(latent), log_ndtr(-latent)
+        lower_half = latent < 0
+
+        def begins_below(edge: Array) -> Array:
+            below, above = channel.log_tails(edge)
+            return jnp.where(lower_half, below <= log_u, above >= log_v)
+
+        at = jnp.zeros_like(latent)
+        for bit in reversed(range(num_bins.bit_length() - 1)):  # the largest such edge
+            at = jnp.where(begins_below(at + 2**bit), at + 2**bit, at)
+        below, _ = channel.log_tails(at)
+        _, above = channel.log_tails(at + 1)
+        mass = channel.log_mass(at)
+        masses.append(mass)
+        part = jnp.where(
+            lower_half,
+            jnp.exp(log_u - mass) - jnp.exp(below - mass),
+            1 - (jnp.exp(log_v - mass) - jnp.exp(above - mass)),
+        )
+        values.append((at + jnp.clip(part, 0.0, _JUST_BELOW_ONE)) / num_bins - 0.5)
+        return at
+
+    _walk(mixture, num_bins, visit)
+    log_det = -sum(masses) - _log_bins_minus_normal(z, num_bins)
+    return jnp.stack(values, axis=-1), log_det
