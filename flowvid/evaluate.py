@@ -26,7 +26,9 @@ def define_flags() -> None:
     flags.DEFINE_string("dataset", None, "Dataset to evaluate on. [the run's]")
     fields.path_flag("data_dir", None, "Folder of prepared datasets. [the run's]")
     flags.DEFINE_integer("num_videos", None, "Number of videos to evaluate. [all]")
-    flags.DEFINE_list("metrics", list(METRICS), f"Metrics, of {', '.join(METRICS)}.")
+    flags.DEFINE_list(
+        "metrics", None, f"Metrics, of {', '.join(METRICS)}. [all that fit the run's flow]"
+    )
     flags.DEFINE_integer(
         "noise_draws",
         4,
@@ -58,8 +60,14 @@ def main() -> None:
     model = flowvid.load(workdir, checkpoint=FLAGS.checkpoint, average=FLAGS.average)
     run = model.config
     paths.check_writable(out, "use --out=<another folder> for the report")
-    if unknown := [name for name in FLAGS.metrics if name not in METRICS]:
+    metrics = FLAGS.metrics or run.metric_names
+    if unknown := [name for name in metrics if name not in METRICS]:
         raise ConfigError(f"unknown metric {unknown[0]!r}: use some of {', '.join(METRICS)}.")
+    if other := [name for name in metrics if name not in run.metric_names]:
+        raise ConfigError(
+            f"metric {other[0]!r} does not have the {run.n_bits}-bit bins that --flow={run.flow} "
+            f"models: use some of {', '.join(run.metric_names)}."
+        )
     load = functools.partial(
         datasets.load,
         FLAGS.dataset or run.dataset,
@@ -81,7 +89,7 @@ def main() -> None:
         model,
         train,
         validation,
-        metrics=FLAGS.metrics,
+        metrics=metrics,
         num_videos=len(validation) if FLAGS.num_videos is None else FLAGS.num_videos,
         seed=FLAGS.seed,
         noise_draws=FLAGS.noise_draws,

@@ -6,7 +6,6 @@ from typing import Any
 
 from absl import logging
 
-from flowvid.config.metrics import METRICS
 from flowvid.data import datasets
 from flowvid.evaluation import evaluation_report, text_report
 from flowvid.evaluation.text_report import Report
@@ -29,7 +28,7 @@ def what_it_is_of(model: Model, held_out: datasets.Dataset) -> dict[str, Any]:
         "split": held_out.split,
         "num_videos": len(held_out),
         "seed": _SEED,
-        "metrics": list(METRICS),
+        "metrics": list(model.config.metric_names),
     }
 
 

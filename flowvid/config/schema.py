@@ -147,6 +147,11 @@ class Config:
         check_seed_and_average(self)
         self.flow_settings.check(self.image_size, self.levels)
         self.context_settings.check(self.image_size, self.levels)
+        if self.models_bins and self.dequantization == "paper":
+            raise ConfigError(
+                f"--flow={self.flow} models the bins of floored pixels, which "
+                "--dequantization=paper does not have: use --dequantization=floor."
+            )
         if self.n_bits not in (5, 8) or (self.dequantization == "paper" and self.n_bits != 5):
             raise ConfigError(
                 f"--n_bits={self.n_bits} with --dequantization={self.dequantization} is not "
@@ -171,6 +176,23 @@ class Config:
     def models(self) -> tuple[str, ...]:
         """The names of the run's models; a run on single frames has no tail."""
         return ("head", "tail") if self.num_frames > 1 else ("head",)
+
+    @property
+    def models_bins(self) -> bool:
+        """Whether the density is constant in each bin, so that bits need no noise."""
+        return bool(self.flow_settings.BINS)
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """The names of the metrics in which the run's flow has a meaning.
+
+        A flow that models bins has one where pixels have bins, none wider than its own.
+        """
+        return tuple(
+            name
+            for name, metric in METRICS.items()
+            if not self.models_bins or (metric.floor and metric.n_bits >= self.n_bits)
+        )
 
     @property
     def metric(self) -> Metric:

@@ -94,7 +94,8 @@ def evaluate(
         metrics: names in `flowvid.config.metrics.METRICS`.
         num_videos: number of videos.
         seed: seed of the dequantisation noise.
-        noise_draws: draws of the importance-weighted bound; with 1 it is not computed.
+        noise_draws: draws of the importance-weighted bound; with 1 it is not computed, nor for a
+            flow that models bins, whose bits do not depend on the noise.
         checkpoint: how the model's checkpoint was chosen, as for `flowvid.load`: "last", "best" or
             a step.
         keep_in: folder for intermediate results, from which the same evaluation is resumed. Once
@@ -104,11 +105,12 @@ def evaluate(
         TrainingError: if a video's likelihood is non-finite.
     """
     task = _Task(model, train, split, num_videos, seed, keep_in)
+    exact = model.config.models_bins
     results: dict[str, Any] = {}
     per_video: dict[str, np.ndarray] = {}
     for name in metrics:
         metric = METRICS[name]
-        draws = _score(task, metric, noise_draws if metric.floor else 1)
+        draws = _score(task, metric, noise_draws if metric.floor and not exact else 1)
         of_baselines = _evaluate_baselines(task, metric)
         results[name] = _summarize(draws, of_baselines, split.image_size)
         per_video |= {f"{name}/head": draws[0].head, f"{name}/tail": draws[0].tail}
@@ -127,6 +129,7 @@ def evaluate(
         "num_videos": num_videos,
         "seed": seed,
         "metrics": results,
+        "of_bins": exact,
         "labels": of_labels,
     }
     return Evaluation(report, per_video)

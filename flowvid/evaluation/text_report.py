@@ -33,6 +33,8 @@ def format_report(report: Report) -> str:
     for table in tables:
         for title, entries in table.items():
             lines.append(f"{title:30}" + "".join(f"{_cell(entry):>20}" for entry in entries))
+    if report["of_bins"]:
+        lines.append("the flow models bins: these are bits of the discrete frames, without noise")
     if report["labels"] is not None:
         lines += _label_lines(report["labels"])
     return "\n".join(lines)

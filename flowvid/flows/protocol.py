@@ -75,6 +75,8 @@ class BuildOptions:
     data_dependent: bool = True  # whether `init` may use its batch
     reversible: bool = False  # whether the backward pass rebuilds activations (--backprop)
     dtype: str | None = None  # of the networks' arithmetic; None for that of the parameters
+    num_bins: int = 256  # 2^n of the run's metric
+    anchors: int = 0  # how many guesses at the image each context map begins with
 
 
 class FlowSettings(Protocol):
@@ -84,6 +86,9 @@ class FlowSettings(Protocol):
     """
 
     PRESETS: ClassVar[Presets]  # {preset: {field: value}}
+    # Whether the density is constant in each of the metric's bins. Then bits per dimension need no
+    # noise, and the metric "paper", whose pixels are not floored to bins, has no meaning.
+    BINS: ClassVar[bool]
 
     def check(self, image_size: int, levels: int) -> None:
         """Raises ConfigError when frames of this size cannot be modelled."""
@@ -93,6 +98,20 @@ class FlowSettings(Protocol):
 
     def describe(self, model: str) -> str:
         """Returns what a level does, in a few words, for the model diagram (Figure 1)."""
+
+
+def check_image_size(height: int, width: int, levels: int) -> None:
+    """Checks that each side can be halved once per level.
+
+    Raises:
+        ValueError: naming the side and both numbers.
+    """
+    for side, size in (("Height", height), ("Width", width)):
+        if size < 1 or size % 2**levels:
+            raise ValueError(
+                f"{side} {size} must be divisible by {2**levels}, because each of the {levels} "
+                "levels halves it: use another image size or fewer levels."
+            )
 
 
 def sample_latents(

@@ -7,5 +7,7 @@ describes it, and one line here.
 from typing import Any
 
 from flowvid.flows.glow.settings import GlowSettings
+from flowvid.flows.mixture.settings import MixtureSettings
 
-FLOWS: dict[str, Any] = {"glow": GlowSettings}  # of `FlowSettings` classes
+# of `FlowSettings` classes
+FLOWS: dict[str, Any] = {"glow": GlowSettings, "mixture": MixtureSettings}

@@ -16,6 +16,8 @@ def flow_of(config: Config, model: str) -> Flow:
         levels=config.levels,
         data_dependent=config.ablation.trains,
         reversible=config.backprop == "reversible",
+        num_bins=2**config.n_bits,
+        anchors=encoder_of(config, model).anchors,
         dtype=None if config.compute_dtype == "float32" else config.compute_dtype,
     )
     flow: Flow = config.flow_settings.build(options)

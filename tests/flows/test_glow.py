@@ -11,8 +11,8 @@ from helpers import assert_near
 
 from flowvid.config.schema import preset_config
 from flowvid.flows.density import gaussian_log_density
-from flowvid.flows.glow.flow import check_image_size, glow
-from flowvid.flows.protocol import sample_latents
+from flowvid.flows.glow.flow import glow
+from flowvid.flows.protocol import check_image_size, sample_latents
 from flowvid.training import train_state
 
 BATCH, STEPS, WIDTH = 2, 2, 8

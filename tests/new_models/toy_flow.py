@@ -16,6 +16,7 @@ class ToySettings(fields.Settings):
 
     toy_start: float = fields.field("Flow (toy)", "standard deviation at initialisation.", low=0)
 
+    BINS: ClassVar[bool] = False
     PRESETS: ClassVar[fields.Presets] = {"paper": {"toy_start": 1.0}, "small": {"toy_start": 0.5}}
 
     def check(self, image_size: int, levels: int) -> None:

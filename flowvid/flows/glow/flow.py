@@ -19,7 +19,14 @@ from flowvid.flows.coupling_network import CouplingNetwork, ZeroConv
 from flowvid.flows.density import Density, gaussian_log_density
 from flowvid.flows.glow import cost
 from flowvid.flows.glow.diagnostics import diagnostics
-from flowvid.flows.protocol import Contexts, Flow, Latents, Shape, sample_by_decoding
+from flowvid.flows.protocol import (
+    Contexts,
+    Flow,
+    Latents,
+    Shape,
+    check_image_size,
+    sample_by_decoding,
+)
 
 
 def flow_step(
@@ -31,20 +38,6 @@ def flow_step(
         bijectors.invertible_conv(),
         bijectors.coupling(lambda features: CouplingNetwork(width, features, dtype), coupling),
     )
-
-
-def check_image_size(height: int, width: int, levels: int) -> None:
-    """Checks that each side can be halved once per level.
-
-    Raises:
-        ValueError: naming the side and both numbers.
-    """
-    for side, size in (("Height", height), ("Width", width)):
-        if size < 1 or size % 2**levels:
-            raise ValueError(
-                f"{side} {size} must be divisible by {2**levels}, because each of the {levels} "
-                "levels halves it: use another image size or fewer levels."
-            )
 
 
 def glow(

@@ -15,6 +15,7 @@ class GlowSettings(fields.Settings):
     width: int = fields.field("Flow (glow)", "channels inside the coupling networks.")
     coupling: str = fields.field("Flow (glow)", "kind of coupling.", choices=("additive", "affine"))
 
+    BINS: ClassVar[bool] = False
     PRESETS: ClassVar[fields.Presets] = {
         "paper": {"head_steps": 32, "tail_steps": 1, "width": 512, "coupling": "additive"},
         "small": {"head_steps": 6, "tail_steps": 4, "width": 96, "coupling": "additive"},

@@ -1,0 +1,1 @@
+"""The mixture flow: mixture CDFs over bins, coupled over the phases of a pyramid of images."""

@@ -1,0 +1,49 @@
+"""The settings of a mixture flow, which are flags, and their defaults by preset."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from flowvid import fields
+
+_GROUP = "Flow (mixture)"
+
+
+@dataclass(frozen=True)
+class MixtureSettings(fields.Settings):
+    """A mixture flow in head and tail: mixture CDFs over bins, phase by phase, level by level."""
+
+    components: int = fields.field(_GROUP, "logistics in each pixel's mixture.")
+    stage_width: int = fields.field(_GROUP, "channels inside the network of a stage.")
+
+    BINS: ClassVar[bool] = True
+    PRESETS: ClassVar[fields.Presets] = {
+        "paper": {"components": 8, "stage_width": 128},
+        "small": {"components": 5, "stage_width": 48},
+    }
+
+    def check(self, image_size: int, levels: int) -> None:
+        """Checks that each level can halve the image.
+
+        Raises:
+            ConfigError: naming both numbers.
+        """
+        fields.check_halvings(image_size, levels)
+
+    def build(self, options: Any) -> Any:
+        """Returns the `Flow` of one model, for `flowvid.flows.protocol.BuildOptions`."""
+        from flowvid.flows.mixture.flow import mixture
+
+        return mixture(
+            options.levels,
+            self.components,
+            self.stage_width,
+            options.num_bins,
+            options.anchors,
+            reversible=options.reversible,
+            dtype=options.dtype,
+        )
+
+    def describe(self, model: str) -> str:
+        """Returns what a level does, for the model diagram."""
+        del model
+        return f"3 phases, each by mixture CDFs of {self.components} logistics"
