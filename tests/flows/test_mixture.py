@@ -22,8 +22,8 @@ BATCH, COMPONENTS, WIDTH = 2, 3, 6
 # (levels, image [H, W], bins, context channels, anchors)
 CASES = {
     "1": (1, (2, 4), 32, None, 0),
-    "1_context": (1, (4, 2), 8, 2, 0),
-    "2_anchors_8_bits": (2, (4, 4), 256, 8, 2),
+    "1_anchors_8_bits": (1, (4, 2), 256, 8, 2),
+    "2_context": (2, (4, 4), 8, 2, 0),
 }
 
 
@@ -114,8 +114,8 @@ def test_masses_of_all_images_sum_to_one_and_samples_follow_them(perturbed, floa
     assert log_masses[cold @ 2 ** np.arange(11, -1, -1)].mean() > mean + 10 * error
 
 
-@pytest.mark.parametrize("name", ["1_context", "2_anchors_8_bits"])
-def test_float32_agrees_and_noise_within_bins_has_no_influence(name, perturbed):
+def test_float32_agrees_and_noise_within_bins_has_no_influence(perturbed):
+    name = "1_anchors_8_bits"
     flow, params, x, contexts = case(name, jnp.float32)
     params = perturbed(params, 0.05)
     log_prob = jax.jit(lambda params, x, contexts: flow.log_prob(params, x, contexts).log_prob)
@@ -138,7 +138,7 @@ def test_float32_agrees_and_noise_within_bins_has_no_influence(name, perturbed):
             )
 
 
-@pytest.mark.parametrize("name", ["1", "2_anchors_8_bits"])
+@pytest.mark.parametrize("name", ["1", "1_anchors_8_bits"])
 def test_gradients_are_finite_and_the_same_when_rebuilt(name, perturbed, float64):
     levels, _, num_bins, _, anchors = CASES[name]
     flow, params, x, contexts = case(name)
@@ -157,8 +157,8 @@ def test_gradients_are_finite_and_the_same_when_rebuilt(name, perturbed, float64
 
 
 def test_bfloat16_networks_keep_the_density_near():
-    levels, _, num_bins, _, anchors = CASES["2_anchors_8_bits"]
-    flow, params, x, contexts = case("2_anchors_8_bits", jnp.float32)
+    levels, _, num_bins, _, anchors = CASES["1_anchors_8_bits"]
+    flow, params, x, contexts = case("1_anchors_8_bits", jnp.float32)
     half = mixture(levels, COMPONENTS, WIDTH, num_bins, anchors, dtype="bfloat16")
     ours, theirs = (jax.jit(f.log_prob)(params, x, contexts).log_prob for f in (half, flow))
     assert ours.dtype == jnp.float32

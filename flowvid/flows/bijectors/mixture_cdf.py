@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.scipy.special import log_ndtr, ndtri
 from jaxtyping import Float
 
@@ -165,21 +165,20 @@ def forward(mixture: Mixture, x: Pixels, num_bins: int) -> tuple[Pixels, Float[A
         num_bins: 2^n.
     """
     bins = bins_of(x, num_bins)
-    inside = (x + 0.5) * num_bins - bins
-    latents: list[Array] = []
+    inside = jnp.clip((x + 0.5) * num_bins - bins, 0.0, 1.0)
+    log_tails: list[tuple[Array, Array]] = []  # of the CDF, and of one minus it
 
     def visit(index: int, channel: _Channel) -> Array:
-        at, part = bins[..., index], jnp.clip(inside[..., index], 0.0, 1.0)
+        at, part = bins[..., index], inside[..., index]
         lower, upper = channel.log_tails(at), channel.log_tails(at + 1)
-        log_u, log_v = (  # of the CDF, and of one minus it
-            _log_between(*logs, part) for logs in zip(lower, upper, strict=True)
-        )
-        smaller = _normal_quantile(jnp.minimum(log_u, log_v))
-        latents.append(jnp.where(log_u < log_v, smaller, -smaller))
+        below, above = (_log_between(*logs, part) for logs in zip(lower, upper, strict=True))
+        log_tails.append((below, above))
         return at
 
     _walk(mixture, num_bins, visit)
-    z = jnp.stack(latents, axis=-1)
+    log_u, log_v = (jnp.stack(logs, axis=-1) for logs in zip(*log_tails, strict=True))
+    smaller = _normal_quantile(jnp.minimum(log_u, log_v))
+    z = jnp.where(log_u < log_v, smaller, -smaller)
     return z, log_mass(mixture, x, num_bins) + _log_bins_minus_normal(z, num_bins)
 
 
@@ -194,21 +193,21 @@ def inverse(mixture: Mixture, z: Pixels, num_bins: int) -> tuple[Pixels, Float[A
 
     Bisection finds the bin of x, in which the CDF is linear.
     """
+    log_below, log_above = log_ndtr(z), log_ndtr(-z)
     values: list[Array] = []
     masses: list[Array] = []
 
     def visit(index: int, channel: _Channel) -> Array:
-        latent = z[..., index]
-        log_u, log_v = log_ndtr(latent), log_ndtr(-latent)
-        lower_half = latent < 0
+        log_u, log_v = log_below[..., index], log_above[..., index]
+        lower_half = log_u < log_v
 
-        def begins_below(edge: Array) -> Array:
+        def halved(step: Array, at: Array) -> Array:
+            """Moves `at` by half of the last step, if the CDF does not pass u there."""
+            edge = at + num_bins * 0.5 ** (step + 1)
             below, above = channel.log_tails(edge)
-            return jnp.where(lower_half, below <= log_u, above >= log_v)
+            return jnp.where(jnp.where(lower_half, below <= log_u, above >= log_v), edge, at)
 
-        at = jnp.zeros_like(latent)
-        for bit in reversed(range(num_bins.bit_length() - 1)):  # the largest such edge
-            at = jnp.where(begins_below(at + 2**bit), at + 2**bit, at)
+        at = lax.fori_loop(0, num_bins.bit_length() - 1, halved, jnp.zeros_like(log_u))
         below, _ = channel.log_tails(at)
         _, above = channel.log_tails(at + 1)
         mass = channel.log_mass(at)
