@@ -42,8 +42,9 @@ class ContextEncoder(NamedTuple):
       where the label is not seen.
     - `diagnostics(params) -> {name: Diagnostic}`, of parameters on the host.
     - `flop(shape) -> {part: float}`: floating-point operations per frame of the forward pass.
-    - `anchors`: the number of guesses at the frame, at the level's resolution (every 2^l-th row and
-      column) and in [-1/2, 1/2), with which each map begins, 3 channels each; they count in K.
+    - `anchors`: the number of guesses at the frame, the best one first, at the level's resolution
+      (every 2^l-th row and column) and in [-1/2, 1/2), with which each map begins, 3 channels each.
+      They count in K.
     """
 
     init: Callable[[PRNGKeyArray, Labels, Any], dict[str, Params]]

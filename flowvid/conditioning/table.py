@@ -7,5 +7,7 @@ A new encoder is one module, with a settings dataclass as
 from typing import Any
 
 from flowvid.conditioning.pyramid.settings import PyramidSettings
+from flowvid.conditioning.unet.settings import UnetSettings
 
-CONTEXTS: dict[str, Any] = {"pyramid": PyramidSettings}  # of `EncoderSettings` classes
+# of `EncoderSettings` classes
+CONTEXTS: dict[str, Any] = {"pyramid": PyramidSettings, "unet": UnetSettings}

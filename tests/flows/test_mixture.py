@@ -1,4 +1,4 @@
-"""The mixture flow: an exact density over bins, invertible, trained, conditioned, at both depths."""
+"""The mixture flow: an exact density over bins, invertible, trained, and conditioned."""
 
 import itertools
 import math
@@ -124,9 +124,7 @@ def test_float32_agrees_and_noise_within_bins_has_no_influence(perturbed):
         doubled = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), (params, x, contexts))
         np.testing.assert_allclose(found, log_prob(*doubled), rtol=2e-5)
     num_bins = CASES[name][2]
-    both_ways = jax.jit(
-        lambda x: flow.decode(params, flow.encode(params, x, contexts), contexts)
-    )
+    both_ways = jax.jit(lambda x: flow.decode(params, flow.encode(params, x, contexts), contexts))
     for part in (0.0, 0.5, 0.99):
         moved = (jnp.floor((x + 0.5) * num_bins) + part) / num_bins - 0.5
         # The two terms of the density are rounded apart from each other.
@@ -200,7 +198,7 @@ def test_phases_are_merged_as_they_were_split():
 
 
 def test_the_papers_metric_is_refused_by_name():
-    with pytest.raises(ConfigError, match="--flow=mixture models the bins .* --dequantization"):
+    with pytest.raises(ConfigError, match=r"--flow=mixture models the bins .* --dequantization"):
         preset_config("small", flow="mixture", dequantization="paper")
     assert preset_config("small", flow="mixture").metric_names == ("5-bit", "8-bit")
     assert preset_config("small", flow="mixture", n_bits=8).metric_names == ("8-bit",)

@@ -17,7 +17,7 @@ def _stages(
         rows, columns = rows // 2, columns // 2
         features = 4 * (context - CHANNELS * anchors) + CHANNELS * anchors if context else 0
         for known in range(1, len(ORDER) + 1):
-            yield rows * columns, features + CHANNELS * (known * (1 + anchors) + 1)
+            yield rows * columns, features + CHANNELS * (known * (2 if anchors else 1) + 1)
     yield rows * columns, features or 2
 
 

@@ -48,6 +48,10 @@ class _Stage(NamedTuple):
         return f"level_{self.level}_phase_{self.phase}"
 
 
+# From a stage, the features that it sees and its anchors, to the pixels of its phase.
+_Visit = Callable[[_Stage, Array, list[Array]], Array]
+
+
 def mixture(
     levels: int,
     components: int,
@@ -68,8 +72,8 @@ def mixture(
         components: of each pixel's mixture.
         width: channels inside the stages' networks.
         num_bins: 2^n.
-        anchors: how many guesses at the image each context map begins with, 3 channels each, in
-            [-1/2, 1/2); the components of the mixtures start at them.
+        anchors: how many guesses at the image each context map begins with, the best one first, 3
+            channels each, in [-1/2, 1/2); the components of the mixtures start at them.
         reversible: whether backpropagation computes the stages' activations anew.
         dtype: the type of the networks' convolutions; by default that of the parameters.
     """
@@ -98,8 +102,8 @@ def mixture(
             # The features of the whole cell, those of the phase itself first.
             maps = [own[..., 3 * anchors :]]
             maps += [cells[p][..., 3 * anchors :] for p in range(4) if p != stage.phase]
-            for p, values in known.items():
-                maps += [8 * (values - cells[p][..., 3 * a : 3 * a + 3]) for a in range(anchors)]
+            if anchors:  # how far the first, best one is from what is known
+                maps += [8 * (values - cells[p][..., :3]) for p, values in known.items()]
         maps += [4 * values for values in known.values()]
         if known:
             guesses = [*guesses, phases.interpolated(known, stage.phase)]
@@ -107,9 +111,7 @@ def mixture(
             maps = [_positions(size)]
         return jnp.concatenate(maps, axis=-1), guesses
 
-    def walk(
-        contexts: Contexts, size: tuple[int, ...], visit: Callable[[_Stage, Array, list[Array]], Array]
-    ) -> Array:
+    def walk(contexts: Contexts, size: tuple[int, ...], visit: _Visit) -> Array:
         """Calls `visit` with each stage and its inputs, and returns the whole image.
 
         `visit` returns the stage's pixels. What conditions the later stages is the lower edge of
@@ -129,7 +131,7 @@ def mixture(
 
     def targets(x: Images) -> dict[_Stage, Array]:
         """Returns the pixels that each stage models."""
-        found = {}
+        found: dict[_Stage, Array] = {}
         for level in range(levels):
             split = phases.split(x)
             found |= {_Stage(level, p): split[p] for p in phases.ORDER}

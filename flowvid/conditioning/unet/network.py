@@ -1,0 +1,79 @@
+"""The U-Net that turns what is seen of the frames before into features of every level.
+
+Dimensions: B batch, H height, W width, C channels, F features, L levels.
+"""
+
+import einops
+from flax import linen as nn
+from jax import Array
+from jaxtyping import Float
+
+from flowvid.flows.bijectors import depth_to_space, space_to_depth
+from flowvid.flows.convolution import Conv
+
+Maps = Float[Array, "batch height width channels"]
+
+
+def widths(width: int, levels: int) -> list[int]:
+    """Returns the channels at each resolution: they grow by sqrt(2) per level, up to twice."""
+    return [min(2 * width, round(width * 2 ** (level / 2))) for level in range(levels)]
+
+
+class UNet(nn.Module):
+    """Residual 3x3 convolutions at resolutions H/2 to H/2^L, down and up again.
+
+    One convolution on the way down, one more on the way up, and two more at the coarsest
+    resolution. The features of a level's pixels are computed at half of its resolution, for each
+    2x2 cell.
+    """
+
+    width: int
+    features: int
+    levels: int
+
+    @nn.compact
+    def __call__(self, seen: Maps) -> list[Array]:
+        """Returns features [B, H / 2^l, W / 2^l, F] of each level l of maps [B, H, W, C]."""
+        sizes = widths(self.width, self.levels)
+        x = Conv(sizes[0], (1, 1))(space_to_depth(seen))
+        ways_down = []
+        for level, size in enumerate(sizes):
+            if level:
+                x = Conv(size, (3, 3), strides=(2, 2))(nn.silu(x))
+            x = _residual(x)
+            ways_down.append(x)
+        x = _residual(_residual(x))
+        found = [self._read_off(x)]
+        for size, skipped in zip(sizes[-2::-1], ways_down[-2::-1], strict=True):
+            x = skipped + _enlarged(Conv(size, (1, 1))(nn.silu(x)))
+            x = _residual(x)
+            found.append(self._read_off(x))
+        return found[::-1]
+
+    def _read_off(self, x: Maps) -> Maps:
+        return depth_to_space(Conv(4 * self.features, (1, 1))(nn.silu(x)))
+
+
+def _residual(x: Maps) -> Maps:
+    """Adds a 3x3 convolution; called inside `UNet.__call__`, whose parameters it makes."""
+    convolved: Array = Conv(x.shape[-1], (3, 3))(nn.silu(x))
+    return x + convolved
+
+
+def _enlarged(x: Maps) -> Maps:
+    enlarged: Array = einops.repeat(x, "b h w c -> b (h row) (w col) c", row=2, col=2)
+    return enlarged
+
+
+def flop(rows: int, columns: int, seen: int, width: int, features: int, levels: int) -> float:
+    """Returns the floating-point operations of one image's forward pass."""
+    sizes = widths(width, levels)
+    total = rows * columns / 4 * 4 * seen * sizes[0]
+    for level, size in enumerate(sizes):
+        pixels = rows * columns / 4 ** (level + 1)
+        convolutions = 2 if level < levels - 1 else 3
+        weights = convolutions * 9 * size**2 + size * 4 * features
+        if level:
+            weights += 9 * sizes[level - 1] * size + size * sizes[level - 1]
+        total += pixels * weights
+    return 2 * total

@@ -1,0 +1,44 @@
+"""The settings of the U-Net context encoder, which are flags, and their defaults by preset."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from flowvid import fields
+from flowvid.conditioning.sees import Sees
+
+_GROUP = "Context (unet)"
+
+
+@dataclass(frozen=True)
+class UnetSettings(fields.Settings):
+    """A U-Net over the last frames, a memory of each pixel and the next frame as motion has it."""
+
+    unet_width: int = fields.field(
+        _GROUP, "channels at half of the frame's resolution; coarser ones have up to twice as many."
+    )
+    features: int = fields.field(_GROUP, "features of each pixel that a level of the flow sees.")
+
+    PRESETS: ClassVar[fields.Presets] = {
+        "paper": {"unet_width": 96, "features": 32},
+        "small": {"unet_width": 48, "features": 24},
+    }
+
+    def check(self, image_size: int, levels: int) -> None:
+        """Checks that each level can halve the frame.
+
+        Raises:
+            ConfigError: naming both numbers.
+        """
+        fields.check_halvings(image_size, levels)
+
+    def build(self, options: Any) -> Any:
+        """Returns the `ContextEncoder` for `flowvid.conditioning.protocol.EncoderOptions`."""
+        from flowvid.conditioning.unet.encoder import unet_encoder
+
+        return unet_encoder(self, options)
+
+    def describe(self, sees: Sees) -> list[str]:
+        """Returns a line for each thing that is seen, for the model diagram."""
+        lines = ["label, a learned vector"] * sees.label
+        lines += ["previous frame, 3 channels"] * sees.previous
+        return lines + ["memory, 2 older frames, motion"] * sees.state
