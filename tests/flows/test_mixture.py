@@ -151,7 +151,7 @@ def test_gradients_are_finite_and_the_same_when_rebuilt(name, perturbed, float64
     stored = gradient(flow)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(stored))
     assert all(np.any(leaf) for leaf in jax.tree.leaves(stored[1:]))  # every context counts
-    assert_near(gradient(rebuilding), stored, 1e-10)
+    assert_near(gradient(rebuilding), stored, 1e-7)
 
 
 def test_bfloat16_networks_keep_the_density_near():
