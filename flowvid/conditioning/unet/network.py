@@ -50,7 +50,7 @@ class UNet(nn.Module):
             found.append(self._read_off(x))
         return found[::-1]
 
-    def _read_off(self, x: Maps) -> Maps:
+    def _read_off(self, x: Maps) -> Array:
         return depth_to_space(Conv(4 * self.features, (1, 1))(nn.silu(x)))
 
 
@@ -60,7 +60,7 @@ def _residual(x: Maps) -> Maps:
     return x + convolved
 
 
-def _enlarged(x: Maps) -> Maps:
+def _enlarged(x: Maps) -> Array:
     enlarged: Array = einops.repeat(x, "b h w c -> b (h row) (w col) c", row=2, col=2)
     return enlarged
 
