@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import av
 import numpy as np
@@ -18,7 +18,7 @@ from av.stream import Disposition
 from jaxtyping import UInt8
 
 from flowvid.data import pictures
-from flowvid.data.framing import Framing
+from flowvid.data.framing import Filters, Frame, Framing, display_matrix
 from flowvid.errors import ClipError
 
 CLIP_SUFFIXES = frozenset(
@@ -33,13 +33,6 @@ MAX_SECONDS = 60.0  # per clip
 _FORMATS = (
     "mov,mp4,matroska,webm,avi,gif,apng,mpeg,mpegvideo,mpegts,asf,flv,ogg,mxf,dv,nut,yuv4mpegpipe"
 )
-
-
-class _Frame(NamedTuple):
-    """A decoded frame, and the width of its pixels divided by their height."""
-
-    picture: av.VideoFrame
-    pixel_aspect: Fraction = Fraction(1)
 
 
 def read_clip(
@@ -110,7 +103,7 @@ def decode_clip(
     deadline = time.monotonic() + MAX_SECONDS
     for frame in itertools.islice(read(file, deadline), end):
         if count >= start and (count - start) % stride == 0:
-            frames.append(framing(frame.picture, frame.pixel_aspect))
+            frames.append(framing(frame))
         count += 1
     if not frames or (end is not None and count < end):
         raise ClipError(f"{count} frames, but {end or start + 1} are needed")
@@ -136,7 +129,7 @@ def square_image(
     image: UInt8[np.ndarray, "height width 3"], image_size: int
 ) -> UInt8[np.ndarray, "size size 3"]:
     """Returns the centre square of an image, averaged by area."""
-    return Framing(image_size)(av.VideoFrame.from_ndarray(image, format="rgb24"))
+    return Framing(image_size)(Frame(av.VideoFrame.from_ndarray(image, format="rgb24")))
 
 
 def _check_time(deadline: float) -> None:
@@ -144,14 +137,14 @@ def _check_time(deadline: float) -> None:
         raise ClipError(f"took longer than {MAX_SECONDS:.0f} seconds")
 
 
-def _webp_frames(file: IO[bytes], deadline: float) -> Iterator[_Frame]:
+def _webp_frames(file: IO[bytes], deadline: float) -> Iterator[Frame]:
     """Yields the frames of an animated WebP until the deadline."""
     for picture in pictures.animation(file):
-        yield _Frame(av.VideoFrame.from_ndarray(picture, format="rgb24"))
+        yield Frame(av.VideoFrame.from_ndarray(picture, format="rgb24"))
         _check_time(deadline)
 
 
-def _ffmpeg_frames(file: IO[bytes], deadline: float) -> Iterator[_Frame]:
+def _ffmpeg_frames(file: IO[bytes], deadline: float) -> Iterator[Frame]:
     """Yields the decoded frames of the best video stream until the deadline."""
     try:
         # Titles are not read, so they need not be UTF-8.
@@ -162,7 +155,7 @@ def _ffmpeg_frames(file: IO[bytes], deadline: float) -> Iterator[_Frame]:
         raise ClipError(f"not readable as video ({error.strerror or error})") from error
 
 
-def _stream_frames(container: av.container.InputContainer, deadline: float) -> Iterator[_Frame]:
+def _stream_frames(container: av.container.InputContainer, deadline: float) -> Iterator[Frame]:
     stream = _best_stream(container)
     if stream.codec_context is None:
         raise ClipError("no decoder for its video stream")
@@ -171,6 +164,7 @@ def _stream_frames(container: av.container.InputContainer, deadline: float) -> I
     pictures.check_size(stream.codec_context.width, stream.codec_context.height)
     decoder = _decoder(stream)
     of_container, first = stream.sample_aspect_ratio, decoder.sample_aspect_ratio
+    matrix, filters = None, Filters()
     for packet in container.demux(stream):
         if packet.pts is not None and not packet.size:  # repeats a frame in Theora; not a frame
             continue
@@ -178,7 +172,11 @@ def _stream_frames(container: av.container.InputContainer, deadline: float) -> I
             pictures.check_size(frame.width, frame.height)
             # What the container says holds until the stream itself says something new.
             now = decoder.sample_aspect_ratio
-            yield _Frame(frame, (of_container if now == first else now) or Fraction(1))
+            aspect = (of_container if now == first else now) or Fraction(1)
+            # A matrix holds until there is another: APNG and H.264 state it once.
+            found = display_matrix(frame, filters)
+            matrix = matrix if found is None else found
+            yield Frame(frame, aspect, matrix)
         _check_time(deadline)
 
 

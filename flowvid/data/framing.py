@@ -4,7 +4,7 @@ Clips and images share this module, so that both are turned, composed, cropped a
 """
 
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -13,45 +13,32 @@ from av.sidedata.sidedata import Type
 from jaxtyping import UInt8
 
 _GROUND = 255  # grey level behind transparent pixels: white, as a page shows them
-_SQUARE_PIXELS = Fraction(1)
+# PyAV refuses to list a frame's side data if it knows one kind less than FFmpeg: Exif, for one.
+_UNKNOWN_KINDS = range(len(Type), len(Type) + 16)
 
 
-class Framing:
-    """Crops frames to their centre square, scales, turns and mirrors them, with FFmpeg's filters.
+class Frame(NamedTuple):
+    """A decoded frame, and how it is shown.
 
-    A display matrix is rounded to the nearest quarter turn. Transparent pixels are composed on
-    white. Where pixels are not square, the square is one of the picture as it is shown.
+    Attributes:
+      picture: the frame as it was decoded.
+      pixel_aspect: the width of its pixels divided by their height.
+      matrix: the display matrix that turns and mirrors it, as `display_matrix` returns it.
     """
 
-    def __init__(self, image_size: int) -> None:
-        self.image_size = image_size
+    picture: av.VideoFrame
+    pixel_aspect: Fraction = Fraction(1)
+    matrix: np.ndarray | None = None
+
+
+class Filters:
+    """FFmpeg's filters; their graphs are kept for the next frame of the same kind."""
+
+    def __init__(self) -> None:
         self.graphs: dict[tuple, Graph] = {}
 
-    def __call__(
-        self, frame: av.VideoFrame, pixel_aspect: Fraction = _SQUARE_PIXELS
-    ) -> UInt8[np.ndarray, "size size 3"]:
-        """Returns a frame as RGB.
-
-        Args:
-          frame: the frame as it was decoded.
-          pixel_aspect: the width of its pixels divided by their height.
-        """
-        width, height = _shown_as_square(frame.width, frame.height, pixel_aspect)
-        if _has_alpha(frame):
-            rgba = self._filtered(frame, ("crop", f"{width}:{height}"), ("format", "rgba"))
-            opaque = compose(rgba.to_ndarray())
-            image = self._filtered(av.VideoFrame.from_ndarray(opaque), *self._scaling())
-        else:
-            image = self._filtered(frame, ("crop", f"{width}:{height}"), *self._scaling())
-        return _upright(image.to_ndarray(), frame)
-
-    def _scaling(self) -> tuple[tuple[str, str], ...]:
-        size = f"{self.image_size}:{self.image_size}"
-        # RGB before scaling, with full chroma: otherwise colours keep only half of the columns.
-        scale = f"{size}:flags=area+full_chroma_inp+full_chroma_int"
-        return (("format", "rgb24"), ("scale", scale))
-
-    def _filtered(self, frame: av.VideoFrame, *filters: tuple[str, str]) -> av.VideoFrame:
+    def __call__(self, frame: av.VideoFrame, *filters: tuple[str, str]) -> av.VideoFrame:
+        """Returns a frame after filters, each given by its name and its arguments."""
         kind = (frame.width, frame.height, frame.format.name, filters)
         if kind not in self.graphs:
             graph = Graph()
@@ -68,6 +55,37 @@ class Framing:
         filtered = self.graphs[kind].pull()
         assert isinstance(filtered, av.VideoFrame)
         return filtered
+
+
+class Framing:
+    """Crops frames to their centre square, scales, turns and mirrors them, with FFmpeg's filters.
+
+    A display matrix is rounded to the nearest quarter turn. Transparent pixels are composed on
+    white. Where pixels are not square, the square is one of the picture as it is shown.
+    """
+
+    def __init__(self, image_size: int) -> None:
+        self.image_size = image_size
+        self.filters = Filters()
+
+    def __call__(self, frame: Frame) -> UInt8[np.ndarray, "size size 3"]:
+        """Returns a frame as RGB."""
+        picture = frame.picture
+        width, height = _shown_as_square(picture.width, picture.height, frame.pixel_aspect)
+        crop = ("crop", f"{width}:{height}")
+        if _has_alpha(picture):
+            rgba = self.filters(picture, crop, ("format", "rgba"))
+            opaque = compose(rgba.to_ndarray())
+            image = self.filters(av.VideoFrame.from_ndarray(opaque), *self._scaling())
+        else:
+            image = self.filters(picture, crop, *self._scaling())
+        return _upright(image.to_ndarray(), frame.matrix)
+
+    def _scaling(self) -> tuple[tuple[str, str], ...]:
+        size = f"{self.image_size}:{self.image_size}"
+        # RGB before scaling, with full chroma: otherwise colours keep only half of the columns.
+        scale = f"{size}:flags=area+full_chroma_inp+full_chroma_int"
+        return (("format", "rgb24"), ("scale", scale))
 
 
 def compose(
@@ -89,17 +107,27 @@ def _has_alpha(frame: av.VideoFrame) -> bool:
     return pixels.has_palette or any(component.is_alpha for component in pixels.components)
 
 
+def display_matrix(picture: av.VideoFrame, filters: Filters) -> np.ndarray | None:
+    """Returns the display matrix that a decoded frame carries, as nine integers, or None."""
+    side_data: Any  # PyAV declares a type of its own for it
+    try:
+        side_data = picture.side_data
+    except ValueError:
+        deletions = [("sidedata", f"mode=delete:type={kind}") for kind in _UNKNOWN_KINDS]
+        side_data = filters(picture, *deletions).side_data
+    found = [data for data in side_data if data.type == Type.DISPLAYMATRIX]
+    return np.frombuffer(bytes(found[0]), np.int32) if found else None
+
+
 def _upright(
-    image: UInt8[np.ndarray, "size size 3"], frame: av.VideoFrame
+    image: UInt8[np.ndarray, "size size 3"], matrix: np.ndarray | None
 ) -> UInt8[np.ndarray, "size size 3"]:
-    """Turns and mirrors an image as the display matrix of its frame says.
+    """Turns and mirrors an image as a display matrix says.
 
     The matrix maps a stored pixel (x, y) to its place (a x + c y, b x + d y) on the screen.
     """
-    side_data: Any = frame.side_data  # PyAV declares a type of its own for it
-    if Type.DISPLAYMATRIX not in side_data:
+    if matrix is None:
         return image
-    matrix = np.frombuffer(side_data[Type.DISPLAYMATRIX], np.int32)
     a, b, _, c, d = matrix[:5].astype(np.int64)  # whose absolute values do not overflow
     if abs(b) + abs(c) > abs(a) + abs(d):  # nearest to a quarter turn
         image, a, d = image.swapaxes(0, 1), c, b

@@ -70,7 +70,7 @@ def decode(file: IO[bytes]) -> Picture:
 
 
 def animation(file: IO[bytes]) -> Iterator[Picture]:
-    """Yields the frames of an animated image, each as it is shown.
+    """Yields the frames of an animated image, each as it is shown and upright.
 
     Raises:
       ClipError: as `decode` does.
@@ -79,7 +79,7 @@ def animation(file: IO[bytes]) -> Iterator[Picture]:
         with Image.open(file) as image:
             check_size(image.width, image.height)
             for frame in ImageSequence.Iterator(image):
-                yield _rgb(frame)
+                yield _rgb(ImageOps.exif_transpose(frame))
     except ClipError:
         raise
     except Exception as error:  # Pillow raises errors of many types
