@@ -163,6 +163,7 @@ def _stream_frames(container: av.container.InputContainer, deadline: float) -> I
     stream.thread_type = "NONE"
     pictures.check_size(stream.codec_context.width, stream.codec_context.height)
     decoder = _decoder(stream)
+    has_padding = _has_padding(stream.codec_context)
     of_container, first = stream.sample_aspect_ratio, decoder.sample_aspect_ratio
     matrix, filters = None, Filters()
     for packet in container.demux(stream):
@@ -176,7 +177,7 @@ def _stream_frames(container: av.container.InputContainer, deadline: float) -> I
             # A matrix holds until there is another: APNG and H.264 state it once.
             found = display_matrix(frame, filters)
             matrix = matrix if found is None else found
-            yield Frame(frame, aspect, matrix)
+            yield Frame(frame, aspect, matrix, has_padding)
         _check_time(deadline)
 
 
@@ -200,9 +201,17 @@ def _best_stream(container: av.container.InputContainer) -> av.VideoStream:
 
 def _decoder(stream: av.VideoStream) -> av.VideoCodecContext:
     """Returns the decoder of a stream: libvpx for VP8 and VP9 with transparency, which it reads."""
-    if stream.metadata.get("alpha_mode") == "1" and stream.codec_context.name in ("vp8", "vp9"):
+    # Tags that are stored in Matroska are in upper case, those that FFmpeg adds in lower case.
+    tags = {key.lower(): value for key, value in stream.metadata.items()}
+    if tags.get("alpha_mode") == "1" and stream.codec_context.name in ("vp8", "vp9"):
         library = "libvpx" if stream.codec_context.name == "vp8" else "libvpx-vp9"
         decoder = av.CodecContext.create(library, "r")
         assert isinstance(decoder, av.VideoCodecContext)
         return decoder
     return stream.codec_context
+
+
+def _has_padding(codec: av.VideoCodecContext) -> bool:
+    """Returns whether frames are bitmaps of Windows (BI_RGB), whose fourth byte is not used."""
+    is_bitmap = codec.name == "rawvideo" and not codec.codec_tag.strip("\0")
+    return is_bitmap and codec.pix_fmt == "bgra"

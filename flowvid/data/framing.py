@@ -24,11 +24,13 @@ class Frame(NamedTuple):
       picture: the frame as it was decoded.
       pixel_aspect: the width of its pixels divided by their height.
       matrix: the display matrix that turns and mirrors it, as `display_matrix` returns it.
+      has_padding: whether the fourth channel holds nothing, although its format calls it alpha.
     """
 
     picture: av.VideoFrame
     pixel_aspect: Fraction = Fraction(1)
     matrix: np.ndarray | None = None
+    has_padding: bool = False
 
 
 class Filters:
@@ -73,7 +75,7 @@ class Framing:
         picture = frame.picture
         width, height = _shown_as_square(picture.width, picture.height, frame.pixel_aspect)
         crop = ("crop", f"{width}:{height}")
-        if _has_alpha(picture):
+        if _has_alpha(picture) and not frame.has_padding:
             rgba = self.filters(picture, crop, ("format", "rgba"))
             opaque = compose(rgba.to_ndarray())
             image = self.filters(av.VideoFrame.from_ndarray(opaque), *self._scaling())

@@ -5,7 +5,7 @@ from typing import IO
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, ImageSequence, UnidentifiedImageError
 
 from flowvid.data.framing import compose
 from flowvid.errors import ClipError
@@ -60,7 +60,7 @@ def decode(file: IO[bytes]) -> Picture:
                     f"an animation of {num_frames} frames, not an image (to use a PNG as a "
                     "clip, let its name end in .apng)"
                 )
-            return _rgb(ImageOps.exif_transpose(image))
+            return _rgb(ImageOps.exif_transpose(_with_exact_key(image, file)))
     except ClipError:
         raise
     except UnidentifiedImageError as error:
@@ -84,6 +84,30 @@ def animation(file: IO[bytes]) -> Iterator[Picture]:
         raise
     except Exception as error:  # Pillow raises errors of many types
         raise ClipError(f"not readable as an animation ({error})") from error
+
+
+def _with_exact_key(image: ImageFile.ImageFile, file: IO[bytes]) -> Image.Image:
+    """Returns an image, with the transparent colour of a PNG in the levels of its pixels.
+
+    Pillow turns 2 or 4 bits of grey, and 16 bits of each colour, into 8, but leaves the transparent
+    colour as it is stored.
+    """
+    key = image.info.get("transparency")
+    if image.format != "PNG" or key is None:
+        return image
+    stored = image.tile[0].args
+    if stored in ("L;2", "L;4"):
+        white = 2 ** int(stored[2:]) - 1
+        image.info["transparency"] = key * 255 // white
+    elif stored == "RGB;16B":  # of which Pillow reads the high bytes or, named so, the low bytes
+        image.load()
+        file.seek(0)
+        with Image.open(file) as low:
+            low.tile = [low.tile[0]._replace(args="RGB;16L")]
+            high_key, low_key = np.divmod(key, 256)
+            is_key = ((np.asarray(image) == high_key) & (np.asarray(low) == low_key)).all(axis=-1)
+        image.putalpha(Image.fromarray(np.where(is_key, 0, 255).astype(np.uint8)))
+    return image
 
 
 def _rgb(image: Image.Image) -> Picture:

@@ -111,33 +111,6 @@ def test_a_transparent_colour_of_a_palette_is_white(kind):
         np.testing.assert_array_equal(image[0, :, 8:], np.full((16, 8, 3), (10, 20, 30)))
 
 
-CODECS = {
-    "clip.mkv": ("ffv1", "bgra"),
-    "clip.mov": ("qtrle", "argb"),
-    "clip.webm": ("libvpx-vp9", "yuva420p"),
-    "clip.apng": ("apng", "rgba"),
-    "prores.mov": ("prores_ks", "yuva444p10le"),
-}
-
-
-@pytest.mark.parametrize("name", CODECS)
-def test_clips_are_composed_on_white_as_images_are(tmp_path, name):
-    """Red on the left, hidden red in the middle, half-transparent red on the right."""
-    rgba = np.zeros((4, 48, 48, 4), np.uint8)
-    rgba[..., 0], rgba[..., 3] = 200, 255
-    rgba[:, :, 16:32, 3] = 0
-    rgba[:, :, 32:, 3] = 128
-    (tmp_path / "raw").write_bytes(rgba.tobytes())
-    codec, pixels = CODECS[name]
-    clip_files.ffmpeg(
-        *("-f", "rawvideo", "-pix_fmt", "rgba", "-s", "48x48", "-i", tmp_path / "raw"),
-        *("-c:v", codec, "-pix_fmt", pixels, "-b:v", "2M", tmp_path / name),
-    )
-    read = decoding.read_clip(tmp_path / name, 4, 12).astype(int)
-    for column, expected in ((1, (200, 0, 0)), (5, (255, 255, 255)), (10, (227, 127, 127))):
-        assert np.abs(read[:, :, column] - expected).max() <= 6, column
-
-
 def grey_levels(values, kind="TIFF"):
     return encode(Image.fromarray(np.resize(np.array(values), (24, 16))), kind)
 
