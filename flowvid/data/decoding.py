@@ -22,8 +22,9 @@ from flowvid.data.framing import Filters, Frame, Framing, display_matrix
 from flowvid.errors import ClipError
 
 CLIP_SUFFIXES = frozenset(
-    ".mp4 .m4v .mov .qt .3gp .3g2 .mkv .webm .avi .divx .gif .apng .mpg .mpeg .mpe .m2v .vob .ts "
-    ".mts .m2ts .wmv .asf .flv .f4v .ogv .mxf .dv .nut .y4m".split()
+    ".mp4 .m4v .m4p .mov .qt .3gp .3gpp .3g2 .mj2 .insv .lrv .mkv .webm .avi .divx .amv .gif .apng "
+    ".mpg .mpeg .mpe .m1v .m2v .vob .mod .ts .mts .m2ts .m2t .tod .wmv .asf .wtv .flv .f4v .ogv "
+    ".ogm .rm .rmvb .mxf .dv .nut .y4m .ivf .mjpeg .mjpg .264 .h264 .265 .hevc .fli .flc".split()
 )
 IMAGE_SUFFIXES = pictures.SUFFIXES
 MAX_SECONDS = 60.0  # per clip
@@ -31,7 +32,8 @@ MAX_SECONDS = 60.0  # per clip
 # Formats that contain frames themselves. Playlists, which make FFmpeg open other files, are not
 # among them, whatever the name of a file is.
 _FORMATS = (
-    "mov,mp4,matroska,webm,avi,gif,apng,mpeg,mpegvideo,mpegts,asf,flv,ogg,mxf,dv,nut,yuv4mpegpipe"
+    "mov,mp4,matroska,webm,avi,gif,apng,mpeg,mpegvideo,mpegts,asf,wtv,flv,ogg,rm,mxf,dv,nut,"
+    "yuv4mpegpipe,ivf,mjpeg,jpeg_pipe,h264,hevc,flic"
 )
 
 

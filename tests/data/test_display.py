@@ -201,30 +201,6 @@ def test_interlaced_clips_keep_their_frames(tmp_path):
     assert distance(read, shown_by_ffmpeg(tmp_path / "clip.ts")) < 3
 
 
-CONTAINERS = {
-    "clip.3gp": "mpeg4", "clip.3g2": "mpeg4", "clip.ts": "mpeg2video", "clip.m2ts": "libx264",
-    "clip.ogv": "libtheora", "clip.mxf": "mpeg2video", "clip.nut": "ffv1", "clip.y4m": "rawvideo",
-    "clip.vob": "mpeg2video", "clip.f4v": "libx264", "clip.asf": "mpeg4", "clip.apng": "apng",
-    "clip.qt": "libx264", "clip.m2v": "mpeg2video", "clip.divx": "mpeg4",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", CONTAINERS)
-def test_every_listed_ending_is_read(tmp_path, noise, name):
-    write(tmp_path / "stored.mkv", noise[:6])
-    kind = {".qt": "mov", ".divx": "avi", ".f4v": "mp4"}.get(name[4:])
-    ffmpeg(
-        *("-i", tmp_path / "stored.mkv", "-c:v", CONTAINERS[name], "-q:v", "2"),
-        *("-pix_fmt", "rgb24" if name == "clip.apng" else "yuv420p"),
-        *(("-f", kind) if kind else ()),
-        tmp_path / name,
-    )
-    assert (tmp_path / name).suffix in decoding.CLIP_SUFFIXES
-    read = decoding.read_clip(tmp_path / name, None, SIZE)
-    assert len(read) == 6
-    assert distance(read, shown_by_ffmpeg(tmp_path / name)) < 2
-
-
 def test_repeats_without_data_are_no_frames(tmp_path):
     write(tmp_path / "stored.mkv", corners(64, 48, 6))
     ffmpeg("-i", tmp_path / "stored.mkv", "-c:v", "libtheora", tmp_path / "clip.ogv")
