@@ -1,7 +1,9 @@
 """Errors that a user can fix: each message is one line that says what to do."""
 
 import difflib
+import operator
 from collections.abc import Sequence
+from typing import Any
 
 
 class UserError(ValueError):
@@ -31,6 +33,22 @@ class Stopped(UserError):
         """Keeps the number of the signal, for the exit code."""
         super().__init__(message)
         self.number = number
+
+
+def whole_number(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """Returns the value of an argument as an int.
+
+    Raises:
+        ConfigError: naming the argument, if it is not a whole number from `low` to `high`.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = low - 1
+    if number < low or (high is not None and number > high):
+        end = "on" if high is None else f"to {high}"
+        raise ConfigError(f"{name}={value!r}: use a whole number from {low} {end}.")
+    return number
 
 
 def nearest_first(name: str, known: Sequence[str]) -> list[str]:

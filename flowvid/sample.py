@@ -98,10 +98,12 @@ def _clips_to_continue(model: Any, num_given: int) -> tuple[Videos | None, Label
 
 
 def _number_given() -> int:
-    """Returns --num_given or, without it, one frame of an image and four of a clip."""
+    """Returns --num_given or, without it, one frame of a single picture and four of a clip."""
     source = FLAGS.first_frames
-    is_image = source is not None and source.suffix.lower() in decoding.IMAGE_SUFFIXES
-    return FLAGS.num_given or (1 if is_image else 4)
+    if FLAGS.num_given is not None:
+        return FLAGS.num_given
+    is_file = source is not None and source != pathlib.Path(_VALIDATION)
+    return 1 if is_file and decoding.is_single(source) else 4
 
 
 def _number_of_clips(dataset: datasets.Dataset) -> int:

@@ -7,6 +7,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 from command_line import finish, start
+from PIL import Image
 from trained_by_command import train_args
 
 from flowvid.data import decoding, media
@@ -102,16 +103,36 @@ def test_sample_continues_a_clip_and_ignores_a_label(trained, call, tmp_path, ca
     assert np.abs(given.astype(int) - continued).mean() < 16  # a GIF has 256 colours
 
 
-@pytest.mark.parametrize("ending", [".png", ".jpg", ".webp"])
-def test_sample_continues_an_image(trained, call, tmp_path, ending):
+@pytest.mark.parametrize(
+    ("ending", "kind"),
+    [
+        *((".png", ".png"), (".jpg", ".jpg"), (".webp", ".webp"), (".gif", ".gif")),
+        *((".gif", ".png"), (".apng", ".png"), (".mp4", ".webp")),
+    ],
+)
+def test_sample_continues_an_image(trained, call, tmp_path, ending, kind):
+    """Whatever the ending of its name is."""
     workdir, _ = trained
-    media.write_image(tmp_path / f"first{ending}", np.full((32, 32, 3), 90, np.uint8))
+    media.write_image(tmp_path / f"image{kind}", np.full((32, 32, 3), 90, np.uint8))
+    (tmp_path / f"image{kind}").rename(tmp_path / f"first{ending}")
     args = (f"--workdir={workdir}", f"--first_frames={tmp_path}/first{ending}", "--num_videos=1")
     code, _, err = call("sample", *args, "--num_frames=2", f"--out={tmp_path}")
     assert code == 0, err
     video = decoding.read_clip(tmp_path / "000.gif", None, 16)
     assert len(video) == 2
     assert np.abs(video[0].astype(int) - 90).max() <= 3
+
+
+@pytest.mark.parametrize("ending", [".webp", ".gif"])
+def test_of_an_animation_four_frames_are_continued(trained, call, tmp_path, ending):
+    workdir, _ = trained
+    levels = [Image.new("RGB", (32, 32), (level,) * 3) for level in (20, 80, 140, 200, 250)]
+    levels[0].save(tmp_path / f"first{ending}", save_all=True, append_images=levels[1:])
+    args = (f"--workdir={workdir}", f"--first_frames={tmp_path}/first{ending}", "--num_videos=1")
+    code, _, err = call("sample", *args, "--num_frames=5", f"--out={tmp_path}/out")
+    assert code == 0, err
+    video = decoding.read_clip(tmp_path / "out" / "000.gif", None, 16)
+    assert np.abs(video[:4, 8, 8, 0].astype(int) - (20, 80, 140, 200)).max() <= 3
 
 
 # Single images.

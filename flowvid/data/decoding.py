@@ -4,6 +4,7 @@ A file may be empty, truncated, of another type than its name says, huge or endl
 ends soon, and either returns the requested frames or raises a `ClipError` with the reason.
 """
 
+import contextlib
 import itertools
 import os
 import time
@@ -19,7 +20,7 @@ from jaxtyping import UInt8
 
 from flowvid.data import pictures
 from flowvid.data.framing import Filters, Frame, Framing, display_matrix
-from flowvid.errors import ClipError
+from flowvid.errors import ClipError, whole_number
 
 CLIP_SUFFIXES = frozenset(
     ".mp4 .m4v .m4p .mov .qt .3gp .3gpp .3g2 .mj2 .insv .lrv .mkv .webm .avi .divx .amv .gif .apng "
@@ -46,10 +47,31 @@ def read_clip(
 
     Raises:
       ClipError: naming the path and the reason.
+      ConfigError: as `decode_clip` does.
     """
+    with _opened(path) as file:
+        return decode(file, os.fspath(path), num_frames, image_size)
+
+
+def is_single(path: str | Path) -> bool:
+    """Returns whether the clip or image at a path is a single frame, whatever its name ends in.
+
+    Raises:
+      ClipError: naming the path and the reason.
+    """
+    with _opened(path) as file:
+        if _is_image(file, os.fspath(path)):
+            return True
+        frames = _frames(file, time.monotonic() + MAX_SECONDS)
+        return len(list(itertools.islice(frames, 2))) == 1
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[IO[bytes]]:
+    """Opens a file; what goes wrong with it is a `ClipError` that names its path."""
     try:
         with open(path, "rb") as file:
-            return decode(file, os.fspath(path), num_frames, image_size)
+            yield file
     except OSError as error:
         raise ClipError(f"{path}: not readable ({error.strerror}); check the file.") from error
     except ClipError as error:
@@ -68,12 +90,16 @@ def decode(
 
     The other arguments and the errors are those of `decode_clip`.
     """
-    is_image = os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-    if not is_image or pictures.is_animated_webp(file):
+    if not _is_image(file, name):
         return decode_clip(file, num_frames, image_size, start, stride)
     if (needed := _needed(num_frames, start, stride)) > 1:
         raise ClipError(f"1 frame, but {needed} are needed")
     return decode_image(file, image_size)
+
+
+def _is_image(file: IO[bytes], name: str) -> bool:
+    is_named_so = os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+    return is_named_so and not pictures.is_animated_webp(file)
 
 
 def decode_clip(
@@ -83,7 +109,8 @@ def decode_clip(
 
     Frames are counted as they are stored, whatever their durations. Nothing after the last
     requested frame is decoded. Grey becomes three equal channels. FFmpeg decodes, crops and scales;
-    Pillow decodes animated WebP. `framing.Framing` says how frames are turned and composed.
+    Pillow decodes animated WebP and single pictures. `framing.Framing` says how frames are turned
+    and composed.
 
     Args:
       file: a seekable binary file.
@@ -96,25 +123,28 @@ def decode_clip(
       ClipError: if the file cannot be read, is too short, has frames of more than
         `pictures.MAX_PIXELS`,
         or takes longer than `MAX_SECONDS`; the message is the reason alone.
+      ConfigError: if `num_frames`, `stride` or `image_size` is below 1, or `start` below 0.
     """
-    end = None if num_frames is None else _needed(num_frames, start, stride)
-    read = _webp_frames if pictures.is_animated_webp(file) else _ffmpeg_frames
+    needed = _needed(num_frames, start, stride)
+    end = None if num_frames is None else needed
     frames: list[np.ndarray] = []
     count = 0
     framing = Framing(image_size)
     deadline = time.monotonic() + MAX_SECONDS
-    for frame in itertools.islice(read(file, deadline), end):
+    for frame in itertools.islice(_frames(file, deadline), end):
         if count >= start and (count - start) % stride == 0:
             frames.append(framing(frame))
         count += 1
     if not frames or (end is not None and count < end):
-        raise ClipError(f"{count} frames, but {end or start + 1} are needed")
+        raise ClipError(f"{count} frames, but {needed} are needed")
     return np.stack(frames)
 
 
 def _needed(num_frames: int | None, start: int, stride: int) -> int:
-    """Returns how many frames a clip must have."""
-    return start + ((num_frames or 1) - 1) * stride + 1
+    """Returns how many frames a clip must have, of checked numbers."""
+    count = 1 if num_frames is None else whole_number("num_frames", num_frames, 1)
+    first, step = whole_number("start", start, 0), whole_number("stride", stride, 1)
+    return first + (count - 1) * step + 1
 
 
 def decode_image(file: IO[bytes], image_size: int) -> UInt8[np.ndarray, "1 size size 3"]:
@@ -137,6 +167,16 @@ def square_image(
 def _check_time(deadline: float) -> None:
     if time.monotonic() > deadline:
         raise ClipError(f"took longer than {MAX_SECONDS:.0f} seconds")
+
+
+def _frames(file: IO[bytes], deadline: float) -> Iterator[Frame]:
+    """Yields the frames of a clip, or the one of a picture, until the deadline."""
+    if pictures.is_animated_webp(file):
+        yield from _webp_frames(file, deadline)
+    elif pictures.is_still(file):
+        yield Frame(av.VideoFrame.from_ndarray(pictures.decode(file), format="rgb24"))
+    else:
+        yield from _ffmpeg_frames(file, deadline)
 
 
 def _webp_frames(file: IO[bytes], deadline: float) -> Iterator[Frame]:

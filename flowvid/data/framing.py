@@ -12,6 +12,9 @@ from av.filter import Graph
 from av.sidedata.sidedata import Type
 from jaxtyping import UInt8
 
+from flowvid.errors import whole_number
+
+MAX_SIZE = 2**13  # height and width of a result, in pixels
 _GROUND = 255  # grey level behind transparent pixels: white, as a page shows them
 # PyAV refuses to list a frame's side data if it knows one kind less than FFmpeg: Exif, for one.
 _UNKNOWN_KINDS = range(len(Type), len(Type) + 16)
@@ -67,7 +70,8 @@ class Framing:
     """
 
     def __init__(self, image_size: int) -> None:
-        self.image_size = image_size
+        """Keeps the height and width of the result, in pixels; refuses those beyond `MAX_SIZE`."""
+        self.image_size = whole_number("image_size", image_size, 1, MAX_SIZE)
         self.filters = Filters()
 
     def __call__(self, frame: Frame) -> UInt8[np.ndarray, "size size 3"]:

@@ -16,6 +16,7 @@ SUFFIXES = frozenset(
 MAX_PIXELS = 2**25  # per frame: 8192 x 4096, which takes 100 MB as RGB
 
 _ANIMATIONS = ("PNG", "WEBP", "AVIF", "GIF")  # of other formats, the first page is the image
+_STILLS = ("PNG", "WEBP", "AVIF", "BMP", "TIFF", "PPM")
 _WEBP_HEADER = 21  # bytes up to the flags of an extended WebP
 _WEBP_ANIMATION = 0x02  # its flag
 
@@ -42,6 +43,20 @@ def is_animated_webp(file: IO[bytes]) -> bool:
         and len(head) == _WEBP_HEADER
         and bool(head[-1] & _WEBP_ANIMATION)
     )
+
+
+def is_still(file: IO[bytes]) -> bool:
+    """Returns whether a file begins as a single picture; leaves the file at its start.
+
+    GIF and JPEG are left to FFmpeg, which reads them as clips, of one frame or more.
+    """
+    try:
+        with Image.open(file, formats=_STILLS) as image:
+            return not getattr(image, "is_animated", False) or image.format not in _ANIMATIONS
+    except Exception:  # Pillow raises errors of many types; decoding says what is wrong
+        return False
+    finally:
+        file.seek(0)
 
 
 def decode(file: IO[bytes]) -> Picture:
