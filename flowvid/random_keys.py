@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Int, Key, PRNGKeyArray, UInt32
 
+MAX_SEED = 2**32 - 1
+
 
 class Stream(enum.IntEnum):
     """Everything that a seed's randomness is used for. No two uses share a stream."""

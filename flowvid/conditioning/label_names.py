@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from flowvid.errors import DataError, nearest_first
 
 
-def label_index(label_names: Sequence[str], label: str) -> int:
+def label_index(label_names: Sequence[str], label: object) -> int:
     """Returns the index of a label, which may be given as it is shown or in another Unicode form.
 
     Raises:
-        DataError: for an unknown label, listing the nearest known ones, or if several look like it.
+        DataError: for an unknown label, listing the nearest known ones, if several look like it, or
+            if it is not a text.
     """
+    if not isinstance(label, str):
+        raise DataError(f"label={label!r} is not a name: use one such as {label_names[0]!r}.")
     if label in label_names:
         return label_names.index(label)
     shown = as_shown(label_names)

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from flowvid import random_keys
 from flowvid.arrays import Params
 from flowvid.conditioning.label_names import label_index
-from flowvid.errors import ConfigError
+from flowvid.errors import ConfigError, whole_number
 from flowvid.gan import config as gan_config
 from flowvid.gan import model, steps
 from flowvid.gan.config import GanConfig
@@ -47,12 +47,15 @@ class Gan:
         Args:
             num_videos: number of videos.
             label: label of all videos, for a GAN trained with --labels; None for each in turn.
-            seed: video i depends on (seed, i) alone.
+            seed: below 2^32; video i depends on (seed, i) alone.
 
         Raises:
             DataError: for an unknown label, listing the nearest known ones.
-            ConfigError: for a label if the GAN is not conditioned on labels.
+            ConfigError: for a label if the GAN is not conditioned on labels, and for numbers that
+                are not whole or out of range.
         """
+        num_videos = whole_number("num_videos", num_videos, 1)
+        seed = whole_number("seed", seed, 0, random_keys.MAX_SEED)
         if label is not None and not self.config.labels:
             raise ConfigError("this GAN is not conditioned on labels: remove --label.")
         names = self.turns(num_videos) if label is None else [label] * num_videos

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from typing import Any
+from typing import Any, SupportsFloat
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from flowvid import random_keys
 from flowvid.arrays import CHANNELS, Params
 from flowvid.conditioning.label_names import in_turn, label_index
 from flowvid.config.schema import Config
-from flowvid.errors import ConfigError
+from flowvid.errors import ConfigError, whole_number
 from flowvid.video import joint, sampling
 from flowvid.video.frames import Batch, dims
 from flowvid.video.pixels import log_prob_from_bits
@@ -46,12 +46,14 @@ class Model:
             videos: uint8 [videos, frames, height, width, 3], at the model's image size; any number
                 of frames, but 1 without a tail.
             labels: indices into `label_names`, one per video; needed by variants with labels.
-            seed: of the dequantisation noise.
+            seed: of the dequantisation noise; below 2^32.
 
         Raises:
             ConfigError: when labels are missing or unknown, the frames are not uint8 or have
-                another size, or there is more than one frame and no tail.
+                another size, the seed is not a whole number below 2^32, or there is more than one
+                frame and no tail.
         """
+        seed = whole_number("seed", seed, 0, random_keys.MAX_SEED)
         videos = self._checked_frames(videos, "videos")
         if videos.shape[1] > 1:
             self.check_tail(f"{videos.shape[1]} frames per video")
@@ -79,22 +81,25 @@ class Model:
             num_frames: per video, given ones included; the run's by default.
             temperature: multiplies the standard deviations of the latents; 0 or more.
             first_frames: uint8 [videos, frames, height, width, 3] to continue.
-            labels: indices of the labels of first_frames, for a tail that sees the label.
-            seed: video i depends on (seed, i) alone.
+            labels: indices of the labels of first_frames, for a tail that sees the label; another
+                tail ignores them.
+            seed: below 2^32; video i depends on (seed, i) alone.
 
         Raises:
             DataError: for an unknown label, listing the nearest known ones.
-            ConfigError: for frames of another type or size, nothing to generate, a temperature
-                below 0 or not finite, missing labels, or more than first frames from a run without
-                a tail.
+            ConfigError: for frames of another type or size, numbers that are not whole or out of
+                range, a temperature below 0 or not finite, missing labels, labels without
+                first_frames, or more than first frames from a run without a tail.
         """
-        if num_videos < 1:
-            raise ConfigError(f"num_videos={num_videos}: ask for at least 1.")
-        if num_frames is not None and num_frames < 1:
-            raise ConfigError(f"num_frames={num_frames}: ask for at least 1.")
-        if not 0 <= temperature < math.inf:
-            raise ConfigError(f"temperature={temperature}: use a finite number from 0 on.")
-        num_frames = num_frames or self.config.num_frames
+        num_videos = whole_number("num_videos", num_videos, 1)
+        if num_frames is None:
+            num_frames = self.config.num_frames
+        num_frames = whole_number("num_frames", num_frames, 1)
+        seed = whole_number("seed", seed, 0, random_keys.MAX_SEED)
+        if not _is_temperature(temperature):
+            raise ConfigError(f"temperature={temperature!r}: use a finite number from 0 on.")
+        if labels is not None and first_frames is None:
+            raise ConfigError("labels are those of first_frames: use label where there are none.")
         given = None
         if first_frames is not None:
             given = self._checked_frames(first_frames, "first_frames")
@@ -170,6 +175,13 @@ class Model:
                 f"numbers from 0 to {last}."
             )
         return given.astype(np.int32)
+
+
+def _is_temperature(value: Any) -> bool:
+    """Returns whether a value is a number, and finite and 0 or more."""
+    if np.ndim(value) or not isinstance(value, SupportsFloat):
+        return False
+    return 0 <= float(value) < math.inf
 
 
 @functools.partial(jax.jit, static_argnames=("config", "seed"))

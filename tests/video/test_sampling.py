@@ -248,22 +248,6 @@ def test_frames_that_the_model_cannot_take_are_refused(model, clips, case):
         model.sample(first_frames=frames)
 
 
-@pytest.mark.parametrize(
-    ("asked", "message"),
-    [
-        ({"num_videos": 0}, "num_videos=0: ask for at least 1"),
-        ({"num_videos": -3}, "num_videos=-3: ask for at least 1"),
-        ({"num_frames": 0}, "num_frames=0: ask for at least 1"),
-        ({"temperature": float("nan")}, "temperature=nan: use a finite number from 0 on"),
-        ({"temperature": float("inf")}, "temperature=inf: use a finite number from 0 on"),
-        ({"temperature": -0.5}, "temperature=-0.5: use a finite number from 0 on"),
-    ],
-)
-def test_numbers_that_make_no_sample_are_refused(model, asked, message):
-    with pytest.raises(ConfigError, match=message):
-        model.sample(**asked)
-
-
 def test_what_cannot_be_sampled_is_refused(model, clips):
     nearest = "bounce" if "bounce" in model.label_names else model.label_names[0]
     with pytest.raises(DataError, match=re.escape(f"'{nearest}s'; the nearest of 8: {nearest}, ")):
