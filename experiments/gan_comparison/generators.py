@@ -10,6 +10,7 @@ import numpy as np
 import flowvid
 from experiments.running import configurations
 from experiments.running.finished_runs import Videos
+from flowvid import paths
 from flowvid.config import config_file
 from flowvid.errors import ConfigError
 from flowvid.gan import config as gan_config
@@ -26,29 +27,29 @@ class Generated(NamedTuple):
     labels: list[str] | None  # of which label each clip was to be
 
 
-def is_gan(workdir: pathlib.Path) -> bool:
+def is_gan(workdir: str | pathlib.Path) -> bool:
     """Returns whether a folder holds a run of the GAN, not of the flow.
 
     Raises:
         ConfigError: when it holds no run at all.
     """
-    path = workdir / "config.json"
+    path = paths.expand(workdir) / "config.json"
     try:
         return "objective" in json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(f"{workdir} holds no run: {error}. Train one first.") from error
 
 
-def settings_of(workdir: pathlib.Path) -> Any:
+def settings_of(workdir: str | pathlib.Path) -> Any:
     """Returns the configuration of a run, a `Config` or a `GanConfig`.
 
     Raises:
         ConfigError: when the folder holds no run.
     """
-    return (gan_config if is_gan(workdir) else config_file).read(workdir)[0]
+    return (gan_config if is_gan(workdir) else config_file).read(paths.expand(workdir))[0]
 
 
-def load(workdir: pathlib.Path) -> Model | Gan:
+def load(workdir: str | pathlib.Path) -> Model | Gan:
     """Returns the trained model of a run.
 
     Raises:

@@ -21,6 +21,7 @@ from jaxtyping import UInt8
 from flowvid.data import pictures
 from flowvid.data.framing import Filters, Frame, Framing, display_matrix
 from flowvid.errors import ClipError, whole_number
+from flowvid.paths import expand
 
 CLIP_SUFFIXES = frozenset(
     ".mp4 .m4v .m4p .mov .qt .3gp .3gpp .3g2 .mj2 .insv .lrv .mkv .webm .avi .divx .amv .gif .apng "
@@ -43,7 +44,7 @@ def read_clip(
 ) -> UInt8[np.ndarray, "time size size 3"]:
     """Returns the first frames of the clip at a path, as `decode_clip` does; None returns all.
 
-    An image is a clip of one frame.
+    An image is a clip of one frame. In the path, ~ stands for the home folder.
 
     Raises:
       ClipError: naming the path and the reason.
@@ -70,7 +71,7 @@ def is_single(path: str | Path) -> bool:
 def _opened(path: str | Path) -> Iterator[IO[bytes]]:
     """Opens a file; what goes wrong with it is a `ClipError` that names its path."""
     try:
-        with open(path, "rb") as file:
+        with open(expand(path), "rb") as file:
             yield file
     except OSError as error:
         raise ClipError(f"{path}: not readable ({error.strerror}); check the file.") from error

@@ -17,6 +17,7 @@ from jaxtyping import UInt8
 from PIL import GifImagePlugin, Image, ImageChops, ImageDraw, ImageFont
 
 from flowvid.errors import ClipError
+from flowvid.paths import expand
 
 _TARGET_SIZE = 256  # pixels; small frames are enlarged to about this size
 _GAP = 2  # pixels between the frames of a contact sheet
@@ -35,7 +36,7 @@ def write_video(
     """Writes a GIF, H.264 MP4 or VP9 WebM, according to the suffix; creates missing folders.
 
     Args:
-      path: ends in `.gif`, `.mp4` or `.webm`.
+      path: ends in `.gif`, `.mp4` or `.webm`; ~ stands for the home folder.
       video: the frames.
       fps: frames per second; a GIF has 50 at most.
       scale: the factor by which height and width grow; None enlarges to about 256 pixels.
@@ -44,7 +45,7 @@ def write_video(
       ClipError: if the suffix is another one, or if the file cannot be written; nothing of it is
         left then.
     """
-    path = Path(path)
+    path = expand(path)
     encoders = {".gif": _encode_gif, ".mp4": _encode_mp4, ".webm": _encode_webm}
     suffix = path.suffix.lower()
     if suffix not in encoders:
@@ -58,7 +59,7 @@ def write_image(path: str | Path, image: UInt8[np.ndarray, "height width 3"]) ->
     Raises:
       ClipError: if the file cannot be written; nothing of it is left then.
     """
-    path = Path(path)
+    path = expand(path)
     _write_whole(path, iio.imwrite("<bytes>", image, extension=path.suffix.lower()))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, PyTree
 from scipy.special import logsumexp
 
+from flowvid import paths
 from flowvid.arrays import CHANNELS
 from flowvid.config.metrics import METRICS, Metric
 from flowvid.data import datasets
@@ -254,12 +255,13 @@ def _summarize(
     return result
 
 
-def write(evaluation: Evaluation, workdir: pathlib.Path) -> pathlib.Path:
+def write(evaluation: Evaluation, workdir: str | pathlib.Path) -> pathlib.Path:
     """Writes evaluation.json, and evaluation.npz with the numbers per video, to a run's folder.
 
     Returns:
         The path of evaluation.json.
     """
+    workdir = paths.expand(workdir)
     temporary = workdir / "evaluation.tmp"
     with temporary.open("wb") as file:
         np.savez_compressed(file, **evaluation.per_video)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import UInt8
 
-from flowvid import random_keys
+from flowvid import paths, random_keys
 from flowvid.arrays import Params
 from flowvid.conditioning.label_names import label_index
 from flowvid.errors import ConfigError, whole_number
@@ -67,7 +67,7 @@ class Gan:
         return [self.label_names[i % len(self.label_names)] for i in range(num_videos)]
 
 
-def load(workdir: pathlib.Path, *, checkpoint: str = "last") -> Gan:
+def load(workdir: str | pathlib.Path, *, checkpoint: str = "last") -> Gan:
     """Loads the GAN of a run.
 
     Args:
@@ -78,6 +78,7 @@ def load(workdir: pathlib.Path, *, checkpoint: str = "last") -> Gan:
         ConfigError: if the workdir holds no run of the GAN, or no such checkpoint.
         TrainingError: if there are checkpoints, but none can be read.
     """
+    workdir = paths.expand(workdir)
     config, names = gan_config.read(workdir)
     template = {"generator": steps.template(config).generator.params}
     params, step = reading.restore_params(

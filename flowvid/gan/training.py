@@ -38,7 +38,7 @@ def prepare(config: GanConfig) -> tuple[GanConfig, datasets.Dataset]:
     return dataclasses.replace(config, num_labels=len(dataset.label_names)), dataset
 
 
-def train(config: GanConfig, workdir: pathlib.Path) -> GanState:
+def train(config: GanConfig, workdir: str | pathlib.Path) -> GanState:
     """Trains a GAN to its last step; resumes the run if `workdir` holds one.
 
     Returns:
@@ -51,6 +51,7 @@ def train(config: GanConfig, workdir: pathlib.Path) -> GanState:
         TrainingError: if another process trains in `workdir`, or the disk is full.
         Stopped: after SIGTERM or SIGINT, once the state has been saved.
     """
+    workdir = paths.expand(workdir)
     config, dataset = prepare(config)
     if config.batch_size % jax.device_count():
         raise ConfigError(

@@ -57,7 +57,7 @@ def prepare(config: Config) -> tuple[Config, datasets.Dataset, datasets.Dataset]
     return config, train, validation
 
 
-def train(config: Config, workdir: pathlib.Path) -> RunState:
+def train(config: Config, workdir: str | pathlib.Path) -> RunState:
     """Trains a run to its last step, or resumes the run in `workdir`.
 
     Returns:
@@ -69,6 +69,7 @@ def train(config: Config, workdir: pathlib.Path) -> RunState:
         TrainingError: if training cannot continue, or another process trains in `workdir`.
         Stopped: after SIGTERM or SIGINT, once the state is saved.
     """
+    workdir = paths.expand(workdir)
     config, dataset, validation = prepare(config)
     _check_devices(config)
     _check_labels(dataset, workdir)

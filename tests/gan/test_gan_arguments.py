@@ -6,7 +6,10 @@ import pytest
 from gan_cases import tiny
 
 from flowvid.errors import ConfigError, DataError
+from flowvid.gan import trained, training
 from flowvid.gan.trained import Gan
+
+pytest_plugins = ["system_fixtures"]
 
 NAMES = ("bounce", "fall")
 REFUSED = {
@@ -36,3 +39,11 @@ def test_numbers_that_make_no_sample_are_refused(gan, case):
 def test_a_label_is_given_by_its_name(gan):
     with pytest.raises(DataError, match="label=0 is not a name: use one such as 'bounce'"):
         sample(gan, 1, 0)
+
+
+def test_a_run_may_be_in_the_home_folder(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    training.train(tiny(data_dir=str(data_dir), num_steps=0), "~/run")
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}
+    assert trained.load("~/run").step == 0

@@ -81,7 +81,7 @@ def read_config_of(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
     return saved
 
 
-def find_config(workdir: pathlib.Path) -> tuple[Config, tuple[str, ...]] | None:
+def find_config(workdir: str | pathlib.Path) -> tuple[Config, tuple[str, ...]] | None:
     """Returns a run's configuration and labels, or None if there is no run in `workdir`.
 
     They are read from config.json, or from the newest readable checkpoint if that file is missing.
@@ -90,6 +90,7 @@ def find_config(workdir: pathlib.Path) -> tuple[Config, tuple[str, ...]] | None:
         ConfigError: if the configuration cannot be used.
         TrainingError: if there is no config.json and none of the checkpoints can be read.
     """
+    workdir = paths.expand(workdir)
     if (workdir / "config.json").exists():
         return config_file.read(workdir)
     if not (workdir / "checkpoints").is_dir():
@@ -101,7 +102,7 @@ def find_config(workdir: pathlib.Path) -> tuple[Config, tuple[str, ...]] | None:
     return config_file.from_dict(dataset_names.of_run(found[0], workdir), f"the run in {workdir}")
 
 
-def read_config(workdir: pathlib.Path) -> tuple[Config, tuple[str, ...]]:
+def read_config(workdir: str | pathlib.Path) -> tuple[Config, tuple[str, ...]]:
     """Returns a run's configuration and labels, as `find_config` does.
 
     Raises:
