@@ -60,23 +60,28 @@ def test_a_single_changed_channel_is_a_change_and_counts_end():
 
 
 def scene(row, column):
-    """A textured ground with a bright 4x4 square at a place."""
-    ground = np.random.default_rng(0).uniform(-0.5, -0.3, (1, 16, 16, 3))
-    ground[:, row : row + 4, column : column + 4] = [0.4, 0.3, 0.2]
+    """A faintly textured ground with a bright 6x6 square at a place."""
+    ground = np.random.default_rng(0).uniform(-0.42, -0.38, (1, 20, 20, 3))
+    ground[:, row : row + 6, column : column + 6] = [0.4, 0.3, 0.2]
     return jnp.asarray(ground, jnp.float32)
 
 
 @pytest.mark.parametrize("step", [(0, 0), (1, 0), (0, -2), (2, 1), (-3, 3)])
 def test_things_move_on_as_they_did(step):
-    places = [(6 + t * step[0], 6 + t * step[1]) for t in (-1, 0, 1)]
-    before, last, after = (scene(*place) for place in places)
-    moving = jnp.asarray((last[..., :1] > 0).astype(np.float32))
-    found, mask = jax.jit(motion.moved_on)(last, before, moving)
-    square = np.asarray(after[..., :1] > 0)
-    np.testing.assert_array_equal(mask > 0.5, square)
-    np.testing.assert_allclose(
-        np.where(square, found, 0), np.where(square, after, 0), rtol=0, atol=0.02
-    )
+    before, last, after = (scene(7 + t * step[0], 7 + t * step[1]) for t in (-1, 0, 1))
+    found, displacement = jax.jit(motion.moved_on)(last, before)
+    square = np.asarray(after[..., 0] > 0)
+    error, of_last = (float(jnp.abs(guess - after)[square].mean()) for guess in (found, last))
+    assert error < max(0.15 * of_last, 1e-3)
+    np.testing.assert_allclose(displacement[0, 9:11, 9:11], np.tile(step, (2, 2, 1)), atol=0.05)
+    np.testing.assert_allclose(displacement[0, 0, 0], 0, atol=0.05)  # a corner of the ground
+
+
+def test_half_pixels_are_interpolated():
+    edge = jnp.zeros((1, 20, 20, 3)).at[:, :, 8:14].set(0.3)
+    half = jnp.zeros((1, 20, 20, 3)).at[:, :, 9:14].set(0.3).at[:, :, (8, 14)].set(0.15)
+    _, displacement = jax.jit(motion.moved_on)(half, edge)
+    np.testing.assert_allclose(displacement[0, 10, 11], [0, 0.5], atol=0.1)
 
 
 def encoder_of(sees):

@@ -1,8 +1,8 @@
 """The U-Net context encoder as pure functions.
 
 All that is seen of the frames before is computed once per frame, outside the flow. With the state,
-the anchors are the next frame as motion has it, the ground, the mean since each pixel changed, and
-the last frame; without it, the last frame alone.
+the anchors are the next frame as motion has it, the same over the ground, the ground, the mean
+since each pixel changed, and the last frame; without it, the last frame alone.
 
 Dimensions: B batch, H height, W width, K context channels, A anchors.
 """
@@ -123,20 +123,19 @@ def _no_diagnostics(params: Params) -> dict[str, Diagnostic]:
     return {}
 
 
-# Of `_of_memory`'s maps without the last frame: 8 images, 2 counts, 2 masks.
+# Of `_of_memory`'s maps without the last frame: 8 images, 2 counts, a displacement.
 _STATE_CHANNELS = 8 * CHANNELS + 4
+_MOVES = 0.25  # pixels in a frame
 
 
 def _of_memory(memory: Memory) -> _View:
     """Returns what the network sees of a memory, the last frame among it, and the anchors."""
     last, ground = memory.last, memory.ground
-    moving = jnp.max(jnp.abs(last - ground), axis=-1, keepdims=True) > memories.CHANGED
-    mask = moving.astype(last.dtype)
-    motion, mask_moved = jax.lax.stop_gradient(moved_on(last, memory.before, mask))
-    expected = jnp.where(mask_moved > 0.5, motion, ground)
+    motion, displacement = jax.lax.stop_gradient(moved_on(last, memory.before))
+    moves = jnp.sum(displacement**2, axis=-1, keepdims=True) > _MOVES**2
     images = [last, memory.before, memory.before_that, ground, motion, memory.mean]
-    maps = [4 * image for image in images]
     differences = [last - ground, last - memory.before, memory.before - memory.before_that]
-    maps += [4 * difference for difference in differences]
-    maps += [memory.mean_count / 16, memory.ground_count / 16, mask, mask_moved]
-    return _View(maps, [expected, ground, motion, memory.mean, last])
+    maps = [4 * image for image in (*images, *differences)]
+    maps += [memory.mean_count / 16, memory.ground_count / 16, displacement / 2]
+    moving_over_ground = jnp.where(moves, motion, ground)
+    return _View(maps, [motion, moving_over_ground, ground, memory.mean, last])
