@@ -72,7 +72,7 @@ def test_things_move_on_as_they_did(step):
     found, displacement = jax.jit(motion.moved_on)(last, before)
     square = np.asarray(after[..., 0] > 0)
     error, of_last = (float(jnp.abs(guess - after)[square].mean()) for guess in (found, last))
-    assert error < max(0.15 * of_last, 1e-3)
+    assert error < max(0.25 * of_last, 1e-3)
     np.testing.assert_allclose(displacement[0, 9:11, 9:11], np.tile(step, (2, 2, 1)), atol=0.05)
     np.testing.assert_allclose(displacement[0, 0, 0], 0, atol=0.05)  # a corner of the ground
 
