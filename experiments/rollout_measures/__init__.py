@@ -1,0 +1,1 @@
+"""How well continuations keep up with the real frames: PSNR, and objects that stay whole."""
