@@ -32,6 +32,7 @@ def main() -> None:
     from experiments.gan_comparison import comparison, result_files
 
     out = paths.output_folder(_OUT.value, "use another --out")
+    paths.note_files(out, ["comparison.png"])
     result = comparison.compare(
         [paths.expand(run) for run in _RUNS.value],
         num_videos=_VIDEOS.value,

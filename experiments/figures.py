@@ -36,6 +36,7 @@ def main() -> None:
         raise ConfigError(f"unknown figure {unknown[0]!r}: use some of {', '.join(known)}.")
     folder = paths.output_folder(_WORKDIR.value, "use another --workdir")
     for number in tqdm(wanted, desc="figures", unit="figure", leave=False):
+        paths.note_files(folder, [f"figure{number}", f"figure{number}.png"])
         if not _REDRAW.value:
             request = figure_data.Request(
                 folder=folder / f"figure{number}",

@@ -4,15 +4,22 @@ import functools
 import os
 import sys
 import tempfile
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from flowvid.errors import ConfigError
 
-MARKER = ".flowvid-output"  # a file in folders that flowvid made
+MARKER = ".flowvid-output"  # a file in folders of which flowvid wrote everything
+NOTE = ".flowvid-files"  # a file in other folders, which lists what flowvid wrote there
 _MARKER_TEXT = (
     "flowvid made this folder, and leaves it out where it lists clips and images as a dataset.\n"
     "Delete this file to use them.\n"
 )
+_NOTE_TEXT = (
+    "# flowvid wrote the files below, and leaves them out where it lists clips and images as a\n"
+    "# dataset. Delete this file to use them.\n"
+)
+_PREVIEW = frozenset({"samples.png", "samples.gif", "summary.json"})
 
 
 def expand(path: str | os.PathLike[str]) -> Path:
@@ -76,7 +83,8 @@ def output_folder(folder: Path, advice: str) -> Path:
     """Returns a folder to write to, after checking that it can be written to.
 
     A folder that is new or empty gets the file `MARKER`, so that what is written there does not
-    become part of a dataset. One that holds files already is the user's, and gets none.
+    become part of a dataset. One that holds files already is the user's, and gets the file `NOTE`;
+    `note_files` adds to it what flowvid writes there.
 
     Raises:
       ConfigError: as `check_writable` does.
@@ -85,13 +93,56 @@ def output_folder(folder: Path, advice: str) -> Path:
     check_writable(folder, advice)
     if is_new:
         (folder / MARKER).write_text(_MARKER_TEXT)
+    note_files(folder, ())
     return folder
 
 
+def note_files(folder: Path, names: Iterable[str]) -> None:
+    """Notes that flowvid writes files to a folder, unless all of that folder is flowvid's.
+
+    Args:
+      folder: the folder, which `output_folder` returned.
+      names: the names of the files or folders in it.
+    """
+    if is_output(folder):
+        return
+    text = read_note(folder) or _NOTE_TEXT
+    added = [name for name in names if name not in text.splitlines()]
+    (folder / NOTE).write_text(text + "".join(f"{name}\n" for name in added))
+
+
 def is_output(folder: Path) -> bool:
-    """Returns whether flowvid made a folder; those of earlier versions are known by their files."""
-    return (
-        (folder / MARKER).exists()
-        or ((folder / "config.json").exists() and (folder / "checkpoints").is_dir())
-        or ((folder / "summary.json").exists() and (folder / "samples.png").exists())
-    )
+    """Returns whether flowvid wrote everything that is visible in a folder."""
+    try:
+        names = set(os.listdir(folder))
+    except OSError:
+        return False
+    return bool(names) and own_entries(names, read_note(folder)) == names
+
+
+def own_entries(names: Collection[str], note: str | None = None) -> set[str]:
+    """Returns the names of what flowvid wrote in a folder, or all names if there is nothing else.
+
+    What earlier versions wrote, without `MARKER` and `NOTE`, is known by its names.
+
+    Args:
+      names: the names of everything in the folder.
+      note: the text of its file `NOTE`; None if there is none.
+    """
+    is_earlier_run = note is None and {"config.json", "checkpoints"} <= set(names)
+    if MARKER in names or is_earlier_run:
+        return set(names)
+    own = set((note or "").splitlines())
+    if {"samples.png", "summary.json"} <= set(names):
+        own |= _PREVIEW
+    own &= set(names)
+    visible = {name for name in names if not name.startswith(".")}
+    return set(names) if own and own >= visible else own
+
+
+def read_note(folder: Path) -> str | None:
+    """Returns the text of the file `NOTE` in a folder, or None if there is none."""
+    try:
+        return (folder / NOTE).read_text(errors="replace")
+    except OSError:
+        return None

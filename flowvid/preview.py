@@ -105,6 +105,8 @@ def main() -> None:
         )
     out = FLAGS.out or pathlib.Path("preview", name)
     paths.output_folder(out, "use another --out")
+    pictures = ["samples.png"] if dataset.num_frames == 1 else ["samples.png", "samples.gif"]
+    paths.note_files(out, [*pictures, "summary.json"])
     drawn = np.random.default_rng(FLAGS.seed).permutation(candidates).tolist()
     measured = tqdm(drawn[: FLAGS.num_stats], desc="frames", unit="clip", delay=1, leave=False)
     statistics = dataset_statistics.frame_statistics(dataset[index]["video"] for index in measured)

@@ -202,11 +202,13 @@ def main() -> None:
             "diverged; train again with a lower --learning_rate or more --warmup_steps."
         )
     single = samples.videos.shape[1] == 1
+    ending = "png" if single else FLAGS.format
+    paths.note_files(out, ["samples.png", *(f"{i:03d}.{ending}" for i in kept)])
     for i in kept:
         if single:
-            media.write_image(out / f"{i:03d}.png", samples.videos[i, 0])
+            media.write_image(out / f"{i:03d}.{ending}", samples.videos[i, 0])
         else:
-            media.write_video(out / f"{i:03d}.{FLAGS.format}", samples.videos[i], fps=FLAGS.fps)
+            media.write_video(out / f"{i:03d}.{ending}", samples.videos[i], fps=FLAGS.fps)
     media.write_image(out / "samples.png", _contact_sheet(model, samples.videos, real, kept))
     files = "images" if single else "videos"
     print(f"{len(kept)} {files} and the contact sheet samples.png are in {out}.")

@@ -11,7 +11,7 @@ from PIL import Image
 from trained_by_command import train_args
 
 from flowvid.data import decoding, media
-from flowvid.paths import MARKER
+from flowvid.paths import MARKER, NOTE
 
 pytest_plugins = ["trained_by_command"]
 
@@ -72,6 +72,18 @@ def test_sample_draws_a_label(trained, tmp_path):
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"000.mp4", "001.mp4", "samples.png", MARKER}
     assert decoding.read_clip(tmp_path / "000.mp4", None, 16).shape == (4, 16, 16, 3)
+
+
+def test_samples_among_other_files_are_noted(trained, call, tmp_path):
+    workdir, _ = trained
+    (tmp_path / "mine.mp4").touch()
+    args = (f"--workdir={workdir}", "--num_videos=2", "--num_frames=2", f"--out={tmp_path}")
+    assert call("sample", *args)[0] == 0
+    names = {path.name for path in tmp_path.iterdir()}
+    noted = {"000.gif", "001.gif", "samples.png"}
+    assert names == {"mine.mp4", NOTE, *noted}
+    lines = (tmp_path / NOTE).read_text().splitlines()
+    assert {line for line in lines if not line.startswith("#")} == noted
 
 
 def test_sample_continues_held_out_clips(trained, call):

@@ -107,14 +107,44 @@ def test_a_new_folder_is_marked(tmp_path):
 
 def test_a_folder_with_files_is_the_users(tmp_path):
     (tmp_path / "clip.mp4").touch()
+    for names in (("samples.png", "000.gif"), ("000.gif", "001.gif")):
+        paths.output_folder(tmp_path, "")
+        paths.note_files(tmp_path, names)
+        for name in names:
+            (tmp_path / name).touch()
+        assert not paths.is_output(tmp_path)
+    listed = (tmp_path / paths.NOTE).read_text().splitlines()
+    assert [line for line in listed if line[0] != "#"] == ["samples.png", "000.gif", "001.gif"]
+    (tmp_path / "clip.mp4").unlink()
+    assert paths.is_output(tmp_path)
+
+
+def test_in_a_folder_of_its_own_flowvid_notes_nothing(tmp_path):
+    for name, made in (("new", ()), ("earlier run", ("config.json", "checkpoints"))):
+        for file in made:
+            (tmp_path / name / file).mkdir(parents=True)
+        paths.output_folder(tmp_path / name, "")
+        paths.note_files(tmp_path / name, ["000.gif"])
+        assert not (tmp_path / name / paths.NOTE).exists()
+
+
+def test_a_run_among_other_files_leaves_them_to_the_user(tmp_path):
+    (tmp_path / "clip.mp4").touch()
     paths.output_folder(tmp_path, "")
+    for name in ("config.json", "checkpoints"):
+        (tmp_path / name).mkdir()
     assert not paths.is_output(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+def test_what_is_no_folder_is_no_output(tmp_path):
+    assert not paths.is_output(tmp_path / "missing")
+    assert not paths.is_output(tmp_path)
 
 
 FILES = {
     "a run": (("config.json", "checkpoints/1"), True),
     "a preview": (("summary.json", "samples.png"), True),
+    "a preview with clips": (("summary.json", "samples.png", "mine.mp4"), False),
     "a run's name alone": (("config.json", "clip.mp4"), False),
     "a picture alone": (("samples.png",), False),
     "clips": (("a.mp4", "b/c.mp4"), False),

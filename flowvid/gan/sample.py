@@ -35,6 +35,8 @@ def main() -> None:
     gan = trained.load(workdir, checkpoint=FLAGS.checkpoint)
     paths.output_folder(out, "use another --out")
     videos = gan.sample(FLAGS.num_videos, FLAGS.label, seed=FLAGS.seed)
+    names = (f"{i:03d}.{FLAGS.format}" for i in range(len(videos)))
+    paths.note_files(out, ["samples.png", *names])
     for i, video in enumerate(videos):
         media.write_video(out / f"{i:03d}.{FLAGS.format}", video, fps=FLAGS.fps)
     captions: list[str] = []

@@ -59,6 +59,7 @@ def train(config: GanConfig, workdir: str | pathlib.Path) -> GanState:
             f"{jax.device_count()} devices: use a multiple of {jax.device_count()}."
         )
     paths.output_folder(workdir, "use another --workdir")
+    paths.note_files(workdir, ["previews"])
     with (
         interruption.only_one(workdir),
         interruption.StopRequest() as stop,
