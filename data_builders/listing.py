@@ -1,20 +1,22 @@
-"""Lists the files below a folder or in a zip file, and says why others are left out.
+"""Lists the files below a folder, and says why others are left out.
 
 This module must not import TensorFlow, since each decoding process imports it.
 """
 
+import collections
 import hashlib
 import os
 import unicodedata
-import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from flowvid import paths
 
 HIDDEN = "hidden"
+WRITTEN = "written by flowvid"
 _LEADS_OUT = "a symbolic link that leads out of the dataset's folder"
+BROKEN = "a symbolic link to nothing"
 
 
 class Item(NamedTuple):
@@ -44,6 +46,8 @@ class File(NamedTuple):
       version: a text that changes when the file changes.
       member: its name within the zip file, or empty.
       reason: why it must be skipped, or empty.
+      content: a text that is the same for all names of one file on disk.
+      is_link: whether its name is a symbolic link, or below one.
     """
 
     name: str
@@ -51,6 +55,8 @@ class File(NamedTuple):
     version: str
     member: str = ""
     reason: str = ""
+    content: str = ""
+    is_link: bool = False
 
     @property
     def suffix(self) -> str:
@@ -74,7 +80,8 @@ class Tree(NamedTuple):
 
     Attributes:
       files: the visible files of any ending, sorted by their names.
-      folders: the names of the visible folders, those that are ignored included.
+      folders: the names of the visible folders that flowvid did not write, and of symbolic links
+        to what may be a folder; those that are ignored are included.
       ignored: what was left out.
     """
 
@@ -128,98 +135,109 @@ def position(clip_id: str, seed: int = 0) -> float:
     return int.from_bytes(digest[:6], "big") / 2**48
 
 
+def counted(ignored: Sequence[Ignored]) -> str:
+    """Returns which files and folders were ignored for which reasons, as text."""
+    reasons = collections.Counter(entry.reason for entry in ignored)
+    example = {entry.reason: entry.name for entry in reversed(ignored)}
+    return "; ".join(
+        example[reason] + (f" and {count - 1} more" if count > 1 else "") + f" ({reason})"
+        for reason, count in reasons.most_common()
+    )
+
+
+def without_repeats(found: Iterable[File]) -> list[File]:
+    """Returns files sorted by their names; those that are the same file as another get a reason.
+
+    The one without a reason is the first whose name is no symbolic link or, if all are, the first.
+    """
+    first: dict[str, str] = {}
+    listed = []
+    for file in sorted(found, key=lambda file: (file.is_link, file.name)):
+        name = file.name if file.reason else first.setdefault(file.content, file.name)
+        if name != file.name:
+            file = file._replace(reason=f"the same file as {printable(name)}")
+        listed.append(file)
+    return sorted(listed, key=lambda file: file.name)
+
+
 def walk(root: Path) -> Tree:
     """Lists a folder. Links are followed if they stay below it; hidden files are left out.
 
-    A file that several names lead to is listed under its own name, or else under the first; under
-    the others it has a reason to be skipped. Folders that flowvid wrote are left out.
+    Files and folders that flowvid wrote are left out, too, unless the folder holds nothing else.
     """
     tree = Tree([], [], [])
-    real: dict[str, str] = {}  # the paths of the files without links, by their names
-    _add(tree, real, str(root), "", (os.path.realpath(root),))
-    own = {path: name for name, path in real.items() if path == f"{os.path.realpath(root)}/{name}"}
-    for index, file in enumerate(tree.files):
-        first = own.setdefault(real[file.name], file.name)
-        if first != file.name and not file.reason:
-            tree.files[index] = file._replace(reason=f"the same file as {printable(first)}")
+    _add(tree, str(root), "", (os.path.realpath(root),))
     tree.files.sort(key=lambda file: file.name)
     return tree
 
 
-def _add(
-    tree: Tree, real: dict[str, str], folder: str, prefix: str, around: tuple[str, ...]
-) -> None:
-    """Adds what is in a folder to a tree.
+def _add(tree: Tree, folder: str, prefix: str, around: tuple[str, ...]) -> None:
+    """Adds a folder and what is in it to a tree.
 
     Args:
       tree: what was found.
-      real: the paths of the files without links, by their names; this is added to.
       folder: the path of the folder.
-      prefix: what to put before the names in it.
+      prefix: its name with a slash, to put before the names in it; empty for the outermost.
       around: the paths, without links, of the folders that lead here, this one last.
     """
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
     except OSError as error:
-        tree.ignored.append(Ignored(printable(prefix), f"not readable ({error.strerror})"))
+        _ignore(tree, prefix, f"not readable ({error.strerror})")
         return
+    names = {entry.name for entry in entries}
+    own = paths.own_entries(names, paths.read_note(Path(folder)) if paths.NOTE in names else None)
+    if own == names and prefix and names:
+        tree.ignored.append(Ignored(printable(prefix), WRITTEN))
+        return
+    if prefix:
+        tree.folders.append(prefix[:-1])
     for entry in entries:
-        name, path = prefix + entry.name, os.path.join(around[-1], entry.name)
-        if entry.name.startswith("."):
-            if entry.name != paths.MARKER:
-                tree.ignored.append(Ignored(printable(name), HIDDEN))
+        if entry.name in (paths.MARKER, paths.NOTE):
             continue
-        reason = ""
+        name, path, reason = prefix + entry.name, os.path.join(around[-1], entry.name), ""
         if entry.is_symlink():
             path = os.path.realpath(entry.path)
-            if os.path.commonpath((path, around[0])) != around[0]:
-                reason = _LEADS_OUT
-            elif path in around:
-                reason = "a symbolic link to a folder around it"
+            reason = _refusal_of_link(path, around)
         is_folder = os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
-        if not is_folder:
-            real[name] = path
-            tree.files.append(File(name, entry.path, _version(entry.path), reason=reason))
-            continue
-        tree.folders.append(name)
-        if not reason and paths.is_output(Path(entry.path)):
-            reason = "written by flowvid"
-        if reason:
-            tree.ignored.append(Ignored(printable(name) + "/", reason))
+        if entry.name.startswith("."):
+            tree.ignored.append(Ignored(printable(name), HIDDEN))
+        elif entry.name in own and own != names:
+            tree.ignored.append(Ignored(printable(name) + "/" * is_folder, WRITTEN))
+        elif not is_folder:
+            if reason == BROKEN:
+                tree.folders.append(name)
+            is_link = path != os.path.join(around[0], name)
+            tree.files.append(_file(name, entry.path, path, reason, is_link))
+        elif reason:
+            _ignore(tree, name + "/", reason)
         else:
-            _add(tree, real, entry.path, name + "/", (*around, path))
+            _add(tree, entry.path, name + "/", (*around, path))
 
 
-def _version(path: str) -> str:
-    """Returns the size of a file and the time of its last change, or nothing for a bad link."""
+def _ignore(tree: Tree, folder: str, reason: str) -> None:
+    """Adds a folder, whose name ends in a slash, that is left out."""
+    tree.folders.append(folder[:-1])
+    tree.ignored.append(Ignored(printable(folder), reason))
+
+
+def _refusal_of_link(target: str, around: tuple[str, ...]) -> str:
+    """Returns why a symbolic link is not followed, or nothing; the arguments are as in `_add`."""
+    if not os.path.exists(target):
+        return BROKEN
+    if os.path.commonpath((target, around[0])) != around[0]:
+        return _LEADS_OUT
+    return "a symbolic link to a folder around it" if target in around else ""
+
+
+def _file(name: str, path: str, real: str, reason: str, is_link: bool) -> File:
+    """Returns a file on disk; `real` is its path without links."""
     try:
         state = os.stat(path)
-    except OSError:
-        return ""
-    return f"{state.st_size} {state.st_mtime_ns}"
-
-
-def walk_zip(path: Path) -> Tree:
-    """Lists a zip file as the folder that unpackers make of it.
-
-    Backslashes in names, which some programs write, separate folders.
-
-    Raises:
-      zipfile.BadZipFile: if it is not a zip file.
-      OSError: if it cannot be read.
-    """
-    tree = Tree([], [], [])
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-    for member in members:
-        name = member.filename.replace("\\", "/")
-        if any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts):
-            tree.ignored.append(Ignored(printable(name), HIDDEN))
-        elif name.endswith("/"):
-            tree.folders.append(name.rstrip("/"))
-        else:
-            version = f"{member.file_size} {member.CRC}"
-            tree.files.append(File(name, str(path), version, member.filename))
-    tree.files.sort(key=lambda file: file.name)
-    return tree
+    except OSError:  # a link to nothing
+        return File(name, path, "", "", reason, real, is_link)
+    # Some file systems have no numbers of their own for files; these have one name each.
+    content = f"{state.st_dev} {state.st_ino}" if state.st_nlink > 1 else real
+    version = f"{state.st_size} {state.st_mtime_ns}"
+    return File(name, path, version, "", reason, content, is_link)

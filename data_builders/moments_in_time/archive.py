@@ -139,7 +139,7 @@ def _from_row(row: list[str], folder: epath.Path, labels: set[str]) -> Item:
 
 def _from_folder(folder: epath.Path, labels: set[str]) -> Iterator[Item]:
     tree = listing.walk(Path(folder))
-    for file in tree.files:
+    for file in listing.without_repeats(tree.files):
         if file.suffix in CLIP_SUFFIXES:
             label = PurePosixPath(listing.printable(file.name)).parts[0]
             yield file.item(label, "" if label in labels else f"unknown label {label!r}")

@@ -1,14 +1,15 @@
 """Lists a folder or zip file of clips or images: its labels, its splits, and its fingerprint."""
 
-import collections
 import hashlib
 import zipfile
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
-from data_builders import files, listing
+from data_builders import files, listing, zip_listing
 from data_builders.listing import File, Ignored, Item
+from data_builders.video_folder import split_folders
+from data_builders.video_folder.split_folders import Named
 from flowvid.data import pictures
 from flowvid.data.decoding import CLIP_SUFFIXES, IMAGE_SUFFIXES
 from flowvid.errors import DataError
@@ -16,12 +17,6 @@ from flowvid.errors import DataError
 UNLABELLED = "unlabelled"
 # The shares of the files that validation and test hold where there are no folders for them.
 VALIDATION_SHARE, TEST_SHARE, SPLIT_SEED = 0.1, 0.1, 2
-# The names of the folders that define the splits.
-_OWN = {
-    "train": {"train", "training"},
-    "validation": {"validation", "valid", "val"},
-    "test": {"test"},
-}
 _ADVICE = (
     "Expected are clips (.mp4, .mov, .mkv, .webm, .avi, .gif, ...) or images (.png, .jpg, ...), in "
     "a folder for each label or all in one folder; to define the splits, put these into train/, "
@@ -52,25 +47,27 @@ class Listing(NamedTuple):
 def list_folder(path: Path) -> Listing:
     """Lists the clips of a folder or zip file or, if it has none, its images.
 
-    Labels are the names of the folders; a single folder around all of them is skipped. The folders
-    train/, validation/ and test/ define the splits if train/ and one of the others exist. Without
-    a folder for validation, a hash of each file's name selects a tenth of the training files for
-    it and, if there is no folder for testing either, another tenth for that; adding files
-    therefore moves no file to another split.
+    Labels are the names of the folders; a single folder around all of them is skipped. Folders
+    train/, validation/ and test/, at any depth, define the splits; see `split_folders.divide`.
+    Without a folder for validation, a hash of each file's name selects a tenth of the training
+    files for it and, if there is no folder for testing either, another tenth for that; adding
+    files therefore moves no file to another split.
 
     Raises:
       DataError: if the folder does not exist or contains too few files, if a folder of a split
-        cannot be used, or if the file is not a readable zip file.
+        cannot be used, if a file is in two splits, or if the file is not a readable zip file.
     """
     if not path.exists():
         raise DataError(f"{path} does not exist. {_ADVICE}")
     tree = _walk(path)
     found, are_images, ignored = _of_one_kind(tree)
     if not found:
-        held = "; it holds " + counted(ignored) if ignored else ""
+        held = "; it holds " + listing.counted(ignored) if ignored else ""
         raise DataError(f"{path} holds no clips and no images{held}. {_ADVICE}")
     digest = hashlib.sha256(repr([(file.name, file.version) for file in found]).encode())
-    own, beside = _own_splits(path, tree, ignored, [(_parts(file.name), file) for file in found])
+    own, beside = split_folders.divide(path, found, tree.folders, ignored)
+    own = {split: _without_repeats(named) for split, named in own.items()}
+    _check_apart(path, own)
     labels = sorted({parts[0] for split in own.values() for parts, _ in split if parts[1:]})
     splits = {
         split: [_labelled(parts, file, bool(labels)) for parts, file in files_]
@@ -88,21 +85,11 @@ def list_folder(path: Path) -> Listing:
     )
 
 
-def counted(ignored: Sequence[Ignored]) -> str:
-    """Returns which files and folders were ignored for which reasons, as text."""
-    reasons = collections.Counter(entry.reason for entry in ignored)
-    example = {entry.reason: entry.name for entry in reversed(ignored)}
-    return "; ".join(
-        example[reason] + (f" and {count - 1} more" if count > 1 else "") + f" ({reason})"
-        for reason, count in reasons.most_common()
-    )
-
-
 def _walk(path: Path) -> listing.Tree:
     if path.is_dir():
         return listing.walk(path)
     try:
-        return listing.walk_zip(path)
+        return zip_listing.walk(path)
     except (zipfile.BadZipFile, OSError) as error:
         raise DataError(f"{path} is not a readable zip file ({error}). {_ADVICE}") from error
 
@@ -119,7 +106,9 @@ def _of_one_kind(tree: listing.Tree) -> tuple[list[File], bool, list[Ignored]]:
         elif file.suffix in IMAGE_SUFFIXES:
             images.append(file)
         else:
-            ignored.append(_ignored(file, "neither a clip nor an image by its ending"))
+            is_broken = file.reason == listing.BROKEN
+            reason = file.reason if is_broken else "neither a clip nor an image by its ending"
+            ignored.append(_ignored(file, reason))
     if clips:
         reason = "an image beside clips: images are used where there are no clips"
         ignored += [_ignored(file, reason) for file in images]
@@ -141,68 +130,27 @@ def _ignored(file: File, reason: str) -> Ignored:
     return Ignored(listing.printable(file.name), reason)
 
 
-def _parts(name: str) -> tuple[str, ...]:
-    return PurePosixPath(listing.printable(name)).parts
+def _without_repeats(named: Named) -> Named:
+    listed = {file.name: file for file in listing.without_repeats(file for _, file in named)}
+    return [(parts, listed[file.name]) for parts, file in named]
 
 
-_Named = list[tuple[tuple[str, ...], File]]  # the parts of a file's name, from the label on
-
-
-def _own_splits(
-    path: Path, tree: listing.Tree, ignored: Sequence[Ignored], named: _Named
-) -> tuple[dict[str, _Named], list[Ignored]]:
-    """Returns the files in the folders of the splits, and the files beside these folders.
-
-    If there is train/ alone or none of these folders, all files are of "train". A folder around all
-    others, as in zip files, is skipped.
-
-    Raises:
-      DataError: if a folder of a split holds nothing to use, or if there is no train/ beside it:
-        its files are then not trained on, since they were meant for something else.
-    """
-    folders = [_parts(name) for name in tree.folders]
-    depth = 0
-    while True:
-        split_of = {
-            parts[depth]: split
-            for parts in folders + [parts[:-1] for parts, _ in named]
-            for split, names in _OWN.items()
-            if len(parts) > depth and parts[depth].lower() in names
-        }
-        if len(set(split_of.values())) > 1 or (split_of and "train" not in split_of.values()):
-            break
-        tops = {parts[depth] for parts, _ in named}
-        if len(tops) > 1 or any(len(parts) < depth + 3 for parts, _ in named):
-            return {"train": [(parts[depth:], file) for parts, file in named]}, []
-        folders = [parts for parts in folders if parts[depth : depth + 1] == tuple(tops)]
-        depth += 1
-    if "train" not in split_of.values():
-        name = min(split_of)
+def _check_apart(path: Path, splits: dict[str, Named]) -> None:
+    """Raises a DataError if a file on disk is in two splits, by symbolic or hard links."""
+    first: dict[str, tuple[str, str]] = {}
+    pairs = []
+    for split, named in splits.items():
+        for file in sorted(file for _, file in named if not file.reason):
+            name = f"{listing.printable(file.name)} ({split})"
+            split_before, before = first.setdefault(file.content, (split, name))
+            if split_before != split:
+                pairs.append(f"{before} and {name}")
+    if pairs:
+        more = f" (and {len(pairs) - 1} more)" if pairs[1:] else ""
         raise DataError(
-            f"{path} holds the folder {name}/, but no folder train/, so that nothing is left to "
-            f"train on: add train/, or give the folder {name}/ itself, or rename it if it is a "
-            "label."
+            f"The same file is in two splits of {path}, by a link: {pairs[0]}{more}. Remove one of "
+            "the names, so that nothing is evaluated that was trained on."
         )
-    found: dict[str, _Named] = {split: [] for split in split_of.values()}
-    beside = []
-    for parts, file in named:
-        split = split_of.get(parts[depth]) if parts[depth + 1 :] else None
-        if split is None:
-            reason = "beside the folders train/, validation/ and test/"
-            beside.append(_ignored(file, reason))
-        else:
-            found[split].append((parts[depth + 1 :], file))
-    for name, split in split_of.items():
-        if not found[split]:
-            inside = [
-                entry for entry in ignored if name in PurePosixPath(entry.name).parts[: depth + 1]
-            ]
-            why = counted(inside) or "it is empty"
-            raise DataError(
-                f"The folder {name}/ in {path} holds nothing that can be used for {split}: {why}. "
-                "Put clips or images there, or remove the folder."
-            )
-    return found, beside
 
 
 def _hold_out(items: Sequence[Item], test_share: float) -> dict[str, list[Item]]:

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from data_builders import clip_builder
-from data_builders.listing import HIDDEN, Item
+from data_builders.listing import HIDDEN, Item, counted
 from data_builders.video_folder import folder
 from flowvid.errors import DataError
 
@@ -126,5 +126,5 @@ def _notes(listing: folder.Listing) -> dict[str, str]:
         )
     ignored = [entry for entry in listing.ignored if entry.reason != HIDDEN]
     if ignored:
-        notes["ignored"] = folder.counted(ignored)
+        notes["ignored"] = counted(ignored)
     return notes

@@ -1,8 +1,6 @@
-"""Listing files below folders and in zip files, in an order that depends on their names alone."""
+"""Listing files below folders, in an order that depends on their names alone."""
 
 import os
-import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +17,7 @@ def items_named(names):
 
 def names(tree):
     """The names of the listed files, with the reasons of those to be skipped."""
-    return {file.name: file.reason for file in tree.files}
+    return {file.name: file.reason for file in listing.without_repeats(tree.files)}
 
 
 # Order.
@@ -106,6 +104,7 @@ def test_visible_files_of_every_ending_are_found_and_sorted(tmp_path):
 
 
 LEADS_OUT = "a symbolic link that leads out of the dataset's folder"
+BROKEN = "a symbolic link to nothing"
 # For each case: links (name, target), the files found with their reasons, and what is ignored.
 LINKS = {
     "a folder below": (
@@ -135,10 +134,10 @@ LINKS = {
     ),
     "nothing": (
         [("walk.mp4", "run/no.mp4")],
-        {"run/1.mp4": "", "walk.mp4": ""},  # found missing when it is decoded
+        {"run/1.mp4": "", "walk.mp4": BROKEN},
         [(".store", "hidden")],
     ),
-    "itself": ([("x.mp4", "x.mp4")], {"run/1.mp4": "", "x.mp4": ""}, [(".store", "hidden")]),
+    "itself": ([("x.mp4", "x.mp4")], {"run/1.mp4": "", "x.mp4": BROKEN}, [(".store", "hidden")]),
     "the folder around": (
         [("run/all", "..")],
         {"run/1.mp4": ""},
@@ -146,7 +145,7 @@ LINKS = {
     ),
     "each other": (
         [("a", "b"), ("b", "a")],
-        {"a": "", "b": "", "run/1.mp4": ""},
+        {"a": BROKEN, "b": BROKEN, "run/1.mp4": ""},
         [(".store", "hidden")],
     ),
     "a folder with another name": (
@@ -175,6 +174,20 @@ def test_links_are_followed_that_stay_below(tmp_path, case):
         tree = listing.walk(given)
         assert names(tree) == found
         assert sorted(tree.ignored) == ignored
+
+
+def test_hard_links_are_one_file(tmp_path):
+    touch(tmp_path, "b/1.mp4", "b/2.mp4")
+    for name in ("a.mp4", "c.mp4"):
+        (tmp_path / name).hardlink_to(tmp_path / "b/1.mp4")
+    (tmp_path / "0.mp4").symlink_to("b/1.mp4")
+    assert names(listing.walk(tmp_path)) == {
+        "0.mp4": "the same file as a.mp4",
+        "a.mp4": "",
+        "b/1.mp4": "the same file as a.mp4",
+        "b/2.mp4": "",
+        "c.mp4": "the same file as a.mp4",
+    }
 
 
 def test_a_changed_target_changes_the_version_of_a_link(tmp_path):
@@ -207,33 +220,18 @@ def test_what_flowvid_wrote_is_left_out_below_the_folder_alone(tmp_path):
     tree = listing.walk(tmp_path)
     assert names(tree) == {"run/1.mp4": ""}
     assert tree.ignored == [Ignored("samples/", "written by flowvid")]
+    assert tree.folders == ["run"]
     assert names(listing.walk(tmp_path / "samples")) == {"000.gif": "", "deep/1.gif": ""}
 
 
-# Zip files.
-
-
-def zip_of(path: Path, *members: str) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name in members:
-            info = zipfile.ZipInfo("x")
-            info.filename = name  # as it is: ZipInfo() itself would change some names
-            archive.writestr(info, b"")
-    return path
-
-
-ZIPS = {
-    "slashes": ("run/1.mp4", "walk/2.mp4"),
-    "backslashes": ("run\\1.mp4", "walk\\2.mp4"),
-    "both": ("run/1.mp4", "walk\\2.mp4"),
-    "with folders": ("run/", "run/1.mp4", "walk\\", "walk\\2.mp4"),
-    "with what a Mac adds": ("run/1.mp4", "walk/2.mp4", "__MACOSX/run/._1.mp4", "run/.DS_Store"),
-}
-
-
-@pytest.mark.parametrize("case", ZIPS)
-def test_a_zip_file_is_listed_as_the_folder_it_unpacks_to(tmp_path, case):
-    tree = listing.walk_zip(zip_of(tmp_path / "x.zip", *ZIPS[case]))
-    assert names(tree) == {"run/1.mp4": "", "walk/2.mp4": ""}
-    assert {file.member.replace("\\", "/") for file in tree.files} == set(names(tree))
-    assert all(entry.reason == "hidden" for entry in tree.ignored)
+def test_what_flowvid_wrote_beside_other_files_is_left_out(tmp_path):
+    """As after `preview --dataset=. --out=.` and `sample --out=run`, where run/ holds clips."""
+    touch(tmp_path, "run/1.mp4", "run/000.mp4", "samples.png", "samples.gif", "summary.json")
+    paths.output_folder(tmp_path / "run", "")
+    paths.note_files(tmp_path / "run", ["000.mp4", "samples.png"])
+    tree = listing.walk(tmp_path)
+    assert names(tree) == {"run/1.mp4": ""}
+    written = ("run/000.mp4", "samples.gif", "samples.png", "summary.json")
+    assert sorted(tree.ignored) == [(name, "written by flowvid") for name in written]
+    (tmp_path / "run" / paths.NOTE).unlink()
+    assert names(listing.walk(tmp_path)) == {"run/000.mp4": "", "run/1.mp4": ""}

@@ -1,5 +1,7 @@
 """`preview` of a folder of files says which are used, skipped and ignored before it decodes any."""
 
+import re
+
 import pytest
 from command_line import assert_one_line
 from footage import touch, write_clip
@@ -41,18 +43,25 @@ def test_labels_that_look_alike_are_told_apart(tmp_path, call, in_process):
     assert counts.keys() == {"caf\\xe9", "cafe\\u0301"}
 
 
-def test_previews_do_not_become_data(tmp_path, call, in_process, monkeypatch):
+@pytest.mark.parametrize("given", ["", "--out=.", "--out=walk"])
+def test_previews_do_not_become_data(tmp_path, call, in_process, monkeypatch, given):
     """As when `preview --dataset=.` runs twice."""
     for name in ("run/1.mkv", "run/2.mkv", "walk/3.mkv"):
         write_clip(tmp_path / "clips" / name, 90)
     monkeypatch.chdir(tmp_path / "clips")
     sizes = ("--dataset=.", f"--data_dir={tmp_path / 'data'}", "--num_frames=4", "--image_size=8")
-    outputs = [call("preview", *sizes) for _ in range(2)]
+    outputs = [call("preview", *sizes, *given.split()) for _ in range(2)]
     for code, out, err in outputs:
         assert code == 0, err
         assert "2 clips of 4 frames" in out
         assert "\n  preview" not in out
-    assert "folder            1  ignored: written by flowvid (preview/clips/)" in outputs[1][1]
+        assert re.search(r"\.mkv +3  used\n", out)
+    expected = {
+        "": "  folder            1  ignored: written by flowvid (preview/clips/)",
+        "--out=.": "  .gif              1  ignored: written by flowvid (samples.gif)",
+        "--out=walk": "  .gif              1  ignored: written by flowvid (walk/samples.gif)",
+    }
+    assert expected[given] in outputs[1][1]
 
 
 def test_the_table_names_endings_treatments_and_examples(tmp_path):
