@@ -27,7 +27,7 @@ Builder = Any  # a tfds.core.DatasetBuilder; TFDS is imported on first use, sinc
 def below(folder: Path) -> list[Path]:
     """Returns the folders of completely prepared TFDS records at or below a folder.
 
-    Other libraries also write files called dataset_info.json; TFDS puts features.json beside it.
+    Other libraries also write files called dataset_info.json, and features.json beside it.
     """
     return sorted(
         info.parent
@@ -38,7 +38,19 @@ def below(folder: Path) -> list[Path]:
 
 
 def _is_of_tfds(folder: Path) -> bool:
-    return (folder / "features.json").exists() or any(folder.glob("*.array_record-*"))
+    """Returns whether TFDS wrote a folder, by any one of its files: the others may be damaged."""
+    return (
+        "tensorflow_datasets" in _text(folder / "features.json")  # the names of its classes
+        or '"shardLengths"' in _text(folder / "dataset_info.json")
+        or any(any(folder.glob(f"*.{kind}-*-of-*")) for kind in ("array_record", "tfrecord"))
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def prepared(folder: Path, advice: str) -> list[Builder]:

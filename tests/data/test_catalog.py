@@ -84,16 +84,23 @@ FOREIGN = {  # as other libraries write it beside images
 }
 
 
+@pytest.mark.parametrize("features", [None, "", '{"image": {"dtype": "uint8"}}', "folder"])
 @pytest.mark.parametrize("where", ["", "cat/"])
 @pytest.mark.parametrize("case", FOREIGN)
-def test_what_is_not_of_tfds_is_no_record(tmp_path, case, where):
+def test_what_is_not_of_tfds_is_no_record(tmp_path, case, where, features):
     (tmp_path / "cat").mkdir()
     for index in range(2):
         Image.new("RGB", (8, 8)).save(tmp_path / f"cat/{index}.png")
     (tmp_path / where / "dataset_info.json").write_text(FOREIGN[case])
+    beside = tmp_path / where / "features.json"
+    if features == "folder":
+        beside.mkdir()
+    elif features is not None:
+        beside.write_text(features)
     assert catalog.holds_images(str(tmp_path))
     table = catalog.describe_files(str(tmp_path))
-    assert "  .json             1  ignored: neither a clip nor an image" in table
+    count = 1 + beside.is_file()
+    assert f"  .json             {count}  ignored: neither a clip nor an image" in table
 
 
 def test_files_of_an_owner_without_a_name_are_used(tmp_path, monkeypatch):

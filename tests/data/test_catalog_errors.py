@@ -109,10 +109,24 @@ def test_records_without_an_index_are_refused(tmp_path, monkeypatch):
         load(None, str(tmp_path))
 
 
-@pytest.mark.parametrize("file", ["dataset_info.json", "features.json"])
-def test_damaged_records_are_reported(shapes_dir, tmp_path, file):
+# For each case: the damaged files, and whether the shards are gone.
+DAMAGE = {
+    "dataset_info": (["dataset_info.json"], False),
+    "features": (["features.json"], False),
+    "both": (["dataset_info.json", "features.json"], False),
+    "dataset_info without shards": (["dataset_info.json"], True),
+    "features without shards": (["features.json"], True),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_damaged_records_are_reported(shapes_dir, tmp_path, case):
+    damaged, is_without_shards = DAMAGE[case]
     folder = copy_records(shapes_dir, tmp_path / "1.0.0")
-    (folder / file).write_text('{"cut o')
+    for file in damaged:
+        (folder / file).write_text('{"cut o')
+    for shard in folder.glob("*.array_record-*") if is_without_shards else ():
+        shard.unlink()
     with pytest.raises(DataError, match=f"{folder} are damaged .*; prepare them again") as error:
         load(None, str(folder))
     assert "\n" not in str(error.value)
