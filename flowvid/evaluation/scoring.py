@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PyTree
-from scipy import stats
 from tqdm import tqdm
 
 from flowvid import random_keys
@@ -103,7 +102,9 @@ def _longer(values: np.ndarray, length: int) -> np.ndarray:
 
 def standard_error(per_video: Float[np.ndarray, " videos"]) -> float | None:
     """Returns the standard error of the mean over videos, or None for a single video."""
-    return float(stats.sem(per_video)) if len(per_video) > 1 else None
+    if len(per_video) == 1:
+        return None
+    return float(np.std(per_video, ddof=1) / np.sqrt(len(per_video)))
 
 
 @functools.lru_cache(maxsize=8)  # runs of one process that differ in weights alone compile it once

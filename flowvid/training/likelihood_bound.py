@@ -1,7 +1,6 @@
 """Tells a wrong likelihood from an unlucky one, where bits per dimension are below zero."""
 
 import numpy as np
-import scipy.special
 
 P_VALUE = 1e-6
 
@@ -24,6 +23,8 @@ def is_violated(bits_per_dim: np.ndarray) -> bool:
     draws = bits_per_dim[np.isfinite(bits_per_dim)]
     if len(draws) < 2 or draws.mean() >= 0:
         return False
+    import scipy.special  # only here: it takes long to import, and each run imports this module
+
     standard_error = draws.std(ddof=1) / np.sqrt(len(draws))
     if standard_error == 0:
         return True
