@@ -109,27 +109,29 @@ def wait_for_checkpoint(processes, workdir, step):
         time.sleep(0.02)
 
 
-def test_all_stop_at_one_step_on_a_signal_to_one(data_dir, tmp_path):
-    processes = start_together("train", *train_flags(data_dir, tmp_path, num_steps=100_000))
-    wait_for_checkpoint(processes, tmp_path, 0)
-    processes[1].send_signal(signal.SIGTERM)
-    results = finish_all(processes)
-    assert [code for code, _, _ in results] == [128 + signal.SIGTERM] * 2, results
-    said = [re.search(r"SIGTERM: stopped and saved at step (\d+)", err) for _, _, err in results]
-    assert said[0].group(1) == said[1].group(1) == str(reading.saved_steps(tmp_path)[-1])
-
-
-def test_after_a_kill_they_end_in_the_same_bits(data_dir, together, tmp_path):
+def test_killed_and_resumed_they_have_the_same_bits_and_stop_at_one_step(
+    data_dir, together, tmp_path
+):
+    """The resumed run passes the other run's last step, until one of its processes has a signal."""
     processes = start_together("train", *train_flags(data_dir, tmp_path))
     wait_for_checkpoint(processes, tmp_path, 12)
     for process in processes:
         process.kill()
     assert [code for code, _, _ in finish_all(processes)] == [-signal.SIGKILL] * 2
     assert 24 not in reading.saved_steps(tmp_path)
-    results = finish_all(start_together("train", *train_flags(data_dir, tmp_path)))
-    assert [code for code, _, _ in results] == [0, 0], results
+    endless = train_flags(data_dir, tmp_path, num_steps=100_000, checkpoint_every=24)
+    processes = start_together("train", *endless)
+    wait_for_checkpoint(processes, tmp_path, 24)
+    # Before newer checkpoints replace it.
+    shutil.copytree(tmp_path / "checkpoints" / "24", tmp_path / "kept" / "checkpoints" / "24")
+    processes[1].send_signal(signal.SIGTERM)
+    results = finish_all(processes)
+    assert [code for code, _, _ in results] == [128 + signal.SIGTERM] * 2, results
     assert f"Resuming from step 12 of {tmp_path}." in results[0][1]
-    assert_same(saved(tmp_path, 24), saved(together[0], 24))
+    said = [re.search(r"SIGTERM: stopped and saved at step (\d+)", err) for _, _, err in results]
+    assert said[0].group(1) == said[1].group(1) == str(reading.saved_steps(tmp_path)[-1])
+    shutil.copy(tmp_path / "config.json", tmp_path / "kept")
+    assert_same(saved(tmp_path / "kept", 24), saved(together[0], 24))
 
 
 def test_a_run_resumes_with_another_number_of_devices(data_dir, alone, tmp_path):
