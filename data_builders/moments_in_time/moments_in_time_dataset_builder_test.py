@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from apache_beam.options.pipeline_options import PipelineOptions
 from moments_archive import (
     TOLERANT,
     examples,
@@ -167,6 +166,8 @@ def test_labels_keep_the_order_of_the_archive(prepared: Any) -> None:
 
 
 def test_beam_prepares_the_same(everything: Path, prepared: Any, tmp_path: Path) -> None:
+    from apache_beam.options.pipeline_options import PipelineOptions  # takes seconds to import
+
     flags = ["runner=DirectRunner", "direct_num_workers=2", "direct_running_mode=multi_processing"]
     options = PipelineOptions([f"--{flag}" for flag in flags])
     builder = prepare(everything, tmp_path, TOLERANT, beam_options=options)
