@@ -48,9 +48,9 @@ def test_the_same_command_goes_on(trained, call, data_dir):
     assert f"{workdir} is trained to step 5." in out
 
 
-def test_evaluate_prints_and_writes_the_report(trained):
+def test_evaluate_prints_and_writes_the_report(trained, call):
     workdir, _ = trained
-    code, out, err = finish(start("evaluate", f"--workdir={workdir}", "--num_videos=3"))
+    code, out, err = call("evaluate", f"--workdir={workdir}", "--num_videos=3")
     assert code == 0, err
     assert "5-bit metric" in out
     assert "paper metric" in out
@@ -63,10 +63,10 @@ def test_evaluate_prints_and_writes_the_report(trained):
         assert f"{result['tail']['bits_per_dim']:.4f}" in out
 
 
-def test_sample_draws_a_label(trained, tmp_path):
+def test_sample_draws_a_label(trained, call, tmp_path):
     workdir, _ = trained
     args = (f"--workdir={workdir}", "--label=bounce", "--num_videos=2", "--format=mp4")
-    code, out, err = finish(start("sample", *args, "--num_frames=4", f"--out={tmp_path}"))
+    code, out, err = call("sample", *args, "--num_frames=4", f"--out={tmp_path}")
     assert code == 0, err
     assert f"2 videos and the contact sheet samples.png are in {tmp_path}." in out
     names = {path.name for path in tmp_path.iterdir()}

@@ -20,8 +20,8 @@ LINES = {
     "conditioning": "VARIANTS['label_everywhere'] = Variant("
     "True, Sees(label=True), Sees(label=True, previous=True, state=True))",
 }
-# The tables are read where modules are imported, so this needs a process of its own; importing takes
-# long, so one process runs several entry points.
+# Modules read the tables when they are imported, so this needs a process of its own, which runs
+# several entry points, since importing takes long.
 START = """
 import contextlib, io, json, runpy, sys
 from absl import flags
