@@ -3,6 +3,7 @@
 import gc
 import os
 import tempfile
+from pathlib import Path
 
 # Before JAX is imported anywhere: with two devices, `pmap` is real. Nearly all of the tests' time
 # is compilation, which is about twice as fast without XLA's expensive passes, and which is kept for
@@ -68,11 +69,25 @@ def perturbed():
     return perturb
 
 
-@pytest.fixture(scope="module", autouse=True)
-def programs_of_one_file_at_a_time():
-    """A process may have 65,530 mappings; with thousands of compiled programs it crashes there."""
-    yield
-    jax.clear_caches()
-    scoring.evaluator.cache_clear()
-    scoring.label_evaluator.cache_clear()
+def pytest_collection_finish():
+    """What has been imported lives as long as the process: no collection looks at it again."""
     gc.collect()
+    gc.freeze()
+
+
+MOST_MAPPINGS = 10_000  # which are about 2 GB of compiled programs
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs():
+    """Files share compiled programs, until there are many.
+
+    A process may have 65,530 mappings; with thousands of compiled programs it crashes there.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if not maps.exists() or maps.read_text().count("\n") > MOST_MAPPINGS:
+        jax.clear_caches()
+        scoring.evaluator.cache_clear()
+        scoring.label_evaluator.cache_clear()
+        gc.collect()
