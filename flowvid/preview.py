@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from flowvid import cli, fields, paths
 from flowvid.conditioning.label_names import as_shown, label_index
+from flowvid.config import dataset_names
 from flowvid.data import catalog, datasets, media, tfds_records
 from flowvid.errors import DataError
 
@@ -63,7 +64,7 @@ def _identify() -> tuple[str, int, int]:
     num_frames = FLAGS.num_frames or (1 if catalog.holds_images(given, data_dir) else 30)
     image_size = FLAGS.image_size or 64
     path = paths.expand(given)
-    if path.exists() and not tfds_records.below(path):
+    if dataset_names.is_path(given) and not tfds_records.below(path):
         return path.resolve().stem, num_frames, image_size  # files are prepared as requested
     lengths = [num_frames] if FLAGS.num_frames else [num_frames, 1]
     sizes = [image_size] if FLAGS.image_size else [image_size, 1]  # 1 divides any size

@@ -78,7 +78,7 @@ def _prepared(name: str, root: Path) -> list[Builder]:
     """Returns the builders of what TFDS has prepared under a name in `root`, or at a path."""
     if dataset_names.is_path(name):
         return tfds_records.prepared(paths.expand(name), "Prepare it again with `tfds build`.")
-    if name.split("/")[0] in dataset_names.KNOWN or (name and (root / name).is_dir()):
+    if dataset_names.is_dataset(name) or (name and (root / name).is_dir()):
         return tfds_records.prepared(root / name, _advice(name, root))
     known = " or ".join(nearest_first(name, dataset_names.KNOWN))
     raise DataError(
