@@ -1,0 +1,71 @@
+"""A run with the mixture flow and the U-Net encoder, on two devices, from training to use."""
+
+import json
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+from helpers import TINY
+
+import flowvid
+
+pytest_plugins = ["system_fixtures", "command_line"]
+
+OF_OTHERS = ("head_steps", "tail_steps", "width", "state_size")
+SIZES = {name: value for name, value in TINY.items() if name not in OF_OTHERS} | {
+    "flow": "mixture",
+    "context": "unet",
+    "variant": "state_label",
+    "components": 3,
+    "stage_width": 8,
+    "unet_width": 8,
+    "features": 4,
+}
+
+
+def flags_of(data_dir, **changes):
+    fields = SIZES | {"data_dir": data_dir} | changes
+    return [f"--{name}={value}" for name, value in fields.items()]
+
+
+def test_it_trains_evaluates_continues_and_is_measured(data_dir, tmp_path, call):
+    workdir, out = tmp_path / "run", tmp_path / "rollouts"
+    code, printed, _ = call("train", f"--workdir={workdir}", *flags_of(data_dir, num_steps=2))
+    assert code == 0
+    assert "is trained to step 2" in printed
+
+    code, _, err = call("evaluate", f"--workdir={workdir}", "--metrics=5-bit,paper")
+    assert code == 1
+    assert "metric 'paper' does not have the 5-bit bins that --flow=mixture models" in err
+    bits = []
+    for seed in (0, 1):
+        code, printed, _ = call("evaluate", f"--workdir={workdir}", f"--seed={seed}")
+        assert code == 0
+        assert "bits of the discrete frames, without noise" in printed
+        report = json.loads((workdir / "evaluation.json").read_text())
+        assert list(report["metrics"]) == ["5-bit", "8-bit"]
+        assert report["metrics"]["5-bit"]["importance_weighted"] is None
+        bits.append([report["metrics"]["5-bit"][part]["bits_per_dim"] for part in ("head", "tail")])
+        finer = report["metrics"]["8-bit"]["head"]["bits_per_dim"]
+        assert finer == pytest.approx(bits[-1][0] + 3, abs=1e-3)  # 3 bits within a bin
+    np.testing.assert_allclose(*bits, rtol=1e-5)
+
+    args = ("--given=2", "--videos=2", "--samples=2", "--temperature=0.5", f"--out={out}")
+    code, printed, _ = call("experiments.rollouts", f"--runs={workdir}", *args)
+    assert code == 0
+    for expected in ("PSNR, best of samples", "objects kept", "static median", "+1"):
+        assert expected in printed
+    rows = json.loads((out / "rollouts.json").read_text())["rows"]
+    assert set(rows) == {str(workdir), "hold the last frame", "static median"}
+    assert all(len(row["psnr_best"]["mean"]) == 3 for row in rows.values())
+    best, mean = (rows[str(workdir)][key]["mean"] for key in ("psnr_best", "psnr_mean"))
+    assert np.all(np.array(best) >= np.array(mean))
+    assert iio.imread(out / "sheet_0.png").ndim == iio.imread(out / "curves.png").ndim == 3
+    code, _, err = call("experiments.rollouts", f"--runs={workdir}", "--given=5", f"--out={out}")
+    assert code == 1
+    assert "--given=5 leaves none of the 5 frames" in err
+
+    model = flowvid.load(workdir)
+    given = np.zeros((2, 2, 16, 16, 3), np.uint8)
+    videos = model.sample(first_frames=given, num_frames=5, temperature=0.5).videos
+    np.testing.assert_array_equal(videos[:, 2:] % 8, 4)  # the middles of 5-bit bins
