@@ -42,6 +42,7 @@ def report_of(run, **changes):
         "num_videos": len(held_out),
         "seed": 0,
         "metrics": dict.fromkeys(METRICS, of_metric),
+        "of_bins": False,
         "labels": None,
     } | changes
 
