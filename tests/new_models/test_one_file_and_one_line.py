@@ -110,7 +110,11 @@ def test_its_flags_have_help_and_belong_to_it(tmp_path):
         ("flowvid.train", workdir, "--toy_start=2"),
     )
     assert code == 0
-    for expected in ("Flow (toy)\n  --toy_start:", "Context (toy)\n  --toy_memory:", "<glow|mixture|toy>"):
+    for expected in (
+        "Flow (toy)\n  --toy_start:",
+        "Context (toy)\n  --toy_memory:",
+        "<glow|mixture|toy>",
+    ):
         assert expected in out
     assert [code for code, _ in refused] == [1, 1]
     assert "--coupling belongs to --flow=glow, but this run has --flow=toy" in refused[0][1]

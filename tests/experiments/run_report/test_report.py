@@ -10,10 +10,10 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 import flowvid
-from experiments.run_report import clips, evaluation, page, sections
+from experiments.run_report import clips, page, sections
 from experiments.running import finished_runs
 from experiments.running.nearest_clips import nearest
-from flowvid.config.metrics import METRICS
+from flowvid.config.schema import Config
 from flowvid.data import decoding
 from flowvid.errors import ConfigError
 
@@ -86,7 +86,7 @@ def html(run_of):
     )
     path = workdir / "report.html"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "METRICS", {"5-bit": METRICS["5-bit"]})
+        patch.setattr(Config, "metric_names", ("5-bit",))
         patch.setattr(sections, "SWEPT", contents.samples)  # one compilation for both sections
         path.write_text(page.render(workdir, contents))
     return path
