@@ -94,14 +94,15 @@ def main() -> None:
         num_frames=num_frames,
         image_size=image_size,
     )
-    dataset, label = dataclasses.replace(dataset, name=name), FLAGS.label
-    chosen = None if label is None else label_index(dataset.label_names, label)
+    dataset, names = dataclasses.replace(dataset, name=name), dataset.label_names
+    shown_as = as_shown(names)
+    chosen = None if FLAGS.label is None else label_index(names, FLAGS.label)
     indices = tqdm(range(len(dataset)), desc="labels", unit="clip", delay=1, leave=False)
     labels = np.array([int(dataset.source[index]["label"]) for index in indices])
     candidates = np.flatnonzero((labels == chosen) | (chosen is None))
     if not len(candidates):
         raise DataError(
-            f"{dataset.name} has no clip with label {label!r} in split {dataset.split!r}; "
+            f"{dataset.name} has no clip with label {FLAGS.label!r} in split {dataset.split!r}; "
             "omit --label to see which labels it has."
         )
     out = FLAGS.out or pathlib.Path("preview", name)
@@ -111,12 +112,11 @@ def main() -> None:
     drawn = np.random.default_rng(FLAGS.seed).permutation(candidates).tolist()
     measured = tqdm(drawn[: FLAGS.num_stats], desc="frames", unit="clip", delay=1, leave=False)
     statistics = dataset_statistics.frame_statistics(dataset[index]["video"] for index in measured)
-    report = dataset_statistics.summarize(dataset, labels, statistics, label)
+    report = dataset_statistics.summarize(dataset, labels, statistics, chosen)
 
     shown = [dataset[index] for index in drawn[: FLAGS.num_videos]]
     videos = np.stack([item["video"] for item in shown])
-    names = as_shown(dataset.label_names)
-    captions = [names[item["label"]] for item in shown]
+    captions = [shown_as[item["label"]] for item in shown]
     if dataset.num_frames == 1:
         media.write_image(out / "samples.png", media.image_grid(videos[:, 0], captions))
     else:

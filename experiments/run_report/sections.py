@@ -8,6 +8,7 @@ import numpy as np
 from experiments.gan_comparison import result_files
 from experiments.run_report.clips import Section, clip
 from experiments.running.nearest_clips import nearest
+from flowvid.conditioning.label_names import as_shown
 from flowvid.data import datasets
 from flowvid.errors import ConfigError
 from flowvid.video.model import Model
@@ -47,13 +48,14 @@ def from_nothing(
     generated, finite = map(np.asarray, samples)
     kept = np.flatnonzero(finite)
     labels = [model.turns(num_samples)[i] for i in kept]
+    shown = dict(zip(model.label_names, as_shown(model.label_names), strict=True))
     real = np.stack(_real_of(model, held_out, labels))
     videos = generated[kept]
     near = nearest(videos, train, "nearest training clips")
     typical = np.median(nearest(real, train, "the same for real clips").distance)
     rows = [
         [
-            clip(video, f"generated, {label}" if _is_labelled(model) else "generated"),
+            clip(video, f"generated, {shown[label]}" if _is_labelled(model) else "generated"),
             clip(beside, "real, held-out"),
             clip(train[int(index)]["video"], f"nearest in training, distance {distance:.1f}"),
         ]

@@ -76,7 +76,7 @@ def summarize(
     dataset: Dataset,
     labels: Int[np.ndarray, " clips"],
     statistics: Statistics,
-    measured_label: str | None,
+    measured_label: int | None,
 ) -> dict[str, Any]:
     """Returns the summary as JSON values.
 
@@ -84,7 +84,7 @@ def summarize(
         dataset: the split.
         labels: the labels of all its clips.
         statistics: the statistics of some of its clips.
-        measured_label: the label that these clips have in common, or None.
+        measured_label: the index of the label that these clips have in common, or None.
     """
     totals = np.bincount(labels, minlength=len(dataset.label_names)).tolist()
     means, sds = zip(*mean_and_sd(statistics.counts), strict=True)
@@ -98,7 +98,7 @@ def summarize(
         "labels": dict(zip(dataset.label_names, totals, strict=True)),
         "statistics": {
             "num_clips": statistics.num_clips,
-            "label": measured_label,
+            "label": None if measured_label is None else dataset.label_names[measured_label],
             "mean": means,
             "sd": sds,
             "black": statistics.black,
@@ -120,7 +120,7 @@ def format_summary(summary: dict[str, Any]) -> str:
     counts, stats = summary["labels"], summary["statistics"]
     shown = as_shown(list(counts))
     width = max(map(len, shown))
-    of_label = "" if stats["label"] is None else f" of {stats['label']}"
+    of_label = "" if stats["label"] is None else f" of {shown[list(counts).index(stats['label'])]}"
     kind = f"clips of {summary['num_frames']} frames" if summary["num_frames"] > 1 else "images"
     lines = [
         f"{summary['dataset']}, split {summary['split']}: {summary['num_clips']} {kind} "

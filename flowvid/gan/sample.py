@@ -6,6 +6,7 @@ Writes one file per video and a contact sheet, samples.png.
 from absl import flags
 
 from flowvid import cli, fields, paths
+from flowvid.conditioning.label_names import as_shown, label_index
 
 FLAGS = flags.FLAGS
 
@@ -41,7 +42,8 @@ def main() -> None:
         media.write_video(out / f"{i:03d}.{FLAGS.format}", video, fps=FLAGS.fps)
     captions: list[str] = []
     if gan.config.labels:
-        captions = gan.turns(len(videos)) if FLAGS.label is None else [FLAGS.label] * len(videos)
+        shown, turns = as_shown(gan.label_names), gan.turns(len(videos))
+        captions = [shown[label_index(gan.label_names, FLAGS.label or turn)] for turn in turns]
     media.write_image(out / "samples.png", media.contact_sheet(videos, captions=captions))
     print(f"Wrote {len(videos)} videos and the contact sheet samples.png to {out}.")
 

@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 
 from flowvid import paths, random_keys
 from flowvid.arrays import Params
-from flowvid.conditioning.label_names import label_index
+from flowvid.conditioning.label_names import in_turn, label_index
 from flowvid.errors import ConfigError, whole_number
 from flowvid.gan import config as gan_config
 from flowvid.gan import model, steps
@@ -64,7 +64,7 @@ class Gan:
 
     def turns(self, num_videos: int) -> list[str]:
         """Returns the labels of `num_videos` videos that are sampled without a given label."""
-        return [self.label_names[i % len(self.label_names)] for i in range(num_videos)]
+        return in_turn(self.label_names, num_videos)
 
 
 def load(workdir: str | pathlib.Path, *, checkpoint: str = "last") -> Gan:

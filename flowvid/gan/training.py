@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from flowvid import paths
+from flowvid.conditioning.label_names import as_shown
 from flowvid.config import config_file
 from flowvid.data import datasets, media
 from flowvid.errors import ConfigError, Stopped
@@ -139,6 +140,6 @@ def _preview(
     """Writes a contact sheet of videos, one per row, sampled from the same noise at every step."""
     labels = np.arange(NUM_PREVIEWS) % config.num_labels
     videos = trained.sample(config, gan_steps.best_params(run), labels)
-    captions = [label_names[i] for i in labels] if config.labels else []
+    captions = [as_shown(label_names)[i] for i in labels] if config.labels else []
     sheet = media.contact_sheet(videos, captions=captions)
     media.write_image(workdir / "previews" / f"step{int(run.step):06d}.png", sheet)

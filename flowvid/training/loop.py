@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import jax
 
 from flowvid import paths
+from flowvid.conditioning.label_names import as_shown
 from flowvid.config import config_file
 from flowvid.config.schema import Config
 from flowvid.data import datasets
@@ -118,7 +119,12 @@ def _check_labels(dataset: datasets.Dataset, workdir: pathlib.Path) -> None:
         return
     names = config_file.read(workdir)[1]
     if names != dataset.label_names:
-        shown, now = (", ".join(labels[:5]) for labels in (names, dataset.label_names))
+        both = [*names, *dataset.label_names]
+        shown_as = dict(zip(both, as_shown(both), strict=True))
+        shown, now = (
+            ", ".join(shown_as[label] for label in labels[:5])
+            for labels in (names, dataset.label_names)
+        )
         raise ConfigError(
             f"the run in {workdir} was trained on {len(names)} labels ({shown}, ...), but "
             f"{dataset.name} has {len(dataset.label_names)} ({now}, ...): use the dataset that the "
