@@ -26,7 +26,7 @@ WRITTEN = {
     ".mkv": ("ffv1", "matroska"),
     ".webm": ("libvpx", "webm"),
     **dict.fromkeys(".avi .divx".split(), ("mpeg4", "avi")),
-    ".amv": ("amv", "amv", *SOUND, "-block_size", "882", "-strict", "-1"),
+    ".amv": ("amv", "amv", *SOUND, "-frames:v", "6", "-block_size", "882", "-strict", "-1"),
     ".gif": ("gif", "gif"),
     ".apng": ("apng", "apng"),
     **dict.fromkeys(".mpg .mpeg .mpe".split(), ("mpeg1video", "mpeg")),

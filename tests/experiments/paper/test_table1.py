@@ -14,6 +14,7 @@ import flowvid
 from experiments.paper import ablation, table_formats
 from experiments.paper.seed_statistics import number
 from experiments.running.run_processes import Run
+from flowvid import paths
 from flowvid.errors import ConfigError
 from flowvid.evaluation import evaluation_report
 from flowvid.training import loop
@@ -205,7 +206,7 @@ def test_what_is_done_is_not_done_again(folder, call, data_dir):
     assert code == 0
     assert "| state | 1.1217 | 1.6587 |" in out
     names = {path.name for path in folder.iterdir() if path.is_file()}
-    assert names == {"table1.json", "table1.csv", "table1.md", "table1.tex"}
+    assert names == {paths.NOTE, "table1.json", "table1.csv", "table1.md", "table1.tex"}
     results = json.loads((folder / "table1.json").read_text())
     assert results["rows"] == ablation.collect(folder, SEEDS)["rows"]
 
