@@ -251,8 +251,8 @@ def write_report(
     )
     path = epath.Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    (path / f"summary-{split}.txt").write_text(summary + "\n")
-    with (path / f"skipped-{split}.tsv").open("w") as file:
+    (path / f"summary-{split}.txt").write_text(summary + "\n", encoding="utf-8")
+    with (path / f"skipped-{split}.tsv").open("w", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(("path", "reason"))
         writer.writerows(sorted(skipped))

@@ -95,7 +95,10 @@ def printable(name: str) -> str:
 
     Backslashes, control characters, bytes that are not UTF-8, and spaces around the name of a file
     or folder are escaped as in Python. TFDS stores labels one a line, without spaces around them.
+    Names are read as UTF-8 in every locale.
     """
+    # Python decodes the names of files as the locale says, and keeps what it cannot as surrogates.
+    name = name.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
     return "/".join(map(_escaped, name.split("/")))
 
 

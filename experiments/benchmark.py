@@ -92,9 +92,9 @@ def main() -> None:
         report[section] = measure(section, plan)
         print(f"\n{section}\n\n{benchmark_output.text(section, report[section])}", flush=True)
         if path is not None:  # at once, since the whole takes long
-            path.write_text(json.dumps(report, indent=2) + "\n")
+            path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if path is not None:
-        path.write_text(json.dumps(report, indent=2) + "\n")
+        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if _PICTURE.value:
         benchmark_output.draw(report, _PICTURE.value)
 

@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> None:
     for name, value in rates.items():
         print(f"{name:32}{value:.3g}" if isinstance(value, float) else f"{name:32}{value}")
     if _OUT.value:
-        _OUT.value.write_text(json.dumps(rates, indent=2) + "\n")
+        _OUT.value.write_text(json.dumps(rates, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

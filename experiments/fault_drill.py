@@ -48,7 +48,7 @@ def main() -> None:
     print(f"--kills={drill.kills} --seed={seed}")
     if _OUT.value:
         report = {"kills": drill.kills, "seed": seed, "rows": rows}
-        _OUT.value.write_text(json.dumps(report, indent=2) + "\n")
+        _OUT.value.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if any(row["result"] == "FAIL" for row in rows):
         sys.exit(f"Some faults did not end as expected; the runs are kept in {root}.")
     shutil.rmtree(root)

@@ -42,7 +42,7 @@ def main() -> None:
         comparison=_COMPARISON.value,
         seed=_SEED.value,
     )
-    out.write_text(page.render(workdir, contents))
+    out.write_text(page.render(workdir, contents), encoding="utf-8")
     print(f"{out}: {out.stat().st_size / 2**20:.1f} MB, all in one file.")
 
 

@@ -38,7 +38,7 @@ def main() -> None:
     for name, value in cost.items():
         print(f"{name:24}{value:.3g}" if isinstance(value, float) else f"{name:24}{value}")
     if _OUT.value:
-        _OUT.value.write_text(json.dumps(cost, indent=2) + "\n")
+        _OUT.value.write_text(json.dumps(cost, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -52,9 +52,9 @@ def _write(results: dict[str, Any], folder: pathlib.Path) -> None:
         "tex": table_formats.latex,
         "csv": table_formats.comma_separated,
     }
-    (folder / "table1.json").write_text(json.dumps(results, indent=1) + "\n")
+    (folder / "table1.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     for suffix, text_of in formats.items():
-        (folder / f"table1.{suffix}").write_text(text_of(results))
+        (folder / f"table1.{suffix}").write_text(text_of(results), encoding="utf-8")
 
 
 def main() -> None:

@@ -88,6 +88,7 @@ def run(main: Callable[[], None], huge_pages: bool = False) -> None:
             sys.exit(1)
 
     collect_less_often()
+    _open_standard_streams()
     # Before absl's handler takes the stream that it writes to.
     with (
         contextlib.redirect_stdout(_lasting(sys.stdout)),
@@ -129,19 +130,34 @@ def _lasting(stream: Any) -> Any:
     A run of days must not end because its output is piped to `head`, or because a label has letters
     that the terminal does not know; these are escaped.
     """
-    buffer = getattr(stream, "buffer", None)
-    if buffer is None:  # replaced, as in notebooks
+    if stream is not None and not hasattr(stream, "buffer"):  # replaced, as in notebooks
         return stream
-    raw: Any = _Lasting(buffer)
+    raw: Any = _Lasting(None if stream is None else stream.buffer)
+    encoding = "utf-8" if stream is None else stream.encoding
     return io.TextIOWrapper(
-        raw, stream.encoding, "backslashreplace", line_buffering=True, write_through=True
+        raw, encoding, "backslashreplace", line_buffering=True, write_through=True
     )
+
+
+def _open_standard_streams() -> None:
+    """Opens standard streams that the shell closed (`2>&-`), to nowhere.
+
+    Otherwise the next file that is opened takes a closed stream's number, and XLA's messages would
+    be written into that file.
+    """
+    number = 0
+    while number <= 2:
+        number = os.open(os.devnull, os.O_RDWR)
+    os.close(number)
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
     """Parses flags as absl does, but with the entry point's help in groups."""
     if {"--help", "-help", "-h", "--h"} & set(argv[1:]):
         print(grouped_help())
+        sys.exit(0)
+    if {"--helpfull", "-helpfull"} & set(argv[1:]):  # absl reports it as an error
+        app.usage(writeto_stdout=True)
         sys.exit(0)
     parsed: list[str] = app.parse_flags_with_usage(list(argv))
     return parsed

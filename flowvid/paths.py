@@ -92,7 +92,7 @@ def output_folder(folder: Path, advice: str) -> Path:
     is_new = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
     check_writable(folder, advice)
     if is_new:
-        (folder / MARKER).write_text(_MARKER_TEXT)
+        (folder / MARKER).write_text(_MARKER_TEXT, encoding="utf-8")
     note_files(folder, ())
     return folder
 
@@ -108,7 +108,7 @@ def note_files(folder: Path, names: Iterable[str]) -> None:
         return
     text = read_note(folder) or _NOTE_TEXT
     added = [name for name in names if name not in text.splitlines()]
-    (folder / NOTE).write_text(text + "".join(f"{name}\n" for name in added))
+    (folder / NOTE).write_text(text + "".join(f"{name}\n" for name in added), encoding="utf-8")
 
 
 def is_output(folder: Path) -> bool:
@@ -143,6 +143,6 @@ def own_entries(names: Collection[str], note: str | None = None) -> set[str]:
 def read_note(folder: Path) -> str | None:
     """Returns the text of the file `NOTE` in a folder, or None if there is none."""
     try:
-        return (folder / NOTE).read_text(errors="replace")
+        return (folder / NOTE).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None

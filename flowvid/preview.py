@@ -124,7 +124,9 @@ def main() -> None:
         grid = dataset_statistics.side_by_side(videos)
         scale = max(1, _GIF_SIZE // max(grid.shape[1:3]))
         media.write_video(out / "samples.gif", grid, scale=scale)
-    (out / "summary.json").write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
+    (out / "summary.json").write_text(
+        json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8"
+    )
     print(dataset_statistics.format_summary(report))
     print(f"{len(shown)} clips and summary.json are in {out}.")
 

@@ -86,7 +86,7 @@ def few_programs():
     """
     yield
     maps = Path("/proc/self/maps")
-    if not maps.exists() or maps.read_text().count("\n") > MOST_MAPPINGS:
+    if not maps.exists() or maps.read_text(encoding="utf-8").count("\n") > MOST_MAPPINGS:
         jax.clear_caches()
         scoring.evaluator.cache_clear()
         scoring.label_evaluator.cache_clear()

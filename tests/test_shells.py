@@ -100,10 +100,19 @@ def shell(command, **environment):
 
 
 PRINT = """
+import contextlib
+import os
 import sys
 from flowvid import cli
+from tqdm import tqdm
 
 def main():
+    with open(sys.argv[0] + ".data", "w+") as file:
+        with contextlib.suppress(OSError):
+            os.write(2, b"as XLA does")
+        assert file.read() == ""
+    for _ in tqdm(range(2)):
+        pass
     for line in range(2000):
         print("label 😀", line, flush=True)
     print("café", file=sys.stderr)
@@ -118,6 +127,10 @@ SHELLS = {
     "a pipe that closes on errors, too": ("$PYTHON $PROGRAM 2>&1 | true", {}),
     "a full disk": ("$PYTHON $PROGRAM > /dev/full", {}),
     "a full disk of errors": ("$PYTHON $PROGRAM 2> /dev/full", {}),
+    "closed output": ("$PYTHON $PROGRAM >&-", {}),
+    "closed errors": ("$PYTHON $PROGRAM 2>&-", {}),
+    "everything closed": ("$PYTHON $PROGRAM <&- >&- 2>&-", {}),
+    "help on a full disk": ("$PYTHON $PROGRAM --helpfull > /dev/full && touch $PROGRAM.done", {}),
 }
 
 
@@ -141,6 +154,22 @@ def test_labels_that_a_terminal_does_not_know_are_escaped(project, tmp_path):
     code, out, err = shell(command, PYTHONIOENCODING="ascii")
     assert code == 0, err
     assert "  \\U0001f600" in out
+
+
+def test_labels_are_the_same_in_the_c_locale(project, tmp_path):
+    command = f"$PYTHON -m flowvid.preview --dataset=clips {' '.join(SIZES)}"
+    code, _, err = shell(command, LC_ALL="C", PYTHONUTF8="0")
+    assert code == 0, err
+    (found,) = (tmp_path / "data").glob("**/label.labels.txt")
+    assert found.read_text(encoding="utf-8").split() == ["run", "😀"]
+
+
+def test_paths_in_hints_are_quoted(project, call, in_process):
+    for program in ("evaluate", "sample", "gan.sample"):
+        code, _, err = call(program, "--workdir=no run")
+        assert code == 1
+        assert "--workdir='" in err
+        assert "no run'`" in err
 
 
 def test_entry_points_can_be_imported_together():

@@ -112,7 +112,9 @@ class Builder(clip_builder.Builder):
         # as prepared.
         listing = _list_unchanged(Path(config.path), config.fingerprint)
         for name, note in _notes(listing).items():
-            (epath.Path(self.data_path) / f"summary-{name}.txt").write_text(f"{name}: {note}\n")
+            (epath.Path(self.data_path) / f"summary-{name}.txt").write_text(
+                f"{name}: {note}\n", encoding="utf-8"
+            )
 
 
 def _notes(listing: folder.Listing) -> dict[str, str]:

@@ -25,7 +25,7 @@ def _events_with_a_kill(drill: Drill, setup: Setup) -> list[dict[str, Any]]:
         raise Failed(f"{_TRIES} runs ended before they were killed")
     drill.finish(killed, setup)
     drill.expect_same_bits(killed, setup)
-    lines = (workdir / "incidents" / "log.jsonl").read_text().splitlines()
+    lines = (workdir / "incidents" / "log.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
 

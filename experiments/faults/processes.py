@@ -38,7 +38,7 @@ class Processes:
         self.logs = [log.with_suffix(f".{i}.log") for i in range(len(commands))]
         self.processes = []
         for command, path in zip(commands, self.logs, strict=True):
-            with path.open("w") as file:
+            with path.open("w", encoding="utf-8") as file:
                 process = subprocess.Popen(
                     command, cwd=_ROOT, env=env, stdout=file, stderr=subprocess.STDOUT
                 )
@@ -91,4 +91,4 @@ class Processes:
 
     def output(self) -> str:
         """Returns what the processes have printed, with words separated by single spaces."""
-        return " ".join(" ".join(path.read_text().split()) for path in self.logs)
+        return " ".join(" ".join(path.read_text(encoding="utf-8").split()) for path in self.logs)

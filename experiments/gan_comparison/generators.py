@@ -35,7 +35,7 @@ def is_gan(workdir: str | pathlib.Path) -> bool:
     """
     path = paths.expand(workdir) / "config.json"
     try:
-        return "objective" in json.loads(path.read_text())
+        return "objective" in json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{workdir} holds no run: {error}. Train one first.") from error
 

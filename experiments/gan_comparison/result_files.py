@@ -48,9 +48,9 @@ def markdown(result: Result) -> str:
 def write(result: Result, folder: pathlib.Path) -> None:
     """Writes the table (comparison.md), its numbers (.json) and some clips (.npz and .png)."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "comparison.md").write_text(markdown(result))
+    (folder / "comparison.md").write_text(markdown(result), encoding="utf-8")
     numbers = {name: value for name, value in result._asdict().items() if name != "clips"}
-    (folder / "comparison.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    (folder / "comparison.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     kept = {kind: clips[:KEPT] for kind, clips in result.clips.items()}
     with (folder / "comparison.npz").open("wb") as file:
         np.savez_compressed(file, **kept)  # type: ignore[arg-type]
@@ -69,8 +69,8 @@ def read(folder: pathlib.Path) -> Saved:
     try:
         with np.load(folder / "comparison.npz") as file:
             clips = dict(file)
-        table = (folder / "comparison.md").read_text()
-        dataset = json.loads((folder / "comparison.json").read_text())["dataset"]
+        table = (folder / "comparison.md").read_text(encoding="utf-8")
+        dataset = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))["dataset"]
     except OSError as error:
         raise ConfigError(
             f"{folder} holds no comparison: make one with `python -m experiments.compare "

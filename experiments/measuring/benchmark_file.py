@@ -22,7 +22,7 @@ def begin(path: pathlib.Path | None, settings: dict[str, Any]) -> dict[str, Any]
     report: dict[str, Any] = {"machine": machine.describe(), "settings": settings}
     if path is None or not path.exists():
         return report
-    saved: dict[str, Any] = json.loads(path.read_text())
+    saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     for name, value in report.items():
         if saved.get(name) != value:
             raise ConfigError(

@@ -69,7 +69,7 @@ def read(folder: pathlib.Path, seeds: list[int]) -> dict[str, list[Evaluated]]:
 def _read_run(workdir: pathlib.Path) -> Evaluated:
     with np.load(workdir / "evaluation.npz") as file:
         arrays = dict(file)
-    report = json.loads((workdir / "evaluation.json").read_text())
+    report = json.loads((workdir / "evaluation.json").read_text(encoding="utf-8"))
     return Evaluated(workdir, config_file.read(workdir)[0], report, arrays)
 
 

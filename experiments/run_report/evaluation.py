@@ -40,7 +40,7 @@ def _saved(folder: pathlib.Path, wanted: dict[str, Any]) -> Report | None:
     path = folder / "evaluation.json"
     if not path.exists():
         return None
-    report: Report = json.loads(path.read_text())
+    report: Report = json.loads(path.read_text(encoding="utf-8"))
     found = report | {"metrics": list(report.get("metrics", ()))}
     if different := [name for name, value in wanted.items() if found.get(name) != value]:
         logging.warning("%s is not shown: its %s differs.", path, ", ".join(different))

@@ -64,7 +64,7 @@ def render(workdir: pathlib.Path, contents: Contents) -> str:
             )
         )
     parts.append(sections.temperatures(model, contents.sweep, seed))
-    template = pathlib.Path(__file__).with_name("template.html").read_text()
+    template = pathlib.Path(__file__).with_name("template.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(template).render(
         title=f"{model.config.variant} on {model.config.dataset}",

@@ -45,7 +45,7 @@ class Run:
     def is_done(self) -> bool:
         """Returns whether exactly these commands have been carried out."""
         path = self._done
-        return path.exists() and json.loads(path.read_text()) == self.commands()
+        return path.exists() and json.loads(path.read_text(encoding="utf-8")) == self.commands()
 
     def check(self) -> None:
         """Checks that the folder holds no run of another configuration.
@@ -70,16 +70,16 @@ class Run:
             return
         self.workdir.mkdir(parents=True, exist_ok=True)
         for command in self.commands():
-            with self.log.open("a") as log:
+            with self.log.open("a", encoding="utf-8") as log:
                 print("python", *command, file=log, flush=True)
                 code = _run(command, log, environment, cores)
             if code:
-                end = self.log.read_text()[-1000:].replace("\r", "\n").strip()
+                end = self.log.read_text(encoding="utf-8")[-1000:].replace("\r", "\n").strip()
                 raise TrainingError(
                     f"python {' '.join(command)} failed with exit code {code}:\n{end}\n"
                     f"{self.log} holds all that it printed; run the same command again to resume."
                 )
-        self._done.write_text(json.dumps(self.commands(), indent=1) + "\n")
+        self._done.write_text(json.dumps(self.commands(), indent=1) + "\n", encoding="utf-8")
 
     @property
     def _done(self) -> pathlib.Path:

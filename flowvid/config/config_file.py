@@ -91,7 +91,7 @@ def write(config: Any, label_names: tuple[str, ...], workdir: pathlib.Path) -> N
     """Writes `workdir`/config.json, in one move."""
     text = json.dumps(to_dict(config, label_names), indent=2)
     temporary = workdir / "config.json.tmp"
-    temporary.write_text(text + "\n")
+    temporary.write_text(text + "\n", encoding="utf-8")
     temporary.replace(workdir / "config.json")
 
 
@@ -103,7 +103,7 @@ def read(workdir: pathlib.Path) -> tuple[Config, tuple[str, ...]]:
     """
     path = workdir / "config.json"
     try:
-        saved = json.loads(path.read_text())
+        saved = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(saved, dict):
             raise ConfigError(f"it holds {saved!r:.40}, and no object")
         if "objective" not in saved:

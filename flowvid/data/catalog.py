@@ -177,7 +177,7 @@ def _prepare_once(builder: Builder, name: str, reopen: Callable[[], Builder]) ->
             raise
         # Another process has prepared the same records in the meantime.
     for summary in sorted(Path(builder.data_dir).glob("summary-*.txt")):
-        print(summary.read_text().strip(), flush=True)
+        print(summary.read_text(encoding="utf-8").strip(), flush=True)
     return reopen()
 
 

@@ -266,7 +266,9 @@ def write(evaluation: Evaluation, workdir: str | pathlib.Path) -> pathlib.Path:
     with temporary.open("wb") as file:
         np.savez_compressed(file, **evaluation.per_video)  # type: ignore[arg-type]
     temporary.replace(workdir / "evaluation.npz")
-    temporary.write_text(json.dumps(evaluation.report, indent=2, allow_nan=False) + "\n")
+    temporary.write_text(
+        json.dumps(evaluation.report, indent=2, allow_nan=False) + "\n", encoding="utf-8"
+    )
     path = workdir / "evaluation.json"
     temporary.replace(path)
     return path

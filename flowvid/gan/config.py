@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -178,7 +179,7 @@ def read(workdir: pathlib.Path) -> tuple[GanConfig, tuple[str, ...]]:
     """
     path = workdir / "config.json"
     try:
-        saved = json.loads(path.read_text())
+        saved = json.loads(path.read_text(encoding="utf-8"))
         names = tuple(saved["label_names"])
         is_gan = "objective" in saved
     except (OSError, ValueError, KeyError, TypeError):
@@ -186,7 +187,7 @@ def read(workdir: pathlib.Path) -> tuple[GanConfig, tuple[str, ...]]:
     if not is_gan:
         raise ConfigError(
             f"{workdir} holds no run of the GAN: train one with `python -m flowvid.gan.train "
-            f"--workdir={workdir}`."
+            f"--workdir={shlex.quote(str(workdir))}`."
         )
     config_file.check_version(saved, path)
     saved = dataset_names.of_run(saved, workdir)

@@ -30,9 +30,18 @@ def event_writer(workdir: pathlib.Path, step: int) -> SummaryWriter:
     """Returns a writer of TensorBoard events for a run that starts or resumes at a step.
 
     A run that was killed has logged steps that a resumed run takes again. TensorBoard then shows
-    the later events alone.
+    the later events alone. It reads the files of a folder in the order of their names, which begin
+    with the time; the new file comes last also where the clock has been set back.
     """
-    writer = SummaryWriter(str(workdir))
+    earlier = sorted(workdir.glob("events.out.tfevents.*"))
+    # The suffix keeps a run that is resumed within a second from overwriting the file before.
+    writer = SummaryWriter(str(workdir), filename_suffix=f".{len(earlier)}")
+    (new,) = set(workdir.glob("events.out.tfevents.*")) - set(earlier)
+    if earlier and new < earlier[-1]:
+        # The name's parts: events, out, tfevents, seconds, and the host with the suffix.
+        *first, _, host = new.name.split(".", 4)
+        seconds = int(earlier[-1].name.split(".")[3]) + 1
+        new.rename(new.with_name(".".join([*first, str(seconds), host])))
     _forget_events_after(writer, step)
     return writer
 

@@ -85,6 +85,11 @@ def test_what_would_be_lost_is_escaped(name):
     assert all(part == part.strip() for part in printed.split("/"))
 
 
+def test_names_are_read_as_utf_8_in_every_locale():
+    in_the_c_locale = "caf\u00e9 \U0001f3ac".encode().decode("ascii", "surrogateescape")
+    assert listing.printable(in_the_c_locale) == "caf\u00e9 \U0001f3ac"
+
+
 def test_different_names_stay_different():
     everything = [*ESCAPED, *ESCAPED.values(), "walk", "line", "break"]
     assert len({listing.printable(name) for name in everything}) == len(set(everything))

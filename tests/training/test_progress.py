@@ -140,3 +140,15 @@ def test_steps_after_a_rollback_are_shown_once(tmp_path, reporter):
     log(reporter, range(4, 8), 2.0)
     reporter.close()
     assert logged(tmp_path) == [(step, 1.0 if step <= 3 else 2.0) for step in range(8)]
+
+
+@pytest.mark.parametrize("later", [3600, 0, -3600])
+def test_resumed_steps_are_shown_once_whatever_the_clock_says(tmp_path, monkeypatch, later):
+    for step, now in ((0, 1.7e9), (2, 1.7e9 + later), (4, 1.7e9 + later)):
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        with progress.event_writer(tmp_path, step) as writer:
+            for taken in range(step + 1, step + 5):
+                writer.add_scalar("loss", float(step), taken)
+    events = event_accumulator.EventAccumulator(str(tmp_path)).Reload().Scalars("loss")
+    expected = {1: 0, 2: 0, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 8: 4}
+    assert [(event.step, event.value) for event in events] == list(expected.items())

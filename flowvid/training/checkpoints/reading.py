@@ -3,6 +3,7 @@
 import contextlib
 import math
 import pathlib
+import shlex
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -111,8 +112,9 @@ def read_config(workdir: str | pathlib.Path) -> tuple[Config, tuple[str, ...]]:
     """
     found = find_config(workdir)
     if found is None:
+        quoted = shlex.quote(str(workdir))
         raise ConfigError(
-            f"{workdir} holds no run: train one with `python -m flowvid.train --workdir={workdir}`,"
+            f"{workdir} holds no run: train one with `python -m flowvid.train --workdir={quoted}`,"
             " or use another --workdir."
         )
     return found
@@ -209,8 +211,9 @@ def _read_partly(manager: ocp.CheckpointManager, step: int, wanted: PyTree) -> P
 
 
 def _none_yet(workdir: pathlib.Path) -> ConfigError:
+    quoted = shlex.quote(str(workdir))
     return ConfigError(
-        f"{workdir} holds no checkpoint yet: let `python -m flowvid.train --workdir={workdir}` run "
+        f"{workdir} holds no checkpoint yet: let `python -m flowvid.train --workdir={quoted}` run "
         "until it has saved one."
     )
 

@@ -12,6 +12,7 @@ import datetime
 import json
 import math
 import pathlib
+import shlex
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,11 +85,12 @@ class NonFiniteSteps:
         """
         if restores < self.config.max_restores:
             return
+        quoted = shlex.quote(str(self.workdir))
         raise TrainingError(
             f"training stops at step {step}: {self.in_a_row} steps in a row had a non-finite loss "
             f"or gradient, also after {restores} rollbacks to the last checkpoint. Their batches "
             f"are in {self.workdir / 'incidents'}, and `python -m flowvid.train "
-            f"--workdir={self.workdir} --inspect=FILE` replays one. In another --workdir, a lower "
+            f"--workdir={quoted} --inspect=FILE` replays one. In another --workdir, a lower "
             "--learning_rate, more --warmup_steps or a lower --head_clip or --tail_clip may help; "
             "in this one, a larger --max_restores continues training."
         )
@@ -162,7 +164,7 @@ class NonFiniteSteps:
         folder = self.workdir / "incidents"
         folder.mkdir(exist_ok=True)
         time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        with (folder / "log.jsonl").open("a") as file:
+        with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"time": time} | event) + "\n")
 
 
