@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shlex
 from typing import NamedTuple
 
 import numpy as np
@@ -74,6 +75,6 @@ def read(folder: pathlib.Path) -> Saved:
     except OSError as error:
         raise ConfigError(
             f"{folder} holds no comparison: make one with `python -m experiments.compare "
-            f"--out={folder}`."
+            f"--out={shlex.quote(str(folder))}`."
         ) from error
     return Saved(table, clips, dataset)

@@ -3,6 +3,7 @@
 import importlib
 import os
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,16 +112,17 @@ def _data_dir(data_dir: str | Path | None) -> Path:
 
 def _advice(name: str, root: Path) -> str:
     dataset, _, config = name.partition("/")
+    data_dir = f"--data_dir={shlex.quote(str(root))}"
     if dataset in dataset_names.GENERATED:
         return f"Use {dataset}, which is generated on first use."
     if dataset == "moments_in_time":
         option = f"--config={config} " if config else ""
         return (
             f"Prepare it with `tfds build data_builders/moments_in_time {option}"
-            f"--manual_dir=<the archive's folder> --data_dir={root}` "
+            f"--manual_dir=<the archive's folder> {data_dir}` "
             "(see data_builders/moments_in_time/README.md)."
         )
-    return f"Prepare it with `tfds build {name} --file_format=array_record --data_dir={root}`."
+    return f"Prepare it with `tfds build {name} --file_format=array_record {data_dir}`."
 
 
 def _prepare_generated(name: str, data_dir: Path, num_frames: int, image_size: int) -> Builder:

@@ -156,3 +156,12 @@ def test_a_damaged_last_shard_is_reported(shapes_dir, tmp_path, content):
         shards[1].write_bytes(content)
     with pytest.raises(DataError, match="are damaged"):
         load(None, str(folder))
+
+
+@pytest.mark.parametrize("name", ["celeb_a", "moments_in_time"])
+def test_commands_to_copy_are_quoted(tmp_path, name):
+    folder = tmp_path / "my data"
+    folder.mkdir()
+    with pytest.raises(DataError, match="`tfds build ") as caught:
+        load(folder, name)
+    assert f"--data_dir='{folder}'`" in str(caught.value)
