@@ -13,7 +13,8 @@ from flowvid.data import decoding
 pytest_plugins = ["clip_files"]
 
 SIZE, NUM_FRAMES = 24, 6
-SOUND = ("-f", "lavfi", "-i", "anullsrc=r=22050:cl=mono", "-shortest", "-c:a", "adpcm_ima_amv")
+# As long as the frames: the AMV writer repeats frames until they are as long as the sound.
+SOUND = ("-f", "lavfi", "-t", "0.24", "-i", "anullsrc=r=22050:cl=mono", "-c:a", "adpcm_ima_amv")
 PAL = ("-s", "720x576")  # as DV has it
 
 # Codec, format and other options with which the ffmpeg program writes a clip.
@@ -26,7 +27,7 @@ WRITTEN = {
     ".mkv": ("ffv1", "matroska"),
     ".webm": ("libvpx", "webm"),
     **dict.fromkeys(".avi .divx".split(), ("mpeg4", "avi")),
-    ".amv": ("amv", "amv", *SOUND, "-frames:v", "6", "-block_size", "882", "-strict", "-1"),
+    ".amv": ("amv", "amv", *SOUND, "-block_size", "882", "-strict", "-1"),
     ".gif": ("gif", "gif"),
     ".apng": ("apng", "apng"),
     **dict.fromkeys(".mpg .mpeg .mpe".split(), ("mpeg1video", "mpeg")),
