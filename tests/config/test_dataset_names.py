@@ -18,9 +18,13 @@ def unsaid():
 
 @pytest.fixture
 def places(tmp_path, monkeypatch):
-    """Folders `home/clips` and `home/project/clips`; the current folder is `home/project`."""
-    for name in ("home/clips", "home/project/clips", "elsewhere/clips"):
+    """Folders `home/clips` and `home/project/clips`; the current folder is `home/project`.
+
+    No folder around the tests' own has the name of `home/project/only in this test`.
+    """
+    for name in ("home/clips", "home/project/clips", "home/project/only in this test"):
         (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "elsewhere/clips").mkdir(parents=True)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path / "home/project")
     return tmp_path
@@ -102,8 +106,9 @@ SAVED = [
     ("clips", "home/runs/r", "home/clips"),
     ("../clips", "home/project/runs", "home/project/clips"),
     ("clips", "home/clips/run", "home/clips"),  # inside it
-    ("clips", "other/r", "other/clips"),  # missing there; those of the current folder are others
-    ("./gone", "home/r", "home/gone"),
+    # Missing there; that of the current folder is another one.
+    ("only in this test", "other/r", "other/only in this test"),
+    ("./nowhere in this test", "home/r", "home/nowhere in this test"),
 ]
 
 
