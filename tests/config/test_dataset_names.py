@@ -201,6 +201,9 @@ def test_names_and_absolute_paths_of_runs_stay(places, capsys, name):
 
 def test_the_folder_of_prepared_data_is_found_beside_the_run(places):
     (places / "home/data").mkdir()
-    for saved, expected in (("data", "home/data"), ("gone", "home/project/gone")):
+    for saved, expected in (
+        ("data", "home/data"),
+        ("nowhere in this test", "home/project/nowhere in this test"),
+    ):
         found = dataset_names.of_run({"data_dir": saved}, places / "home/project/r")
         assert found["data_dir"] == str(places / expected)
