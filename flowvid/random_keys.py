@@ -48,6 +48,7 @@ class Stream(enum.IntEnum):
     SAMPLES = 18
     GAN_DISCRIMINATOR = 19
     GAN_GENERATOR = 20
+    TRAINING_ENCODER = 21  # auxiliary losses of context encoders
 
 
 class FrameStreams(NamedTuple):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from jax import Array
-from jaxtyping import Float, Int, PRNGKeyArray
+from jaxtyping import Float, Int, Key, PRNGKeyArray
 
 from flowvid.arrays import Images, Labels, Params
 from flowvid.conditioning.sees import Sees
@@ -45,6 +45,10 @@ class ContextEncoder(NamedTuple):
     - `anchors`: the number of guesses at the frame, the best one first, at the level's resolution
       (every 2^l-th row and column) and in [-1/2, 1/2), with which each map begins, 3 channels each.
       They count in K.
+    - `auxiliary_loss(params, keys, frames, states) -> (loss, logs)`, or None: a further training
+      loss of the encoder, from whole clips, which is added to bits per dimension. It is no part of
+      any likelihood. `keys` [B] are for this use alone, `frames` [B, T, H, W, C] are without noise,
+      and entry t of `states` [B, T, ...] has seen frames 0..t.
     """
 
     init: Callable[[PRNGKeyArray, Labels, Any], dict[str, Params]]
@@ -56,6 +60,9 @@ class ContextEncoder(NamedTuple):
     diagnostics: Callable[[Params], dict[str, Diagnostic]]
     flop: Callable[[Shape], dict[str, float]]
     anchors: int = 0
+    auxiliary_loss: (
+        Callable[[Params, Key[Array, " batch"], Any, State], tuple[Array, dict[str, Array]]] | None
+    ) = None
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ def head_loss(config: Config, params: Params, batch: Batch, step: Array | int) -
 def tail_loss(config: Config, params: Params, batch: Batch, step: Array | int) -> tuple[Any, Any]:
     """Returns the mean bits per dimension of the frames after the first, and metrics to log.
 
-    `tail.frames_at_once` frames pass through the tail together.
+    `tail.frames_at_once` frames pass through the tail together. The loss of the context encoder
+    itself is added, if it has one; it is not among the "bits_per_dim" that are logged.
     """
     keys = random_keys.keys_of_frames(config.seed, random_keys.TRAINING, step, batch.example)
     frames = tail_frames(keys, batch, config.metric, config.tail_frames)
@@ -36,13 +37,15 @@ def tail_loss(config: Config, params: Params, batch: Batch, step: Array | int) -
         density = tail.frames_log_prob(config, params, *chunk)
         return _bits_and_terms(config.metric, density, chunk[0])
 
-    loss, terms = chunks.mean(
-        bits_and_terms,
-        params,
-        tail.modelled_and_seen(config, params, frames),
-        tail.frames_at_once(config),
+    seen = tail.conditionings(config, params, frames.clean, frames.labels)
+    bits, terms = chunks.mean(
+        bits_and_terms, params, tail.modelled_of(frames, seen), tail.frames_at_once(config)
     )
-    return _loss(loss, terms, frames.x)
+    stream = random_keys.Stream.TRAINING_ENCODER
+    encoder_keys = random_keys.example_keys(config.seed, step, batch.example, stream)
+    auxiliary, of_encoder = tail.auxiliary_loss(config, params, encoder_keys, frames, seen)
+    loss, logs = _loss(bits, terms, frames.x)
+    return loss + auxiliary, logs | of_encoder
 
 
 LOSSES = {"head": head_loss, "tail": tail_loss}

@@ -114,8 +114,34 @@ def modelled_and_seen(
 
     The states depend on real frames alone, so frames need not wait for each other.
     """
-    seen = conditionings(config, params, frames.clean, frames.labels)
+    return modelled_of(frames, conditionings(config, params, frames.clean, frames.labels))
+
+
+def modelled_of(frames: TailFrames, seen: Conditioning) -> tuple[Folded, Conditioning]:
+    """Returns the same, where what is seen after each of the clean frames is known."""
     return _fold_time(frames.x), _fold_time(pick(seen, frames.picked))
+
+
+def auxiliary_loss(
+    config: Config,
+    params: Params,
+    keys: Key[Array, " batch"],
+    frames: TailFrames,
+    seen: Conditioning,
+) -> tuple[Array, dict[str, Array]]:
+    """Returns the training loss of the encoder itself and parts to log: 0 where it has none.
+
+    Args:
+        config: the run's.
+        params: the tail's.
+        keys: one per clip, for this use alone.
+        frames: the clips.
+        seen: what is seen after each of the clean frames.
+    """
+    loss = encoder_of(config, "tail").auxiliary_loss
+    if loss is None:
+        return jnp.zeros(()), {}
+    return loss(params["context"], keys, frames.clean, seen.state)
 
 
 def frames_log_prob(config: Config, params: Params, x: Folded, seen: Conditioning) -> Density:

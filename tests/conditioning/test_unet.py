@@ -9,7 +9,7 @@ import pytest
 
 from flowvid.conditioning.protocol import Conditioning, EncoderOptions
 from flowvid.conditioning.sees import Sees
-from flowvid.conditioning.unet import memory, motion, network
+from flowvid.conditioning.unet import memory, network
 from flowvid.conditioning.unet.settings import UnetSettings
 from flowvid.config.schema import preset_config
 from flowvid.errors import ConfigError
@@ -37,9 +37,8 @@ def test_memory_averages_noise_and_starts_again_where_a_pixel_changes():
     found = remembered([0.01, 0.03, 0.02, 0.4])
     np.testing.assert_allclose(found.mean, frame(0.4), rtol=1e-6)
     assert float(found.mean_count.max()) == 1
-    np.testing.assert_array_equal(found.last, frame(0.4))
-    np.testing.assert_array_equal(found.before, frame(0.02))
-    np.testing.assert_array_equal(found.before_that, frame(0.03))
+    for seen, value in zip(found.frames, (0.4, 0.02, 0.03, 0.01), strict=True):
+        np.testing.assert_array_equal(seen, frame(value))
 
 
 def test_the_ground_is_known_until_something_else_has_stayed_longer():
@@ -59,33 +58,8 @@ def test_a_single_changed_channel_is_a_change_and_counts_end():
     assert float(memory.next_memory(found, red).mean_count.max()) == 1
 
 
-def scene(row, column):
-    """A faintly textured ground with a bright 6x6 square at a place."""
-    ground = np.random.default_rng(0).uniform(-0.42, -0.38, (1, 20, 20, 3))
-    ground[:, row : row + 6, column : column + 6] = [0.4, 0.3, 0.2]
-    return jnp.asarray(ground, jnp.float32)
-
-
-@pytest.mark.parametrize("step", [(0, 0), (1, 0), (0, -2), (2, 1), (-3, 3)])
-def test_things_move_on_as_they_did(step):
-    before, last, after = (scene(7 + t * step[0], 7 + t * step[1]) for t in (-1, 0, 1))
-    found, displacement = jax.jit(motion.moved_on)(last, before)
-    square = np.asarray(after[..., 0] > 0)
-    error, of_last = (float(jnp.abs(guess - after)[square].mean()) for guess in (found, last))
-    assert error < max(0.25 * of_last, 1e-3)
-    np.testing.assert_allclose(displacement[0, 9:11, 9:11], np.tile(step, (2, 2, 1)), atol=0.05)
-    np.testing.assert_allclose(displacement[0, 0, 0], 0, atol=0.05)  # a corner of the ground
-
-
-def test_half_pixels_are_interpolated():
-    edge = jnp.zeros((1, 20, 20, 3)).at[:, :, 8:14].set(0.3)
-    half = jnp.zeros((1, 20, 20, 3)).at[:, :, 9:14].set(0.3).at[:, :, (8, 14)].set(0.15)
-    _, displacement = jax.jit(motion.moved_on)(half, edge)
-    np.testing.assert_allclose(displacement[0, 10, 11], [0, 0.5], atol=0.1)
-
-
 def encoder_of(sees):
-    settings = UnetSettings(unet_width=4, features=5)
+    settings = UnetSettings(unet_width=4, features=5, layer_width=4)
     options = EncoderOptions(LEVELS, SIZE, num_labels=3, sees=sees)
     return settings.build(options)
 
@@ -108,12 +82,12 @@ def seen_after(encoder, sees, frames):
 
 def drawn(encoder, frames):
     params = jax.jit(encoder.init)(jax.random.key(0), jnp.array([0, 2]), frames[0])
-    assert set(params) <= {"labels", "unet"}
+    assert set(params) <= {"labels", "layers", "unet"}
     return params
 
 
 @pytest.mark.parametrize(
-    ("sees", "anchors"), [(PREVIOUS, 1), (STATE, 5), (EVERYTHING, 5), (Sees(label=True), 0)]
+    ("sees", "anchors"), [(PREVIOUS, 1), (STATE, 4), (EVERYTHING, 4), (Sees(label=True), 0)]
 )
 def test_one_map_a_level_that_begins_with_the_anchors(sees, anchors):
     encoder, frames = encoder_of(sees), video(4)
@@ -131,7 +105,7 @@ def test_one_map_a_level_that_begins_with_the_anchors(sees, anchors):
         assert np.all(np.std(found[..., 3 * anchors :], axis=(0, 1, 2)) > 0)
     table = encoder.label_table(drawn(encoder, frames))
     assert (table is None) == (not sees.label)
-    assert encoder.flop((SIZE, SIZE, 3))["unet"] > 0
+    assert all(count > 0 for count in encoder.flop((SIZE, SIZE, 3)).values())
     assert encoder.diagnostics({}) == {}
 
 
@@ -169,7 +143,18 @@ def test_a_state_has_the_same_size_after_any_number_of_frames():
 def test_every_parameter_has_a_gradient():
     encoder, frames = encoder_of(EVERYTHING), video(3)
     params, seen = drawn(encoder, frames), seen_after(encoder, EVERYTHING, frames)
-    loss = lambda params: sum(jnp.sum(m**2) for m in encoder.encode(params, seen))  # noqa: E731
+    rng = np.random.default_rng(2)  # some parameters start at zero
+    params = jax.tree.map(
+        lambda x: x + jnp.asarray(0.05 * rng.normal(size=x.shape), x.dtype), params
+    )
+    states = jax.tree.map(lambda x: jnp.stack([x, x, x], axis=1), seen.state)
+
+    def loss(params):
+        maps = encoder.encode(params, seen)
+        keys = jax.random.split(jax.random.key(0), 2)
+        of_layers, _ = encoder.auxiliary_loss(params, keys, jnp.moveaxis(frames, 0, 1), states)
+        return of_layers + sum(jnp.sum(m**2) for m in maps)
+
     gradients = jax.jit(jax.grad(loss))(params)
     assert all(np.any(leaf) for leaf in jax.tree.leaves(gradients))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
@@ -179,11 +164,13 @@ def test_widths_grow_with_the_level_up_to_twice():
     assert network.widths(48, 4) == [48, 68, 96, 96]
 
 
-def test_counted_operations_are_those_of_the_compiled_network():
-    unet = network.UNet(width=16, features=8, levels=3)
+@pytest.mark.parametrize("read", [None, 1])
+def test_counted_operations_are_those_of_the_compiled_network(read):
+    unet = network.UNet(width=16, features=8, levels=3, read=read)
     x = jnp.zeros((1, 32, 32, 12))
     params = unet.init(jax.random.key(0), x)
-    counted = network.flop(32, 32, 12, 16, 8, 3)
+    assert len(unet.apply(params, x)) == (read or 3)
+    counted = network.flop(unet, 32, 32, 12)
     analysed = jax.jit(unet.apply).lower(params, x).compile().cost_analysis()["flops"]
     assert 0.8 < counted / analysed < 1.05
 
@@ -191,7 +178,9 @@ def test_counted_operations_are_those_of_the_compiled_network():
 def test_sizes_that_cannot_be_halved_are_refused():
     with pytest.raises(ConfigError, match="must be divisible by 2"):
         preset_config("small", flow="mixture", context="unet", image_size=36)
-    assert list(itertools.chain(*(UnetSettings(8, 4).describe(s) for s in (NOTHING, STATE)))) == [
+    assert list(
+        itertools.chain(*(UnetSettings(8, 4, 8).describe(s) for s in (NOTHING, STATE)))
+    ) == [
         "previous frame, 3 channels",
-        "memory, 2 older frames, motion",
+        "memory, 3 older frames, layers",
     ]

@@ -1,8 +1,8 @@
 """The U-Net context encoder as pure functions.
 
 All that is seen of the frames before is computed once per frame, outside the flow. With the state,
-the anchors are the next frame as motion has it, the same over the ground, the ground, the mean
-since each pixel changed, and the last frame; without it, the last frame alone.
+the anchors are the next frame as the layers have it, the ground, the mean since each pixel changed,
+and the last frame; without it, the last frame alone.
 
 Dimensions: B batch, H height, W width, K context channels, A anchors.
 """
@@ -13,14 +13,15 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Key, PRNGKeyArray
 
 from flowvid.arrays import CHANNELS, Images, Labels, Params
 from flowvid.conditioning.protocol import Conditioning, ContextEncoder, EncoderOptions
+from flowvid.conditioning.unet import hindsight, network
+from flowvid.conditioning.unet import layers as layering
 from flowvid.conditioning.unet import memory as memories
-from flowvid.conditioning.unet import network
+from flowvid.conditioning.unet.layers import Layers
 from flowvid.conditioning.unet.memory import Memory
-from flowvid.conditioning.unet.motion import moved_on
 from flowvid.conditioning.unet.settings import UnetSettings
 from flowvid.flows.protocol import Contexts, Diagnostic, Shape
 
@@ -39,30 +40,38 @@ def unet_encoder(settings: UnetSettings, options: EncoderOptions) -> ContextEnco
     """Returns an encoder whose maps are anchors and the features of a U-Net.
 
     A label is seen as a learned vector at every pixel. Parameters are those of the parts that are
-    used, of "labels" and "unet".
+    used, of "labels", "layers" and "unet".
     """
     sees, levels = options.sees, options.levels
-    anchors = 5 if sees.state else int(sees.previous)
+    anchors = 4 if sees.state else int(sees.previous)
     of_label = nn.Embed(options.num_labels, _LABEL_CHANNELS, embedding_init=_NORMAL)
     unet = network.UNet(settings.unet_width, settings.features, levels)
-    num_seen = CHANNELS * sees.previous + _LABEL_CHANNELS * sees.label
-    num_seen += _STATE_CHANNELS * sees.state
+    layered = layering.LayerNetwork(settings.layer_width)
+    num_seen = _LABEL_CHANNELS * sees.label
+    num_seen += _STATE_CHANNELS if sees.state else CHANNELS * sees.previous
 
     def init(key: PRNGKeyArray, labels: Labels, frames: Any) -> dict[str, Params]:
         del frames
-        label_key, unet_key = jax.random.split(key)
+        label_key, layers_key, unet_key = jax.random.split(key, 3)
         params: dict[str, Params] = {}
+        size = options.image_size
         if sees.label:
             params["labels"] = of_label.init(label_key, labels)
+        if sees.state:
+            blank = memories.first_memory(jnp.zeros((1, size, size, CHANNELS)))
+            params["layers"] = layered.init(layers_key, blank)
         if num_seen:
-            size = options.image_size
             params["unet"] = unet.init(unet_key, jnp.zeros((1, size, size, num_seen)))
         return params
+
+    def layers_of(params: Params, memory: Memory) -> Layers:
+        found: Any = layered.apply(params["layers"], memory)
+        return found
 
     def view(params: Params, seen: Conditioning) -> _View:
         found = _View([], [])
         if sees.state:
-            found = _of_memory(seen.state)
+            found = _of_layers(layers_of(params, seen.state), seen.state)
         elif sees.previous:
             assert seen.previous is not None
             found = _View([4 * seen.previous], [seen.previous])
@@ -92,6 +101,13 @@ def unet_encoder(settings: UnetSettings, options: EncoderOptions) -> ContextEnco
         del params
         return None if state is None else memories.next_memory(state, frame)
 
+    def auxiliary_loss(
+        params: Params, keys: Key[Array, " batch"], frames: Any, states: Memory
+    ) -> tuple[Array, dict[str, Array]]:
+        return hindsight.hindsight_loss(
+            lambda memory: layers_of(params, memory), keys, frames, states
+        )
+
     def label_table(params: Params) -> Any:
         return params["labels"]["params"]["embedding"] if sees.label else None
 
@@ -99,10 +115,10 @@ def unet_encoder(settings: UnetSettings, options: EncoderOptions) -> ContextEnco
         rows, columns, _ = shape
         if not num_seen:
             return {}
-        of_unet = network.flop(
-            rows, columns, num_seen, settings.unet_width, settings.features, levels
-        )
-        return {"unet": of_unet}
+        of_unet = network.flop(unet, rows, columns, num_seen)
+        if not sees.state:
+            return {"unet": of_unet}
+        return {"unet": of_unet, "layers": layering.flop(layered, rows, columns)}
 
     channels = CHANNELS * anchors + settings.features if num_seen else 0
     return ContextEncoder(
@@ -115,6 +131,7 @@ def unet_encoder(settings: UnetSettings, options: EncoderOptions) -> ContextEnco
         diagnostics=_no_diagnostics,
         flop=flop,
         anchors=anchors,
+        auxiliary_loss=auxiliary_loss if sees.state else None,
     )
 
 
@@ -123,19 +140,20 @@ def _no_diagnostics(params: Params) -> dict[str, Diagnostic]:
     return {}
 
 
-# Of `_of_memory`'s maps without the last frame: 8 images, 2 counts, a displacement.
-_STATE_CHANNELS = 8 * CHANNELS + 4
-_MOVES = 0.25  # pixels in a frame
+# Of `_of_layers`' maps: 8 images, 2 masks, 2 counts, 2 displacements.
+_STATE_CHANNELS = 8 * CHANNELS + 8
 
 
-def _of_memory(memory: Memory) -> _View:
-    """Returns what the network sees of a memory, the last frame among it, and the anchors."""
-    last, ground = memory.last, memory.ground
-    motion, displacement = jax.lax.stop_gradient(moved_on(last, memory.before))
-    moves = jnp.sum(displacement**2, axis=-1, keepdims=True) > _MOVES**2
-    images = [last, memory.before, memory.before_that, ground, motion, memory.mean]
-    differences = [last - ground, last - memory.before, memory.before - memory.before_that]
-    maps = [4 * image for image in (*images, *differences)]
-    maps += [memory.mean_count / 16, memory.ground_count / 16, displacement / 2]
-    moving_over_ground = jnp.where(moves, motion, ground)
-    return _View(maps, [motion, moving_over_ground, ground, memory.mean, last])
+def _of_layers(layers: Layers, memory: Memory) -> _View:
+    """Returns what the network sees of a memory and of its layers, and the anchors.
+
+    The layers learn by hindsight alone, so no gradient of the likelihood goes through them.
+    """
+    last, before = memory.frames[:2]
+    layers = jax.lax.stop_gradient(layers)
+    images = [layers.next_frame, layers.ground, last, before, memory.mean]
+    images += [last - layers.ground, last - before, layers.next_frame - layers.ground]
+    maps = [4 * image for image in images]
+    maps += [layers.mask, layers.coverage, memory.mean_count / 16, memory.ground_count / 16]
+    maps += [layers.moved, layers.moves]
+    return _View(maps, [layers.next_frame, layers.ground, memory.mean, last])

@@ -1,9 +1,9 @@
 """A memory of each pixel, of fixed size for videos of any length, without parameters.
 
-It keeps the last frames, the mean of each pixel since it last changed, and its ground: the mean of
-the longest time that it stayed the same. Sensor noise averages out of both, and the ground is
-still known when an object that covered it has gone. Where sensor noise is a good part of the bits
-of a static pixel, this is worth more than any network.
+It keeps the last four frames, the mean of each pixel since it last changed, and its ground: the
+mean of the longest time that it stayed the same. Sensor noise averages out of both, and the ground
+is still known when an object that covered it has gone. Where sensor noise is a good part of the
+bits of a static pixel, this is worth more than any network.
 
 Dimensions: B batch, H height, W width.
 """
@@ -25,9 +25,7 @@ LONGEST = 32.0  # counts stop here, so that means follow slow changes of the lig
 class Memory(NamedTuple):
     """What is known of a video; frames and means in [-1/2, 1/2), counts in frames."""
 
-    last: Images
-    before: Images
-    before_that: Images
+    frames: tuple[Images, Images, Images, Images]  # the last one first
     mean: Images  # since the pixel last changed
     mean_count: Counts
     ground: Images
@@ -37,7 +35,7 @@ class Memory(NamedTuple):
 def first_memory(frame: Images) -> Memory:
     """Returns the memory before any frame of a video of this shape is seen."""
     blank, none = jnp.zeros_like(frame), jnp.zeros_like(frame[..., :1])
-    return Memory(blank, blank, blank, blank, none, blank, none)
+    return Memory((blank, blank, blank, blank), blank, none, blank, none)
 
 
 def next_memory(memory: Memory, frame: Images) -> Memory:
@@ -54,9 +52,7 @@ def next_memory(memory: Memory, frame: Images) -> Memory:
     weight = jnp.where(at_ground, jnp.minimum(weight + 1, LONGEST), weight)
     longer = ~at_ground & (count >= weight)
     return Memory(
-        last=frame,
-        before=memory.last,
-        before_that=memory.before,
+        frames=(frame, *memory.frames[:3]),
         mean=mean,
         mean_count=count,
         ground=jnp.where(longer, mean, ground),

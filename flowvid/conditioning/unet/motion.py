@@ -1,106 +1,163 @@
-"""Motion by block matching: what the next frame looks like if things move on as they did.
+"""How far things have moved between two frames, to a fraction of a pixel, without parameters.
 
-Dimensions: B batch, H height, W width.
+Block matching finds whole pixels. Then the frames' gradients find the rest, by the method of Lucas
+and Kanade (1981). Windows count pixels by a mask of what moves, so that neither the ground around a
+small object nor its own edge decides. Every step is a gather or a product with a constant matrix,
+which takes milliseconds.
+
+Dimensions: B batch, H height, W width, C channels.
 """
 
 import itertools
-from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jaxtyping import Float
 
 from flowvid.arrays import Images
 
-Displacements = Float[Array, "batch height width two"]
+Maps = Float[Array, "batch height width channels"]
+Mask = Float[Array, "batch height width one"]
+Displacements = Float[Array, "batch height width two"]  # rows and columns, in pixels
 
-FARTHEST = 3  # pixels that things move in a frame, in each direction
-_PER_PIXEL = 2  # displacements that are tried per pixel: half pixels keep edges sharper
-_WINDOW = 9  # side of the window in which frames are compared: about the size of a small object
-_LARGEST_ERROR = 0.375  # of a pixel, summed over channels: a single pixel must not decide
-_SHARPNESS = 800.0  # of the weights: a factor of e for an error of 1/800 per pixel
-_COST_OF_DISTANCE = 1e-4  # per squared pixel, so that what may be at rest is
-_IN_FRONT = 3.0  # added to the log-weights of what moves: it hides what is at rest
-
-
-class _Sums(NamedTuple):
-    """Weighted sums over displacements, relative to the largest log-weight so far."""
-
-    largest: Array
-    weight: Array
-    weighted: Array
+_COARSE = 16  # frames are matched at about this size; larger ones are averaged down
+_FARTHEST = 2  # pixels of that size, in each direction
+_WINDOW = 3  # reach of windows: 7 pixels of that size are about as large as an object
+_STEPS = 3  # of refinement
+_GROUP = 2  # reach of windows over which motion is averaged
+_LARGEST_ERROR = 0.5  # of a pixel, summed over channels: a single pixel must not decide
+_COST_OF_DISTANCE = 2e-4  # per squared pixel, so that what may be at rest is
+_LARGEST_STEP = 0.7  # pixels of a step of refinement
+_OUTLIER = 0.3  # an error, summed over channels, at which a pixel counts half
+_LEAST_WEIGHT = 1e-4  # of a pixel, so that windows without any mask are averages, too
+_LEAST_TEXTURE = 2e-4  # added to squared gradients: where there is no texture, nothing moves
 
 
-def moved_on(last: Images, before: Images) -> tuple[Images, Displacements]:
-    """Returns the next frame if all moves on, and where from each of its pixels comes, in pixels.
-
-    For each displacement, the last frame is compared with the one before it, moved by it, in a
-    window around each pixel. That gives each pixel weights of the displacements it may move on by.
-    A pixel of the result is the mean of all that come to it.
+def motion(frame: Images, before: Images, mask: Mask) -> Displacements:
+    """Returns how far what each pixel of a frame shows has moved since the frame before.
 
     Args:
-        last: frames [B, H, W, 3] in [-1/2, 1/2).
+        frame: frames [B, H, W, 3] in [-1/2, 1/2).
         before: the frames before them.
+        mask: how much each pixel of `frame` belongs to what moves, from 0 to 1.
     """
-    reach = range(-FARTHEST * _PER_PIXEL, FARTHEST * _PER_PIXEL + 1)
-    displacements = jnp.array(list(itertools.product(reach, reach)), last.dtype) / _PER_PIXEL
-    ones = jnp.ones_like(last[..., :1])
-    inside = _window_sum(ones)
-
-    def compare(_: None, displacement: Array) -> tuple[None, Array]:
-        error = jnp.sum(jnp.abs(last - _moved(before, displacement)), axis=-1, keepdims=True)
-        error = _window_sum(jnp.minimum(error, _LARGEST_ERROR)) / inside
-        return None, -_SHARPNESS * (error + _COST_OF_DISTANCE * jnp.sum(displacement**2))
-
-    _, scores = lax.scan(compare, None, displacements)
-    log_weights = scores - jax.nn.logsumexp(scores, axis=0, keepdims=True)
-
-    def add(sums: _Sums, moved_by: tuple[Array, Array]) -> tuple[_Sums, None]:
-        displacement, log_weight = moved_by
-        at_rest = jnp.sum(jnp.abs(displacement)) < 1 / _PER_PIXEL
-        log_weight = _moved(log_weight, displacement) + jnp.where(at_rest, 0.0, _IN_FRONT)
-        by = jnp.broadcast_to(displacement, (*last.shape[:3], 2))
-        values = jnp.concatenate([_moved(last, displacement), by], axis=-1)
-        largest = jnp.maximum(sums.largest, log_weight)
-        rescale, weight = jnp.exp(sums.largest - largest), jnp.exp(log_weight - largest)
-        total = sums.weight * rescale + weight
-        return _Sums(largest, total, sums.weighted * rescale + weight * values), None
-
-    zeros = jnp.zeros_like(ones)
-    nothing = jnp.zeros_like(jnp.concatenate([last, ones, ones], axis=-1))
-    start = _Sums(jnp.full_like(ones, -jnp.inf), zeros, nothing)
-    sums, _ = lax.scan(add, start, (displacements, log_weights))
-    found = sums.weighted / sums.weight
-    return found[..., :3], found[..., 3:]
+    factor = max(1, min(frame.shape[1:3]) // _COARSE)
+    small, small_before, small_mask = (_reduced(x, factor) for x in (frame, before, mask))
+    matched = factor * _enlarged(_matched(small, small_before, small_mask), factor, frame.shape)
+    found = masked_mean(matched, mask, _GROUP * factor)
+    for _ in range(_STEPS):
+        # Warping by a ragged field would show edges that are not there.
+        step = _refinement(frame, before, mask, found, _WINDOW * factor)
+        found = masked_mean(found + step, mask, _GROUP * factor)
+    return found
 
 
-def _moved(x: Images, displacement: Array) -> Images:
-    """Returns x moved by (rows, columns) of at most `FARTHEST`, with linear interpolation.
+def masked_mean(x: Maps, mask: Mask, reach: int) -> Array:
+    """Returns the mean of x [B, H, W, C] over the mask in the windows around each pixel."""
+    weight = mask + _LEAST_WEIGHT
+    return window_sum(x * weight, reach) / window_sum(weight, reach)
 
-    The edges are repeated.
+
+def window_sum(x: Maps, reach: int) -> Array:
+    """Returns sums over windows of 2 `reach` + 1 pixels a side; outside of the frame is nothing.
+
+    Products with banded matrices: on all devices they are faster than sums along an axis.
     """
-    whole = jnp.floor(displacement)
-    rows, columns = displacement - whole
-    start_row, start_column = FARTHEST + 1 - whole.astype(jnp.int32)
-    edges = (FARTHEST + 1, FARTHEST + 1)
-    padded = jnp.pad(x, ((0, 0), edges, edges, (0, 0)), mode="edge")
-
-    def at(row: int, column: int) -> Array:
-        return lax.dynamic_slice(padded, (0, start_row - row, start_column - column, 0), x.shape)
-
-    upper = (1 - columns) * at(0, 0) + columns * at(0, 1)
-    lower = (1 - columns) * at(1, 0) + columns * at(1, 1)
-    return (1 - rows) * upper + rows * lower
+    rows, columns = (_band(size, reach).astype(x.dtype) for size in x.shape[1:3])
+    over_rows = jnp.einsum("hk,bkwc->bhwc", rows, x)
+    return jnp.einsum("wk,bhkc->bhwc", columns, over_rows)
 
 
-def _window_sum(x: Images) -> Array:
-    """Returns the sum over the window around each pixel; outside of the frame there are zeros."""
-    reach = _WINDOW // 2
-    for axis in (1, 2):
-        pad = [(0, 0)] * 4
-        pad[axis] = (reach, reach)
-        padded, size = jnp.pad(x, pad), x.shape[axis]
-        slices = [lax.slice_in_dim(padded, i, i + size, axis=axis) for i in range(_WINDOW)]
-        x = sum(slices[1:], slices[0])
-    return x
+def _band(size: int, reach: int) -> np.ndarray:
+    index = np.arange(size)
+    band: np.ndarray = abs(index[:, None] - index) <= reach
+    return band
+
+
+def sampled_at(x: Maps, positions: Float[Array, "batch rows columns two"]) -> Array:
+    """Returns x [B, H, W, C] at positions [B, H', W', 2], linear between pixels; edges repeat."""
+    batch, height, width, channels = x.shape
+    rows, columns = (
+        jnp.clip(positions[..., axis], 0, size - 1) for axis, size in enumerate((height, width))
+    )
+    row, column = (
+        jnp.minimum(jnp.floor(p), size - 2) for p, size in ((rows, height), (columns, width))
+    )
+    lower, right = (rows - row)[..., None], (columns - column)[..., None]
+    first = (row * width + column).astype(jnp.int32)
+    first += height * width * jnp.arange(batch)[:, None, None]
+    flat = x.reshape(-1, channels)
+    above = (1 - right) * flat[first] + right * flat[first + 1]
+    below = (1 - right) * flat[first + width] + right * flat[first + width + 1]
+    return (1 - lower) * above + lower * below
+
+
+def positions(height: int, width: int) -> Float[Array, "one height width two"]:
+    """Returns row and column of each pixel, for a batch of any size."""
+    grid = jnp.meshgrid(jnp.arange(float(height)), jnp.arange(float(width)), indexing="ij")
+    return jnp.stack(grid, axis=-1)[None]
+
+
+def _reduced(x: Maps, factor: int) -> Array:
+    """Returns means over squares of `factor` pixels a side; what is left at an edge is cut off."""
+    height, width = (size // factor for size in x.shape[1:3])
+    cut = x[:, : height * factor, : width * factor]
+    return cut.reshape(len(x), height, factor, width, factor, x.shape[-1]).mean(axis=(2, 4))
+
+
+def _enlarged(x: Maps, factor: int, shape: tuple[int, ...]) -> Array:
+    """Repeats each pixel, and the edges as far as `_reduced` has cut them off."""
+    repeated = jnp.repeat(jnp.repeat(x, factor, axis=1), factor, axis=2)
+    missing = [(0, size - of) for size, of in zip(shape[1:3], repeated.shape[1:3], strict=True)]
+    return jnp.pad(repeated, ((0, 0), *missing, (0, 0)), mode="edge")
+
+
+def _matched(frame: Images, before: Images, mask: Mask) -> Displacements:
+    """Returns the displacement by whole pixels with the smallest error in the window."""
+    batch, height, width, _ = frame.shape
+    reach = range(-_FARTHEST, _FARTHEST + 1)
+    edges = (_FARTHEST, _FARTHEST)
+    padded = jnp.pad(before, ((0, 0), edges, edges, (0, 0)), mode="edge")
+    weight = mask + _LEAST_WEIGHT
+    total = window_sum(weight, _WINDOW)
+
+    def errors_of_row(_: None, row: Array) -> tuple[None, Array]:
+        size = (batch, height, padded.shape[2], padded.shape[3])
+        moved = lax.dynamic_slice(padded, (0, _FARTHEST - row, 0, 0), size)
+        starts = [_FARTHEST - column for column in reach]
+        shifted = [moved[:, :, start : start + width] for start in starts]
+        errors = [jnp.sum(jnp.abs(frame - x), axis=-1, keepdims=True) for x in shifted]
+        capped = jnp.minimum(jnp.concatenate(errors, axis=-1), _LARGEST_ERROR)
+        return None, window_sum(capped * weight, _WINDOW) / total
+
+    _, errors = lax.scan(errors_of_row, None, jnp.array(reach))
+    errors = jnp.moveaxis(errors, 0, -2).reshape(batch, height, width, -1)
+    displacements = jnp.array(list(itertools.product(reach, reach)), frame.dtype)
+    costs = _COST_OF_DISTANCE * jnp.sum(displacements**2, axis=-1)[None, None, None]
+    return displacements[jnp.argmin(errors + costs, axis=-1)]
+
+
+def _refinement(
+    frame: Images, before: Images, mask: Mask, displacement: Displacements, reach: int
+) -> Displacements:
+    """Returns a step of Lucas and Kanade: a 2x2 least-squares problem in each window."""
+    moved = sampled_at(before, positions(*frame.shape[1:3]) - displacement)
+    rows, columns = ((a + b) / 2 for a, b in zip(_gradients(frame), _gradients(moved), strict=True))
+    error = frame - moved
+    weight = mask + _LEAST_WEIGHT
+    robust = weight / (1 + (jnp.sum(jnp.abs(error), axis=-1, keepdims=True) / _OUTLIER) ** 2)
+    products = (rows * rows, rows * columns, columns * columns, rows * error, columns * error)
+    in_one = jnp.concatenate([jnp.sum(p, axis=-1, keepdims=True) for p in products], axis=-1)
+    sums = window_sum(robust * in_one, reach) / window_sum(weight, reach)
+    rr, rc, cc, re, ce = jnp.split(sums, 5, axis=-1)
+    rr, cc = rr + _LEAST_TEXTURE, cc + _LEAST_TEXTURE
+    step = -jnp.concatenate([cc * re - rc * ce, rr * ce - rc * re], axis=-1) / (rr * cc - rc**2)
+    return jnp.clip(step, -_LARGEST_STEP, _LARGEST_STEP)
+
+
+def _gradients(x: Images) -> tuple[Array, Array]:
+    """Returns central differences along rows and columns; edges repeat."""
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    rows = (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]) / 2
+    return rows, (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]) / 2

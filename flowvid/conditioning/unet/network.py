@@ -25,15 +25,23 @@ class UNet(nn.Module):
     One convolution on the way down, one more on the way up, and two more at the coarsest
     resolution. The features of a level's pixels are computed at half of its resolution, for each
     2x2 cell.
+
+    Attributes:
+        width: channels at H/2.
+        features: F.
+        levels: L.
+        read: how many levels' features are wanted, the finest ones; all of them by default.
     """
 
     width: int
     features: int
     levels: int
+    read: int | None = None
 
     @nn.compact
     def __call__(self, seen: Maps) -> list[Array]:
-        """Returns features [B, H / 2^l, W / 2^l, F] of each level l of maps [B, H, W, C]."""
+        """Returns features [B, H / 2^l, W / 2^l, F] of levels l = 0, 1, ... of [B, H, W, C]."""
+        read = self.levels if self.read is None else self.read
         sizes = widths(self.width, self.levels)
         x = Conv(sizes[0], (1, 1))(space_to_depth(seen))
         ways_down = []
@@ -43,11 +51,12 @@ class UNet(nn.Module):
             x = _residual(x)
             ways_down.append(x)
         x = _residual(_residual(x))
-        found = [self._read_off(x)]
-        for size, skipped in zip(sizes[-2::-1], ways_down[-2::-1], strict=True):
-            x = skipped + _enlarged(Conv(size, (1, 1))(nn.silu(x)))
+        found = [self._read_off(x)] if read == self.levels else []
+        for level in reversed(range(self.levels - 1)):
+            x = ways_down[level] + _enlarged(Conv(sizes[level], (1, 1))(nn.silu(x)))
             x = _residual(x)
-            found.append(self._read_off(x))
+            if level < read:
+                found.append(self._read_off(x))
         return found[::-1]
 
     def _read_off(self, x: Maps) -> Array:
@@ -65,14 +74,15 @@ def _enlarged(x: Maps) -> Array:
     return enlarged
 
 
-def flop(rows: int, columns: int, seen: int, width: int, features: int, levels: int) -> float:
-    """Returns the floating-point operations of one image's forward pass."""
-    sizes = widths(width, levels)
+def flop(unet: UNet, rows: int, columns: int, seen: int) -> float:
+    """Returns the floating-point operations of the forward pass of one image of `seen` channels."""
+    levels = unet.levels
+    sizes, read = widths(unet.width, levels), levels if unet.read is None else unet.read
     total = rows * columns / 4 * 4 * seen * sizes[0]
     for level, size in enumerate(sizes):
         pixels = rows * columns / 4 ** (level + 1)
         convolutions = 2 if level < levels - 1 else 3
-        weights = convolutions * 9 * size**2 + size * 4 * features
+        weights = convolutions * 9 * size**2 + size * 4 * unet.features * (level < read)
         if level:
             weights += 9 * sizes[level - 1] * size + size * sizes[level - 1]
         total += pixels * weights

@@ -11,16 +11,19 @@ _GROUP = "Context (unet)"
 
 @dataclass(frozen=True)
 class UnetSettings(fields.Settings):
-    """A U-Net over the last frames, a memory of each pixel and the next frame as motion has it."""
+    """A U-Net over the last frames, a memory of each pixel, and the layers that these show."""
 
     unet_width: int = fields.field(
         _GROUP, "channels at half of the frame's resolution; coarser ones have up to twice as many."
     )
     features: int = fields.field(_GROUP, "features of each pixel that a level of the flow sees.")
+    layer_width: int = fields.field(
+        _GROUP, "channels of the networks that part what moves from the ground, at half resolution."
+    )
 
     PRESETS: ClassVar[fields.Presets] = {
-        "paper": {"unet_width": 96, "features": 32},
-        "small": {"unet_width": 48, "features": 24},
+        "paper": {"unet_width": 96, "features": 32, "layer_width": 64},
+        "small": {"unet_width": 48, "features": 24, "layer_width": 32},
     }
 
     def check(self, image_size: int, levels: int) -> None:
@@ -41,4 +44,4 @@ class UnetSettings(fields.Settings):
         """Returns a line for each thing that is seen, for the model diagram."""
         lines = ["label, a learned vector"] * sees.label
         lines += ["previous frame, 3 channels"] * sees.previous
-        return lines + ["memory, 2 older frames, motion"] * sees.state
+        return lines + ["memory, 3 older frames, layers"] * sees.state

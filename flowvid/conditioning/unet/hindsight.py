@@ -1,0 +1,155 @@
+"""What the layers learn from: the rest of the clip shows what was ground, and what moved where.
+
+At the end of a training clip its memory knows the ground. So a pixel of an earlier frame that
+differs from it belonged to something that moved, and what is behind that is known, too. The next
+frame shows where it has moved. No labels are needed.
+
+The layers also predict their own next frames for a few steps before they are compared, so that
+they learn to put right what they have drawn wrong; no gradient goes through these steps.
+
+Dimensions: B batch, T frames of a clip, H height, W width.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+from jaxtyping import Float, Key
+
+from flowvid.arrays import Images
+from flowvid.conditioning.unet.layers import Layers
+from flowvid.conditioning.unet.memory import CHANGED, Memory, next_memory
+from flowvid.conditioning.unet.motion import motion, window_sum
+
+Frames = Float[Array, "batch frames height width channels"]
+
+_MOST_STEPS = 5  # own frames before layers are compared
+_NOISE = 0.012  # standard deviation, about half of a 5-bit bin: own frames have none
+_NEAR = 3  # pixels within which an own frame's objects may be off
+_LARGEST_ERROR = 1.5  # pixels of motion: at a collision nothing can be known
+_WEIGHT = 0.7  # of this loss, beside bits per dimension
+
+
+def hindsight_loss(
+    layers_of: Callable[[Memory], Layers],
+    keys: Key[Array, " batch"],
+    frames: Frames,
+    states: Memory,
+) -> tuple[Array, dict[str, Array]]:
+    """Returns the layers' loss at two frames drawn from each clip, and parts of it to log.
+
+    One is seen after real frames, the other after some of the layers' own.
+
+    Args:
+        layers_of: the network.
+        keys: one per clip.
+        frames: the clips without noise, in [-1/2, 1/2).
+        states: the memory after each frame, arrays [B, T, ...].
+    """
+    length = frames.shape[1]
+    if length < 2:
+        return jnp.zeros(()), {}
+    states = lax.stop_gradient(states)
+    start, own = jax.vmap(lambda key: _drawn(jax.random.fold_in(key, 0), length))(keys)
+    at_start = _at(states, start)
+    at_end = jax.tree.map(lambda x: x[:, -1], states)
+    after_own = _after_own_frames(layers_of, keys, at_start, own)
+    pairs = [
+        (memory, at_end, _at(frames, end), _at(frames, end + 1))
+        for memory, end in ((at_start, start), (after_own, start + own))
+    ]
+    memory, final, real, after = jax.tree.map(lambda *both: jnp.concatenate(both), *pairs)
+    is_real = _mask(jnp.arange(2 * len(frames)) < len(frames))[:, None, None, None]
+    parts = _losses(layers_of(memory), memory, final, real, after, is_real, length)
+    return _WEIGHT * sum(parts.values(), jnp.zeros(())), {
+        f"layers/{name}": part for name, part in parts.items()
+    }
+
+
+def _losses(
+    layers: Layers,
+    memory: Memory,
+    final: Memory,
+    real: Images,
+    after: Images,
+    is_real: Array,
+    length: int,
+) -> dict[str, Array]:
+    """Returns the parts of the loss.
+
+    Args:
+        layers: what the network has found.
+        memory: what it has seen.
+        final: the memory at the end of the clip, of `length` frames.
+        real: the last frame that was seen, as it really was.
+        after: the real frame after it.
+        is_real: 1 where all frames that were seen are real.
+        length: T.
+    """
+    known = _mask(final.ground_count >= length / 6)
+    moved = _off(real, final.ground)
+    near = _mask(window_sum(moved, _NEAR) > 0.5)
+    covered = _off(memory.frames[0], final.ground) * near
+
+    of_mask = optax.sigmoid_binary_cross_entropy(layers.mask_logit, covered)
+    wrong = _off(memory.ground, final.ground)
+    of_memory = optax.sigmoid_binary_cross_entropy(layers.wrong_logit, wrong)
+    of_memory *= covered * (1 - layers.is_ground)
+    off_ground = jnp.mean(jnp.abs(layers.filled - final.ground), axis=-1, keepdims=True)
+    off_frame = jnp.abs(layers.next_frame - after)
+    moves = lax.stop_gradient(-motion(real, after, moved))
+    off_moves = jnp.minimum(jnp.abs(layers.moves - moves), _LARGEST_ERROR)
+    return {
+        "mask": jnp.mean(known * of_mask),
+        "memory": 3 * jnp.mean(known * of_memory),
+        "ground": 4 * jnp.mean(known * (0.1 + covered) * off_ground),
+        # Own frames differ from the real ones in more than the layers can put right.
+        "next_frame": 8 * jnp.mean((0.25 + 0.75 * is_real) * off_frame),
+        "motion": 2 * jnp.mean(covered * moved * off_moves),
+    }
+
+
+def _drawn(key: Key[Array, ""], length: int) -> tuple[Array, Array]:
+    """Draws the last real frame, early ones more often, and how many own frames follow it."""
+    at, steps = jax.random.uniform(key, (2,))
+    last = length - 2  # the frame after it is compared
+    start = jnp.floor((last + 1) * at**2).astype(jnp.int32)
+    own = 1 + jnp.floor(steps * _MOST_STEPS).astype(jnp.int32)
+    return start, jnp.minimum(own, last - start)
+
+
+def _after_own_frames(
+    layers_of: Callable[[Memory], Layers], keys: Key[Array, " batch"], memory: Memory, steps: Array
+) -> Memory:
+    """Returns the memory after so many of the layers' own next frames, slightly noisy."""
+    shape = memory.frames[0].shape[1:]
+
+    def step(number: Array, memory: Memory) -> Memory:
+        folded = jax.vmap(lambda key: jax.random.fold_in(key, number + 1))(keys)
+        noise = jax.vmap(lambda key: jax.random.normal(key, shape))(folded)
+        own = layers_of(memory).next_frame + _NOISE * noise
+        following = next_memory(memory, jnp.clip(own, -0.5, 0.5))
+        goes_on = number < steps
+        select = lambda new, old: jnp.where(  # noqa: E731
+            goes_on.reshape(-1, *(1,) * (new.ndim - 1)), new, old
+        )
+        return jax.tree.map(select, following, memory)
+
+    return lax.stop_gradient(lax.fori_loop(0, jnp.max(steps), step, memory))
+
+
+def _at(tree: Any, index: Array) -> Any:
+    """Returns the entries [B, ...] of arrays [B, T, ...] at an index per clip."""
+    return jax.tree.map(lambda x: jax.vmap(lambda of_clip, i: of_clip[i])(x, index), tree)
+
+
+def _off(frame: Images, ground: Images) -> Array:
+    """Returns 1 where a frame differs from the ground, [B, H, W, 1]."""
+    return _mask(jnp.any(jnp.abs(frame - ground) > CHANGED, axis=-1, keepdims=True))
+
+
+def _mask(condition: Array) -> Array:
+    return condition.astype(jnp.float32)

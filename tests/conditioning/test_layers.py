@@ -1,0 +1,191 @@
+"""The layers: what moves is moved on over the ground, and both are learned by hindsight."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from flowvid.conditioning.unet import hindsight, layers, memory
+
+SIZE = 12
+NETWORK = layers.LayerNetwork(width=8)
+
+
+def clips(count, frames, seed=0):
+    """Bright 4x4 squares that move over a dark, textured ground, [B, T, H, W, 3]."""
+    rng = np.random.default_rng(seed)
+    found = np.repeat(rng.uniform(-0.4, -0.3, (count, 1, SIZE, SIZE, 3)), frames, axis=1)
+    for clip in found:
+        step = rng.choice([-1, 1], 2) * (rng.random(2) < 0.8)
+        place = np.where(step > 0, 0, SIZE - 4) + step * rng.integers(0, 3, 2)
+        colour = rng.uniform(0, 0.5, 3)
+        for number, frame in enumerate(clip):
+            row, column = np.clip(place + number * step, 0, SIZE - 4)
+            frame[row : row + 4, column : column + 4] = colour
+    return jnp.asarray(found, jnp.float32)
+
+
+def states_of(videos):
+    found, state = [], memory.first_memory(videos[:, 0])
+    for frame in jnp.moveaxis(videos, 1, 0):
+        state = memory.next_memory(state, frame)
+        found.append(state)
+    return jax.tree.map(lambda *x: jnp.stack(x, axis=1), *found)
+
+
+def drawn(videos):
+    state = jax.tree.map(lambda x: x[:, -1], states_of(videos))
+    return jax.jit(NETWORK.init)(jax.random.key(0), state), state
+
+
+def test_pixels_move_on_by_whole_and_parts_of_pixels():
+    x = jnp.zeros((1, 6, 6, 3)).at[0, 2, 2].set(jnp.array([0.1, 0.2, 0.3]))
+    weight = jnp.zeros((1, 6, 6, 1)).at[0, 2, 2].set(1.0)
+    weight_there, moved = layers._moved_on(
+        x, weight, jnp.tile(jnp.array([1.0, -2.0]), (1, 6, 6, 1))
+    )
+    np.testing.assert_array_equal(weight_there, jnp.zeros((1, 6, 6, 1)).at[0, 3, 0].set(1.0))
+    np.testing.assert_allclose(moved[0, 3, 0], [0.1, 0.2, 0.3], rtol=1e-6)
+
+    weight_there, moved = layers._moved_on(
+        x, weight, jnp.tile(jnp.array([0.25, 0.5]), (1, 6, 6, 1))
+    )
+    np.testing.assert_allclose(weight_there[0, 2:4, 2:4, 0], [[0.375, 0.375], [0.125, 0.125]])
+    np.testing.assert_allclose(moved[0, 3, 3], 0.125 * np.array([0.1, 0.2, 0.3]), rtol=1e-6)
+    assert float(weight_there.sum()) == 1
+
+
+@pytest.mark.parametrize("step", [(-3.0, 0.0), (0.0, 4.0), (-2.5, 9.0)])
+def test_what_leaves_the_frame_is_lost(step):
+    weight = jnp.zeros((1, 6, 6, 1)).at[0, 2, 2].set(1.0)
+    moves = jnp.tile(jnp.array(step), (1, 6, 6, 1))
+    coverage, _ = layers._moved_on(jnp.ones((1, 6, 6, 3)), weight, moves)
+    assert float(coverage.sum()) == 0
+
+
+@pytest.mark.parametrize("size", [(16, 16), (12, 20), (5, 7)])
+def test_gaps_are_filled_from_around_them(size):
+    known = jnp.ones((1, *size, 1)).at[:, 1:4, 1:4].set(0.0)
+    x = jnp.repeat(jnp.where(known > 0, 0.3, -0.5), 3, axis=-1)
+    found = layers._filled(x, known)
+    np.testing.assert_allclose(found, 0.3, atol=0.03)
+
+
+def test_before_training_the_next_frame_is_the_ground():
+    videos = clips(2, 6)
+    params, state = drawn(videos)
+    found = jax.jit(NETWORK.apply)(params, state)
+    assert float(jnp.abs(found.mask - jax.nn.sigmoid(2 * layers._FIRST_LOGIT)).max()) < 1e-6
+    np.testing.assert_allclose(found.next_frame, found.ground, atol=0.05)
+    assert layers.flop(NETWORK, SIZE, SIZE) > 0
+
+
+def test_drawn_frames_are_followed_by_a_real_one():
+    for length in (2, 3, 30):
+        draw = jax.jit(jax.vmap(lambda key, length=length: hindsight._drawn(key, length)))
+        start, own = draw(jax.random.split(jax.random.key(1), 500))
+        assert int(start.min()) == 0
+        assert int((start + own).max()) == length - 2
+        assert int(own.min()) == 0
+    assert set(np.asarray(start)) == set(range(29))
+    assert set(np.asarray(own)) == set(range(hindsight._MOST_STEPS + 1))
+    assert np.mean(np.asarray(start) < 4) > 0.3  # early frames, where least is known
+
+
+def test_own_frames_are_seen_as_often_as_drawn():
+    videos = clips(3, 4)
+    params, state = drawn(videos)
+    keys = jax.random.split(jax.random.key(0), 3)
+    steps = jnp.array([0, 1, 3])
+    seen = hindsight._after_own_frames(lambda m: NETWORK.apply(params, m), keys, state, steps)
+    for clip, count in enumerate((0, 1, 3)):
+        older = state.frames[0][clip]
+        np.testing.assert_array_equal(seen.frames[count][clip], older)
+        if count:
+            assert float(jnp.abs(seen.frames[0][clip] - older).max()) > 0
+    own = NETWORK.apply(params, state).next_frame[1]
+    np.testing.assert_allclose(seen.frames[0][1], own, atol=6 * hindsight._NOISE)
+
+
+def test_layers_that_are_right_have_a_smaller_loss_than_wrong_ones():
+    videos = clips(8, 12)
+    states = states_of(videos)
+    at_4, final = (jax.tree.map(lambda x, t=t: x[:, t], states) for t in (4, 11))
+    real, after = videos[:, 4], videos[:, 5]
+    moved = hindsight._off(real, final.ground)
+    moves = -hindsight.motion(real, after, moved)
+    right = layers.Layers(
+        mask_logit=20 * moved - 10,
+        wrong_logit=20 * hindsight._off(at_4.ground, final.ground) - 10,
+        mask=moved,
+        is_ground=1 - hindsight._off(real, at_4.ground),
+        ground=final.ground,
+        filled=final.ground,
+        moved=moves,
+        moves=moves,
+        coverage=moved,
+        next_frame=after,
+    )
+
+    def losses(found):
+        is_real = jnp.ones((8, 1, 1, 1))
+        return hindsight._losses(found, at_4, final, real, after, is_real, 12)
+
+    assert sum(losses(right).values()) < 1e-3
+    wrong = right._replace(
+        mask_logit=-right.mask_logit,
+        wrong_logit=-right.wrong_logit,
+        filled=right.filled + 0.1,
+        moves=right.moves + 1,
+        next_frame=real,
+    )
+    for name, value in losses(wrong).items():
+        assert value > 10 * losses(right)[name] + 1e-3, name
+
+
+def test_too_short_videos_have_no_loss():
+    videos = clips(2, 1)
+    loss, logs = hindsight.hindsight_loss(
+        lambda m: NETWORK.apply({}, m),
+        jax.random.split(jax.random.key(0), 2),
+        videos,
+        states_of(videos),
+    )
+    assert float(loss) == 0
+    assert logs == {}
+
+
+def test_training_parts_what_moves_from_the_ground():
+    videos, held_out = clips(64, 10), clips(16, 10, seed=1)
+    params, _ = drawn(videos[:2])
+    states = states_of(videos)
+    optimiser = optax.adam(1e-2)
+
+    @jax.jit
+    def step(params, opt_state, number):
+        key = jax.random.fold_in(jax.random.key(2), number)
+        chosen, key = jax.random.split(key)
+        picked = jax.random.choice(chosen, 64, (16,), replace=False)
+        ours = jax.tree.map(lambda x: x[picked], (videos, states))
+
+        def loss(params):
+            layers_of = lambda m: NETWORK.apply(params, m)  # noqa: E731
+            return hindsight.hindsight_loss(layers_of, jax.random.split(key, 16), *ours)
+
+        gradients, logs = jax.grad(loss, has_aux=True)(params)
+        updates, opt_state = optimiser.update(gradients, opt_state)
+        return optax.apply_updates(params, updates), opt_state, logs
+
+    opt_state = optimiser.init(params)
+    for number in range(60):
+        params, opt_state, logs = step(params, opt_state, number)
+    assert set(logs) == {
+        f"layers/{n}" for n in ("mask", "memory", "ground", "next_frame", "motion")
+    }
+
+    seen = jax.tree.map(lambda x: x[:, 3], states_of(held_out))
+    found = jax.jit(NETWORK.apply)(params, seen)
+    after = held_out[:, 4]
+    error, of_last = (float(jnp.mean((x - after) ** 2)) for x in (found.next_frame, seen.frames[0]))
+    assert error < 0.3 * of_last
