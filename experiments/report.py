@@ -17,7 +17,7 @@ _NUM_GIVEN = flags.DEFINE_integer(
     "num_given", 4, "Frames of these clips that the model is given.", 1
 )
 _TEMPERATURE = flags.DEFINE_float(
-    "temperature", 0.7, "Temperature of samples and continuations.", 0.0
+    "temperature", None, "Temperature of samples and continuations. [the flow's default]", 0.0
 )
 _SWEEP = flags.DEFINE_list("sweep", ["0", "0.5", "0.7", "0.85", "1"], "Temperatures to compare.")
 _COMPARISON = fields.path_flag(

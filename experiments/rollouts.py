@@ -15,7 +15,9 @@ _CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "Checkpoint: last, best 
 _VIDEOS = flags.DEFINE_integer("videos", 64, "Held-out clips to continue.", lower_bound=1)
 _GIVEN = flags.DEFINE_integer("given", 4, "Frames given of each clip.", lower_bound=1)
 _SAMPLES = flags.DEFINE_integer("samples", 4, "Continuations of each clip.", lower_bound=1)
-_TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Temperature of the samples.", 0.0)
+_TEMPERATURE = flags.DEFINE_float(
+    "temperature", None, "Temperature of the samples. [the flow's default]", 0.0
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the samples.", 0, 2**31)
 _OUT = fields.path_flag("out", "runs/rollouts", "Folder to write to.")
 

@@ -14,7 +14,7 @@ from absl import flags
 from flowvid import cli, fields
 from flowvid.config import schema
 
-_PRESET = flags.DEFINE_enum("preset", "small", list(schema.PRESETS), "Preset of the model.")
+_PRESET = flags.DEFINE_enum("preset", "paper_small", list(schema.PRESETS), "Preset of the model.")
 _VARIANT = flags.DEFINE_enum(
     "variant", "state_label", list(schema.VARIANTS), "Variant of the model."
 )

@@ -1,4 +1,4 @@
-"""The paper's Table I: `python -m experiments.table1 --preset=small --seeds=0,1,2`.
+"""The paper's Table I: `python -m experiments.table1 --preset=paper_small --seeds=0,1,2`.
 
 Trains each variant with several seeds, evaluates the runs on the validation split, and prints the
 paper's table with these numbers beside it and which of the paper's claims hold; with a single seed

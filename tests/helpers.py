@@ -16,7 +16,7 @@ from flowvid.training.train_state import ModelState, is_constant
 
 NUM_CLIPS = {"train": 12, "validation": 5}
 TINY = {
-    "preset": "small",
+    "preset": "paper_small",
     "levels": 1,
     "head_steps": 1,
     "tail_steps": 1,

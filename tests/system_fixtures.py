@@ -53,7 +53,7 @@ def compiled_once() -> Iterator[None]:
     For files with many short runs: tracing takes most of a run's time. Only with a constant
     learning rate, since a schedule knows the number of steps.
     """
-    same = {name: presets.PRESETS["small"][name] for name in presets.RESUMABLE}
+    same = {name: presets.PRESETS["paper_small"][name] for name in presets.RESUMABLE}
 
     def of_any_length(function: Callable[..., Any]) -> Callable[..., Any]:
         return lambda config, *args: function(dataclasses.replace(config, **same), *args)

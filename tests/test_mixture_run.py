@@ -20,6 +20,7 @@ SIZES = {name: value for name, value in TINY.items() if name not in OF_OTHERS} |
     "stage_width": 8,
     "unet_width": 8,
     "features": 4,
+    "layer_width": 8,
 }
 
 
@@ -67,5 +68,9 @@ def test_it_trains_evaluates_continues_and_is_measured(data_dir, tmp_path, call)
 
     model = flowvid.load(workdir)
     given = np.zeros((2, 2, 16, 16, 3), np.uint8)
-    videos = model.sample(first_frames=given, num_frames=5, temperature=0.5).videos
+    videos = model.sample(first_frames=given, num_frames=5).videos
+    cool = model.sample(first_frames=given, num_frames=5, temperature=0.4).videos
+    np.testing.assert_array_equal(videos, cool)  # by default
+    warm = model.sample(first_frames=given, num_frames=5, temperature=1.0).videos
+    assert np.any(videos != warm)
     np.testing.assert_array_equal(videos[:, 2:] % 8, 4)  # the middles of 5-bit bins

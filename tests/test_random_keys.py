@@ -51,7 +51,7 @@ def batch_of(config):
 
 def test_the_same_clips_have_other_noise_in_every_use():
     """The first step of training, validation and evaluation saw the noise of the initialisation."""
-    config = preset_config("small", image_size=8, levels=1, num_frames=4, tail_frames=2)
+    config = preset_config("paper_small", image_size=8, levels=1, num_frames=4, tail_frames=2)
     batch, noises = batch_of(config), []
     for streams in USES.values():
         keys = random_keys.keys_of_frames(0, streams, 0, batch.example)
@@ -67,7 +67,9 @@ def test_the_same_clips_have_other_noise_in_every_use():
 
 def test_drawing_frames_uses_no_word_of_their_noise():
     """The key that chooses frames was `fold_in(key, 1)` of the noise's key: the same function."""
-    batch = batch_of(preset_config("small", image_size=8, levels=1, num_frames=4, tail_frames=2))
+    batch = batch_of(
+        preset_config("paper_small", image_size=8, levels=1, num_frames=4, tail_frames=2)
+    )
     keys = random_keys.keys_of_frames(0, random_keys.TRAINING, 5, batch.example)
     for noise, choice in zip(keys.tail, keys.choice, strict=True):
         bits = np.asarray(jax.random.bits(noise, (4096,)))
@@ -76,8 +78,8 @@ def test_drawing_frames_uses_no_word_of_their_noise():
 
 
 def test_validation_and_evaluation_draw_other_noise():
-    config = preset_config("small", image_size=8, levels=1, head_steps=1, tail_steps=1, width=4,
-                           num_frames=3, tail_frames=1)  # fmt: skip
+    config = preset_config("paper_small", image_size=8, levels=1, head_steps=1, tail_steps=1,
+                           width=4, num_frames=3, tail_frames=1)  # fmt: skip
     batch = batch_of(config)
     params = joint.init_params(config, batch)
     one, other = (

@@ -13,7 +13,7 @@ from flowvid import paths
 pytest_plugins = ["command_line", "footage"]
 
 SIZES = ("--num_frames=4", "--image_size=8")
-MODEL = ("--preset=small", "--levels=1", "--head_steps=1", "--tail_steps=1", "--width=8")
+MODEL = ("--preset=paper_small", "--levels=1", "--head_steps=1", "--tail_steps=1", "--width=8")
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ def tiny(variant, **changes):
         "batch_size": BATCH,
         "warmup_steps": 0,
     }
-    return preset_config("small", variant=variant, num_labels=LABELS, **sizes | changes)
+    return preset_config("paper_small", variant=variant, num_labels=LABELS, **sizes | changes)
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ class Size(NamedTuple):
     def flags(self) -> dict[str, Any]:
         """Returns the flags of `flowvid.train`: a tiny model on CPU."""
         return {
-            "preset": "small",
+            "preset": "paper_small",
             "variant": "state_label",
             "levels": self.levels,
             "head_steps": 1,

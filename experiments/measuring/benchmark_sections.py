@@ -99,7 +99,10 @@ def _gan(plan: Plan) -> Iterator[dict[str, Any]]:
     of_tail[f"{DRAWN} frames drawn"] = {"tail_frames": DRAWN}
     for count in GAN_FRAMES:
         for name in ("generator", "discriminator"):
-            of_gan = {"preset": plan.base["preset"], "num_frames": count}
+            of_gan = {
+                "preset": "paper" if plan.base["preset"] == "paper" else "small",
+                "num_frames": count,
+            }
             point = {"model": f"GAN's {name}", "frames": count}
             yield point | call("costs.gan_memory", {"name": name, "changes": of_gan})
         for name, changes in of_tail.items():

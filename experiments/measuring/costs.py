@@ -168,9 +168,8 @@ def sampling_speed(changes: dict[str, Any], num_videos: int, repeats: int) -> di
     keys = random_keys.video_keys(0, num_videos)
 
     def generate() -> Any:
-        return sampling.generate(
-            config, params, keys, batch.label, config.num_frames, jnp.float32(1)
-        )
+        temperatures = sampling.Temperatures(jnp.float32(1), jnp.float32(1))
+        return sampling.generate(config, params, keys, batch.label, config.num_frames, temperatures)
 
     forward = jax.jit(functools.partial(joint.eval_step, config, config.metric, 0))
     pairs = [

@@ -107,7 +107,12 @@ def instability(request: Request) -> Arrays:
     The runs are hard to train (affine coupling, three times the preset's learning rate, no
     warm-up), so that some steps have a non-finite loss; these are skipped and counted.
     """
-    hard = {"preset": "small", "coupling": "affine", "learning_rate": 1.2e-2, "warmup_steps": 0}
+    hard = {
+        "preset": "paper_small",
+        "coupling": "affine",
+        "learning_rate": 1.2e-2,
+        "warmup_steps": 0,
+    }
     hard |= {"schedule": "constant", "num_steps": 300, "log_every": 1, "max_skips": 1_000_000}
     clips: dict[str, dict[str, Any]] = {
         "clipped": {},

@@ -18,7 +18,7 @@ Clip = UInt8[np.ndarray, "time height width 3"]
 # A fourth level leaves 2x2 positions to the last one. Its Gaussian is the same at all positions, so
 # that at temperature 0 whatever distinguishes them is lost, and contrast with it.
 _DEFAULTS: dict[str, Any] = {
-    "preset": "small",
+    "preset": "paper_small",
     "variant": "state",
     "levels": 4,
     "batch_size": 8,

@@ -26,7 +26,7 @@ def compare(
     num_videos: int,
     given: int,
     samples: int,
-    temperature: float,
+    temperature: float | None,
     seed: int,
 ) -> tuple[dict[str, Any], dict[str, Rollout]]:
     """Returns the measures of each run and baseline, and the continuations by run.
@@ -60,8 +60,11 @@ def compare(
     rows = {name: measure(rollout, has_objects) for name, rollout in rollouts.items()}
     for name, still in baselines(clips, given).items():
         rows[name] = measure(Rollout(clips, still, given), has_objects)
+    warmth = (
+        "the flow's default temperature" if temperature is None else f"temperature {temperature}"
+    )
     title = (
-        f"{samples} continuations of {given} given frames, temperature {temperature}, of {count} "
+        f"{samples} continuations of {given} given frames, {warmth}, of {count} "
         f"clips of {split.name} {split.split}"
     )
     return {"title": title, "rows": rows}, rollouts

@@ -34,7 +34,7 @@ def roll_out(
     labels: Any,
     given: int,
     samples: int,
-    temperature: float,
+    temperature: float | None,
     seed: int,
 ) -> Rollout:
     """Continues the first `given` frames of each clip to its end, `samples` times."""

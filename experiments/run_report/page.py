@@ -22,7 +22,7 @@ class Contents(NamedTuple):
     samples: int  # videos generated from nothing
     continued: int  # held-out clips to continue
     num_given: int  # frames of these that the model is given
-    temperature: float
+    temperature: float | None  # None for the flow's default
     sweep: Sequence[float]  # temperatures to compare
     comparison: pathlib.Path | None  # what `experiments.compare` wrote
     seed: int

@@ -40,7 +40,7 @@ def from_nothing(
     held_out: datasets.Dataset,
     *,
     num_samples: int,
-    temperature: float,
+    temperature: float | None,
     seed: int,
 ) -> Section:
     """Returns samples, each beside a real clip and the nearest training clip."""
@@ -63,8 +63,11 @@ def from_nothing(
     ]
     pairs = [[c for row in rows[i : i + 2] for c in row] for i in range(0, len(rows), 2)]
     lost = len(finite) - len(kept)
+    warmth = (
+        "The flow's default temperature" if temperature is None else f"Temperature {temperature}"
+    )
     text = (
-        f"Temperature {temperature}. Distances are root mean squares over all pixels of a clip, in "
+        f"{warmth}. Distances are root mean squares over all pixels of a clip, in "
         f"grey levels. The median distance of the real held-out clips shown here to their nearest "
         f"training clips is {typical:.1f}; a sample that is much nearer would be a copy."
     )
@@ -79,7 +82,7 @@ def continued(
     *,
     num_clips: int,
     num_given: int,
-    temperature: float,
+    temperature: float | None,
     seed: int,
 ) -> Section:
     """Returns held-out clips, each beside the model's continuation of its first frames."""

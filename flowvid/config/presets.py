@@ -25,6 +25,20 @@ _SHARED = {
     "max_restores": 3,
     "seed": 0,
 }
+_PAPER_SMALL = _SHARED | {
+    "levels": 3,
+    "image_size": 32,
+    "num_steps": 2000,
+    "batch_size": 16,
+    "tail_frames": 2,
+    "learning_rate": 4e-3,
+    "warmup_steps": 50,
+    "schedule": "cosine",
+    "eval_every": 250,
+    "eval_videos": 32,
+    "checkpoint_every": 250,
+    "log_every": 20,
+}
 PRESETS: fields.Presets = {
     "paper": _SHARED  # the paper's appendix
     | {
@@ -41,20 +55,14 @@ PRESETS: fields.Presets = {
         "checkpoint_every": 1000,
         "log_every": 100,
     },
-    "small": _SHARED
+    "paper_small": _PAPER_SMALL,
+    "small": _PAPER_SMALL
     | {
-        "levels": 3,
-        "image_size": 32,
-        "num_steps": 2000,
-        "batch_size": 16,
-        "tail_frames": 2,
-        "learning_rate": 4e-3,
-        "warmup_steps": 50,
-        "schedule": "cosine",
-        "eval_every": 250,
-        "eval_videos": 32,
-        "checkpoint_every": 250,
-        "log_every": 20,
+        "flow": "mixture",
+        "context": "unet",
+        "batch_size": 8,
+        "learning_rate": 2e-3,
+        "ema_decay": 0.995,
     },
 }
 # Fields that may change when a run is resumed: where the data are, how long to train, how often to

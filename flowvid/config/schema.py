@@ -30,9 +30,9 @@ class Config:
     )
     preset: str = fields.field(
         "Model",
-        "where the defaults of the other flags come from: the paper's appendix, or a model that "
-        "trains in minutes on two CPU cores.",
-        choices=("paper", "small"),
+        "where the defaults of the other flags come from: the paper's appendix, the paper's models "
+        "at a size that trains in minutes on two CPU cores, or the best models of that size.",
+        choices=("paper", "paper_small", "small"),
     )
     flow: str = fields.field("Model", "the kind of flow in head and tail.", choices=tuple(FLOWS))
     context: str = fields.field(

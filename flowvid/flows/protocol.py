@@ -43,7 +43,7 @@ class Flow(NamedTuple):
     - `encode(params, x, contexts) -> latents` and `decode(params, latents, contexts) -> x` are each
       other's inverse, up to rounding.
     - `sample(params, keys, shape, contexts, temperature) -> x` draws images of `shape` (H, W, C),
-      one per key; `temperature` multiplies the standard deviations of the latents.
+      one per key; a `temperature` below 1 keeps to what is likelier, and 1 is the density itself.
     - `prepare(params) -> params` computes what many calls of `decode` and `sample` share. These two
       accept parameters in either form.
     - `latent_shapes(shape) -> [shape per level]`, without the batch.
@@ -89,6 +89,8 @@ class FlowSettings(Protocol):
     # Whether the density is constant in each of the metric's bins. Then bits per dimension need no
     # noise, and the metric "paper", whose pixels are not floored to bins, has no meaning.
     BINS: ClassVar[bool]
+    # {"head": ..., "tail": ...}: the temperatures at which `sample` draws where none is given.
+    TEMPERATURES: ClassVar[dict[str, float]]
 
     def check(self, image_size: int, levels: int) -> None:
         """Raises ConfigError when frames of this size cannot be modelled."""

@@ -68,7 +68,7 @@ class Model:
         label: str | None = None,
         *,
         num_frames: int | None = None,
-        temperature: float = 1.0,
+        temperature: float | None = None,
         first_frames: ArrayLike | None = None,
         labels: ArrayLike | None = None,
         seed: int = 0,
@@ -79,7 +79,8 @@ class Model:
             num_videos: how many; with first_frames it is their number.
             label: of all videos, for variants with labels; by default the labels take turns.
             num_frames: per video, given ones included; the run's by default.
-            temperature: multiplies the standard deviations of the latents; 0 or more.
+            temperature: 1 samples the model, and less keeps to what is likelier; 0 or more. By
+                default those of the flow: 1, and for the later frames of a mixture flow 0.4.
             first_frames: uint8 [videos, frames, height, width, 3] to continue.
             labels: indices of the labels of first_frames, for a tail that sees the label; another
                 tail ignores them.
@@ -96,7 +97,7 @@ class Model:
             num_frames = self.config.num_frames
         num_frames = whole_number("num_frames", num_frames, 1)
         seed = whole_number("seed", seed, 0, random_keys.MAX_SEED)
-        if not _is_temperature(temperature):
+        if temperature is not None and not _is_temperature(temperature):
             raise ConfigError(f"temperature={temperature!r}: use a finite number from 0 on.")
         if labels is not None and first_frames is None:
             raise ConfigError("labels are those of first_frames: use label where there are none.")
@@ -112,19 +113,29 @@ class Model:
             )
         count = num_videos if given is None else len(given)
         keys = random_keys.video_keys(seed, count)
-        scale = jnp.float32(temperature)
+        temperatures = sampling.Temperatures(
+            *(
+                jnp.float32(self.config.flow_settings.TEMPERATURES[name])
+                if temperature is None
+                else jnp.float32(temperature)
+                for name in sampling.Temperatures._fields
+            )
+        )
         if given is not None:
             if label is not None:
                 labels = np.full(count, label_index(self.label_names, label), np.int32)
             indices = jnp.asarray(self._check_labels(labels, count, self.config.sees("tail").label))
             frames = jnp.asarray(given)
+            num_new, of_tail = num_frames - num_given, temperatures.tail
             samples = sampling.continue_from(
-                self.config, self.params, keys, frames, indices, num_frames - num_given, scale
+                self.config, self.params, keys, frames, indices, num_new, of_tail
             )
         else:
             names = self.turns(count) if label is None else [label] * count
             indices = jnp.array([label_index(self.label_names, n) for n in names], jnp.int32)
-            samples = sampling.generate(self.config, self.params, keys, indices, num_frames, scale)
+            samples = sampling.generate(
+                self.config, self.params, keys, indices, num_frames, temperatures
+            )
         return jax.tree.map(np.asarray, samples)
 
     def turns(self, num_videos: int) -> list[str]:

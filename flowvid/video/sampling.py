@@ -25,6 +25,13 @@ class Samples(NamedTuple):
     finite: Bool[Array, " batch"]
 
 
+class Temperatures(NamedTuple):
+    """The temperatures of first frames and of those after them."""
+
+    head: Float[Array, ""]
+    tail: Float[Array, ""]
+
+
 @functools.partial(jax.jit, static_argnames=("config", "num_frames"))
 def generate(
     config: Config,
@@ -32,18 +39,19 @@ def generate(
     keys: Key[Array, " batch"],
     labels: Labels,
     num_frames: int,
-    temperature: Float[Array, ""],
+    temperatures: Temperatures,
 ) -> Samples:
     """Generates videos of `num_frames` frames from nothing, from one key and label per video.
 
-    A single frame needs no parameters of a tail. `temperature` multiplies the standard deviations
-    of all latents (Glow, section 6).
+    A single frame needs no parameters of a tail. In a Glow a temperature multiplies the standard
+    deviations of all latents (Glow, section 6).
     """
-    x = head.sample(config, params["head"], frame_keys(keys, 0), labels, temperature)
+    x = head.sample(config, params["head"], frame_keys(keys, 0), labels, temperatures.head)
     first = Samples(to_pixels(x, config.metric)[:, None], jnp.all(jnp.isfinite(x), axis=(1, 2, 3)))
     if num_frames == 1:
         return first
-    rest = continue_from(config, params, keys, first.videos, labels, num_frames - 1, temperature)
+    num_new, temperature = num_frames - 1, temperatures.tail
+    rest = continue_from(config, params, keys, first.videos, labels, num_new, temperature)
     return Samples(rest.videos, rest.finite & first.finite)
 
 

@@ -177,7 +177,7 @@ def test_counted_operations_are_those_of_the_compiled_network(read):
 
 def test_sizes_that_cannot_be_halved_are_refused():
     with pytest.raises(ConfigError, match="must be divisible by 2"):
-        preset_config("small", flow="mixture", context="unet", image_size=36)
+        preset_config("small", image_size=36)
     assert list(
         itertools.chain(*(UnetSettings(8, 4, 8).describe(s) for s in (NOTHING, STATE)))
     ) == [

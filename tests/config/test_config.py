@@ -92,7 +92,7 @@ def test_the_paper_preset_is_the_paper():
 )
 def test_what_cannot_be_trained_is_refused_with_its_reason(changes, message):
     with pytest.raises(ConfigError, match=message):
-        preset_config("small", **changes)
+        preset_config("paper_small", **changes)
 
 
 def test_the_untrained_variant_takes_no_steps():
@@ -101,7 +101,9 @@ def test_the_untrained_variant_takes_no_steps():
 
 
 def test_an_unknown_preset_lists_the_known_ones():
-    with pytest.raises(ConfigError, match="--preset=large is unknown: use one of paper, small"):
+    with pytest.raises(
+        ConfigError, match="--preset=large is unknown: use one of paper, paper_small, small"
+    ):
         preset_config("large")
 
 
@@ -133,7 +135,7 @@ def test_every_field_is_a_flag_with_help_and_default(config_flags):
     for field in FLAG_FIELDS + nested:
         assert field.metadata["help"] in config_flags[field.name].help
         assert config_flags[field.name].help.endswith("]")  # of the default
-    assert "[0.0001 | small: 0.004]" in config_flags["learning_rate"].help
+    assert "[0.0001 | paper_small: 0.004 | small: 0.002]" in config_flags["learning_rate"].help
 
 
 def test_flags_given_are_those_on_the_command_line_in_their_types(config_flags):
@@ -150,25 +152,25 @@ def test_a_flag_refuses_what_its_field_does_not_know(config_flags):
 
 
 def test_a_new_run_takes_from_the_preset_what_is_not_given():
-    given = {"preset": "small", "width": 32}
-    assert command_line.from_flags(None, given) == preset_config("small", width=32)
+    given = {"preset": "paper_small", "width": 32}
+    assert command_line.from_flags(None, given) == preset_config("paper_small", width=32)
     assert command_line.from_flags(None, {}) == preset_config("paper")
 
 
 def test_a_run_goes_on_with_what_it_has():
-    saved = preset_config("small", variant="state", width=32, num_labels=8)
+    saved = preset_config("paper_small", variant="state", width=32, num_labels=8)
     assert command_line.from_flags(saved, {}) == saved
-    assert command_line.from_flags(saved, {"preset": "small", "width": 32}) == saved
+    assert command_line.from_flags(saved, {"preset": "paper_small", "width": 32}) == saved
 
 
 def test_a_run_may_become_longer_and_report_otherwise():
-    saved = preset_config("small", num_steps=100)
+    saved = preset_config("paper_small", num_steps=100)
     given = {"num_steps": 200, "eval_every": 7, "log_every": 3, "data_dir": "/elsewhere"}
     assert command_line.from_flags(saved, given) == changed(saved, **given)
 
 
 def test_a_run_may_go_on_in_other_memory():
-    saved = preset_config("small", num_labels=8)
+    saved = preset_config("paper_small", num_labels=8)
     given = {"backprop": "reversible", "tail_chunk": 4}
     assert (saved.backprop, saved.tail_chunk) == ("stored", None)
     config = command_line.from_flags(saved, given)
@@ -179,17 +181,17 @@ def test_a_run_may_go_on_in_other_memory():
 
 
 def test_a_run_keeps_its_compute_dtype():
-    saved = preset_config("small")
+    saved = preset_config("paper_small")
     assert saved.compute_dtype == "float32"
     with pytest.raises(ConfigError, match=r"--compute_dtype=bfloat16 \(the run has float32\);"):
         command_line.from_flags(saved, {"compute_dtype": "bfloat16", "tail_chunk": 4})
-    rough = preset_config("small", compute_dtype="bfloat16")
+    rough = preset_config("paper_small", compute_dtype="bfloat16")
     fields = [config_file.to_dict(c, ()) for c in (saved, rough)]
     assert config_file.differences(*fields) == {"compute_dtype": ("float32", "bfloat16")}
 
 
 def test_another_configuration_names_every_field_that_differs():
-    saved = preset_config("small", width=32, seed=1)
+    saved = preset_config("paper_small", width=32, seed=1)
     with pytest.raises(ConfigError) as caught:
         command_line.from_flags(saved, {"width": 64, "seed": 2, "levels": 3, "num_steps": 5})
     message = str(caught.value)
@@ -203,7 +205,7 @@ def test_another_configuration_names_every_field_that_differs():
 
 
 def test_what_is_written_is_read(tmp_path):
-    config = preset_config("small", variant="state_label", data_dir="/data", num_labels=2)
+    config = preset_config("paper_small", variant="state_label", data_dir="/data", num_labels=2)
     config_file.write(config, ("bounce", "roll"), tmp_path)
     assert config_file.read(tmp_path) == (config, ("bounce", "roll"))
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
@@ -211,13 +213,13 @@ def test_what_is_written_is_read(tmp_path):
 
 def test_settings_differ_by_the_names_of_their_flags():
     some, others = (
-        config_file.to_dict(preset_config("small", width=width), ()) for width in (96, 32)
+        config_file.to_dict(preset_config("paper_small", width=width), ()) for width in (96, 32)
     )
     assert config_file.differences(some, others) == {"width": (96, 32)}
 
 
 def test_a_run_of_another_format_version_is_refused_by_both_versions(tmp_path):
-    config_file.write(preset_config("small"), (), tmp_path)
+    config_file.write(preset_config("paper_small"), (), tmp_path)
     path = tmp_path / "config.json"
     fields = json.loads(path.read_text())
     current = config_file.FORMAT_VERSION
@@ -236,7 +238,7 @@ def without(name: str) -> str:
 
 
 def written(**changes: object) -> str:
-    fields = config_file.to_dict(preset_config("small"), ())
+    fields = config_file.to_dict(preset_config("paper_small"), ())
     return json.dumps(fields | changes)
 
 

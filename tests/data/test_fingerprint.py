@@ -154,4 +154,4 @@ def test_a_run_without_a_fingerprint_resumes_and_gets_one(resume, tmp_path):
 def test_the_fingerprint_is_that_of_the_training_examples(tiny, data_dir):
     config, train, validation = loop.prepare(tiny())
     assert config.dataset_fingerprint == train.fingerprint != validation.fingerprint
-    assert schema.preset_config("small").dataset_fingerprint == ""
+    assert schema.preset_config("paper_small").dataset_fingerprint == ""

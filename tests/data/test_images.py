@@ -199,7 +199,9 @@ def test_an_image_that_is_not_finite_is_reported(trained):
     bad = {"labels": {"params": {"images": table.at[1].set(np.nan)}}}
     params = {"head": head | {"context": head["context"] | bad}}
     keys, labels = random_keys.video_keys(0, 3), np.arange(3, dtype=np.int32)
-    samples = sampling.generate(trained.config, params, keys, labels, 1, np.float32(1))
+    samples = sampling.generate(
+        trained.config, params, keys, labels, 1, sampling.Temperatures(*2 * [np.float32(1)])
+    )
     assert samples.finite.tolist() == [True, False, True]
 
 

@@ -94,7 +94,7 @@ def test_untrained_bits_are_those_of_the_untrained_flow(videos, metric):
     keys = jax.random.split(jax.random.key(0), len(images))
     x = dequantize(keys, jnp.asarray(images), metric)
     config = preset_config(
-        "small", variant="init", image_size=4, levels=2, head_steps=2, width=4, num_labels=1
+        "paper_small", variant="init", image_size=4, levels=2, head_steps=2, width=4, num_labels=1
     )
     labels = jnp.zeros(len(images), int)
     params = head.init(config, jax.random.key(1), x, labels)

@@ -100,7 +100,7 @@ def initial(name):
 @functools.cache
 def trained(name, perturbed):
     """Returns noisy parameters after steps of Adam that raise the log-density of the inputs."""
-    optimiser = train_state.optimizer(preset_config("small", warmup_steps=0), 50.0)
+    optimiser = train_state.optimizer(preset_config("paper_small", warmup_steps=0), 50.0)
     params = perturbed(initial(name))
     opt_state = optimiser.init(params)
 

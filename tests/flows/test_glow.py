@@ -54,7 +54,7 @@ def test_exact_density_and_round_trips(name, perturbed, float64):
         return latents, log_prob, jacobian.reshape(BATCH, dims, BATCH, dims)
 
     inverse = jax.jit(lambda params, latents: flow.decode(params, latents, contexts))
-    optimiser = train_state.optimizer(preset_config("small", warmup_steps=0), 50.0)
+    optimiser = train_state.optimizer(preset_config("paper_small", warmup_steps=0), 50.0)
 
     @jax.jit
     def train_step(params, opt_state):

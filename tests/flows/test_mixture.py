@@ -63,7 +63,7 @@ def test_exact_density_and_round_trips(name, perturbed, float64):
         return latents, log_prob, jacobian.reshape(BATCH, dims, BATCH, dims)
 
     inverse = jax.jit(lambda params, latents: flow.decode(params, latents, contexts))
-    optimiser = train_state.optimizer(preset_config("small", warmup_steps=0), 50.0)
+    optimiser = train_state.optimizer(preset_config("paper_small", warmup_steps=0), 50.0)
 
     @jax.jit
     def train_step(params, opt_state):
@@ -199,10 +199,10 @@ def test_phases_are_merged_as_they_were_split():
 
 def test_the_papers_metric_is_refused_by_name():
     with pytest.raises(ConfigError, match=r"--flow=mixture models the bins .* --dequantization"):
-        preset_config("small", flow="mixture", dequantization="paper")
-    assert preset_config("small", flow="mixture").metric_names == ("5-bit", "8-bit")
-    assert preset_config("small", flow="mixture", n_bits=8).metric_names == ("8-bit",)
-    assert preset_config("small").metric_names == ("5-bit", "8-bit", "paper")
+        preset_config("paper_small", flow="mixture", dequantization="paper")
+    assert preset_config("paper_small", flow="mixture").metric_names == ("5-bit", "8-bit")
+    assert preset_config("paper_small", flow="mixture", n_bits=8).metric_names == ("8-bit",)
+    assert preset_config("paper_small").metric_names == ("5-bit", "8-bit", "paper")
 
 
 def test_sizes_that_cannot_be_halved_are_refused():
@@ -210,4 +210,4 @@ def test_sizes_that_cannot_be_halved_are_refused():
     with pytest.raises(ValueError, match="Height 12 must be divisible by 8"):
         flow.latent_shapes((12, 16, 3))
     with pytest.raises(ConfigError, match="must be divisible by 2"):
-        preset_config("small", flow="mixture", image_size=36)
+        preset_config("paper_small", flow="mixture", image_size=36)

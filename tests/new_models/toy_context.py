@@ -16,7 +16,9 @@ class ToyContextSettings(fields.Settings):
 
     toy_memory: float = fields.field("Context (toy)", "weight of the past in the mean.", low=0)
 
-    PRESETS: ClassVar[fields.Presets] = {"paper": {"toy_memory": 0.5}, "small": {"toy_memory": 0.5}}
+    PRESETS: ClassVar[fields.Presets] = {
+        name: {"toy_memory": 0.5} for name in ("paper", "paper_small", "small")
+    }
 
     def check(self, image_size: int, levels: int) -> None:
         """Any size can be encoded."""

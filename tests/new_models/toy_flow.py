@@ -16,8 +16,13 @@ class ToySettings(fields.Settings):
 
     toy_start: float = fields.field("Flow (toy)", "standard deviation at initialisation.", low=0)
 
+    TEMPERATURES: ClassVar[dict[str, float]] = {"head": 1.0, "tail": 1.0}
     BINS: ClassVar[bool] = False
-    PRESETS: ClassVar[fields.Presets] = {"paper": {"toy_start": 1.0}, "small": {"toy_start": 0.5}}
+    PRESETS: ClassVar[fields.Presets] = {
+        "paper": {"toy_start": 1.0},
+        "paper_small": {"toy_start": 0.5},
+        "small": {"toy_start": 0.5},
+    }
 
     def check(self, image_size: int, levels: int) -> None:
         """Any size can be modelled."""

@@ -17,7 +17,7 @@ from flowvid.video import joint
 
 pytest_plugins = ["system_fixtures"]
 
-CONFIG = schema.preset_config("small")
+CONFIG = schema.preset_config("paper_small")
 NAMES = ("bounce", "fall")
 TEMPLATE = {"head": small_state(0).head.params}
 

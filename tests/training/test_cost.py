@@ -8,7 +8,7 @@ from flowvid.training import cost
 
 def test_counts_every_product_of_a_tiny_model():
     config = preset_config(
-        "small", variant="state", levels=1, head_steps=2, tail_steps=3, width=5, state_size=4,
+        "paper_small", variant="state", levels=1, head_steps=2, tail_steps=3, width=5, state_size=4,
         image_size=8, num_frames=7, batch_size=2, tail_frames=None,
     )  # fmt: skip
     pixels = 4 * 4  # after the squeeze, with 12 channels: 6 are read, 6 are shifted
@@ -22,7 +22,7 @@ def test_counts_every_product_of_a_tiny_model():
 def test_drawn_frames_affine_coupling_and_labels_are_counted():
     base = {"levels": 2, "image_size": 8, "num_frames": 7}
     gflop = {
-        name: cost.step_gflop(preset_config("small", **base, **changes))
+        name: cost.step_gflop(preset_config("paper_small", **base, **changes))
         for name, changes in {
             "two drawn": {"tail_frames": 2},
             "all": {"tail_frames": None},

@@ -13,7 +13,7 @@ from flowvid.errors import TrainingError
 from flowvid.training.checkpoints import reading, run_state
 from flowvid.training.checkpoints.saving import Checkpoints
 
-CONFIG = schema.preset_config("small")
+CONFIG = schema.preset_config("paper_small")
 NAMES = ("bounce", "fall")
 TEMPLATE = {"head": small_state(0).head.params}
 

@@ -14,7 +14,7 @@ from flowvid.training.checkpoints.saving import Checkpoints
 
 pytest_plugins = ["command_line"]
 
-CONFIG = schema.preset_config("small")
+CONFIG = schema.preset_config("paper_small")
 NAMES = ("bounce", "fall")
 
 

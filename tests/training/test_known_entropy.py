@@ -50,7 +50,7 @@ def best_gaussian(noise):
 def test_bits_per_dim_approach_the_entropy_from_above(noise, coupling, gap):
     """It comes within `gap` bits of the best Gaussian."""
     config = preset_config(
-        "small", num_frames=1, image_size=SIZE, levels=2, head_steps=3, width=24,
+        "paper_small", num_frames=1, image_size=SIZE, levels=2, head_steps=3, width=24,
         batch_size=BATCH_SIZE, learning_rate=5e-3, warmup_steps=20, num_steps=300,
         coupling=coupling,
     )  # fmt: skip

@@ -45,7 +45,7 @@ def test_a_density_of_a_certain_image_violates_it_only_if_it_is_not_normalised(s
 
 
 def reporter(tmp_path, **changes):
-    return Reporter(preset_config("small", num_frames=1, **changes), tmp_path, small_state(0))
+    return Reporter(preset_config("paper_small", num_frames=1, **changes), tmp_path, small_state(0))
 
 
 def log_batches(made, values):

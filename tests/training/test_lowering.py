@@ -49,7 +49,7 @@ class Lowered(NamedTuple):
 @functools.cache
 def step_and_arguments(model, setting):
     config = preset_config(
-        "small",
+        "paper_small",
         variant="state",
         levels=2,
         head_steps=STEPS,

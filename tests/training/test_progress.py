@@ -16,7 +16,7 @@ from flowvid.training import loop, progress
 
 @pytest.fixture
 def reporter(tmp_path):
-    made = progress.Reporter(preset_config("small", num_frames=1), tmp_path, small_state(0))
+    made = progress.Reporter(preset_config("paper_small", num_frames=1), tmp_path, small_state(0))
     yield made
     made.close()
 
@@ -94,7 +94,7 @@ def test_the_seconds_stop_once_the_step_is_compiled(reporter, fails):
 
 
 def test_a_full_disk_at_the_end_is_a_warning_and_hides_no_other_error(tmp_path, caplog):
-    made = progress.Reporter(preset_config("small", num_frames=1), tmp_path, small_state(0))
+    made = progress.Reporter(preset_config("paper_small", num_frames=1), tmp_path, small_state(0))
 
     def full():
         raise OSError(28, "No space left on device")
@@ -122,7 +122,7 @@ def log(reporter, steps, value):
 
 @pytest.mark.parametrize("restored", [0, 2, 4])
 def test_steps_that_a_resumed_run_takes_again_are_shown_once(tmp_path, monkeypatch, restored):
-    config = preset_config("small", num_frames=1)
+    config = preset_config("paper_small", num_frames=1)
     killed = progress.Reporter(config, tmp_path, small_state(0))
     log(killed, range(7), 1.0)
     killed.close()

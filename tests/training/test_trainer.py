@@ -14,7 +14,7 @@ BATCHES = 5
 @pytest.fixture(scope="module")
 def config():
     return preset_config(
-        "small",
+        "paper_small",
         levels=1,
         head_steps=1,
         tail_steps=1,

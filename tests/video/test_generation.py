@@ -17,7 +17,7 @@ from flowvid.video.pixels import to_grid, to_pixels
 VIDEOS, FRAMES, LABELS = 3, 5, 4
 ONE = jnp.float32(1)
 CONFIG = preset_config(
-    "small",
+    "paper_small",
     variant="state_label",
     coupling="affine",
     levels=2,
@@ -59,7 +59,7 @@ def videos_of_a_loop(params, keys, labels):
 
 def test_generated_videos_are_those_of_a_loop(params):
     keys, labels = random_keys.video_keys(0, VIDEOS), jnp.array([2, 0, 3], jnp.int32)
-    found = sampling.generate(CONFIG, params, keys, labels, FRAMES, ONE)
+    found = sampling.generate(CONFIG, params, keys, labels, FRAMES, sampling.Temperatures(ONE, ONE))
     assert np.all(found.finite)
     expected = videos_of_a_loop(params, keys, labels)
     # Rounding may move a value into the next bin of 8 grey levels.

@@ -32,7 +32,7 @@ def config_of(**changes):
         "tail_frames": None,
         "tail_chunk": MANY,
     }
-    return preset_config("small", variant="state", **sizes | changes)
+    return preset_config("paper_small", variant="state", **sizes | changes)
 
 
 def batch_of(config, batch=BATCH):
@@ -129,7 +129,7 @@ def test_memory_grows_with_stored_steps_and_not_with_reversible_ones():
 
 def bytes_of_tail(num_frames, tail_chunk):
     config = preset_config(
-        "small",
+        "paper_small",
         levels=1,
         tail_steps=2,
         width=64,

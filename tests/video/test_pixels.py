@@ -142,7 +142,7 @@ def test_floored_bits_bound_those_of_the_quantised_pixel(metric, grey):
 def test_the_untrained_row_of_table_1(levels, flow_steps):
     """An untouched model is a rotation under N(0, 1): 5 + log2(2 pi)/2 + E[x^2]/(2 ln 2) bits."""
     config = preset_config(
-        "small",
+        "paper_small",
         variant="init",
         levels=levels,
         head_steps=flow_steps,

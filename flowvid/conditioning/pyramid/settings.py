@@ -8,6 +8,7 @@ from flowvid.conditioning.sees import Sees
 from flowvid.errors import ConfigError
 
 _GROUP = "Context (pyramid)"
+_SMALL = {"state_size": 8, "label_size": None, "label_scale": 1.0}
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class PyramidSettings(fields.Settings):
 
     PRESETS: ClassVar[fields.Presets] = {
         "paper": {"state_size": 16, "label_size": None, "label_scale": 1.0},
-        "small": {"state_size": 8, "label_size": None, "label_scale": 1.0},
+        "paper_small": _SMALL,
+        "small": _SMALL,
     }
 
     def check(self, image_size: int, levels: int) -> None:

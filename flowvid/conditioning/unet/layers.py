@@ -80,8 +80,8 @@ class LayerNetwork(nn.Module):
         behind = mask * (1 - is_ground) * nn.sigmoid(-wrong_logit)
         known = (1 - mask) + behind
         of_known = (1 - mask) * shown + behind * memory.ground
-        trusted = nn.relu(2 * known - 1)
-        surroundings = _filled(*lax.stop_gradient((of_known / jnp.maximum(known, 0.5), trusted)))
+        trusted = nn.relu(4 * known - 3)
+        surroundings = _filled(*lax.stop_gradient((of_known / jnp.maximum(known, 0.75), trusted)))
         filled = surroundings + correction / 8
         ground = of_known + (1 - known) * filled
 

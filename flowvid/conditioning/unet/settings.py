@@ -7,6 +7,7 @@ from flowvid import fields
 from flowvid.conditioning.sees import Sees
 
 _GROUP = "Context (unet)"
+_SMALL = {"unet_width": 48, "features": 24, "layer_width": 32}
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class UnetSettings(fields.Settings):
 
     PRESETS: ClassVar[fields.Presets] = {
         "paper": {"unet_width": 96, "features": 32, "layer_width": 64},
-        "small": {"unet_width": 48, "features": 24, "layer_width": 32},
+        "paper_small": _SMALL,
+        "small": _SMALL,
     }
 
     def check(self, image_size: int, levels: int) -> None:

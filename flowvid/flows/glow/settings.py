@@ -5,6 +5,8 @@ from typing import Any, ClassVar
 
 from flowvid import fields
 
+_SMALL = {"head_steps": 6, "tail_steps": 4, "width": 96, "coupling": "additive"}
+
 
 @dataclass(frozen=True)
 class GlowSettings(fields.Settings):
@@ -16,9 +18,11 @@ class GlowSettings(fields.Settings):
     coupling: str = fields.field("Flow (glow)", "kind of coupling.", choices=("additive", "affine"))
 
     BINS: ClassVar[bool] = False
+    TEMPERATURES: ClassVar[dict[str, float]] = {"head": 1.0, "tail": 1.0}
     PRESETS: ClassVar[fields.Presets] = {
         "paper": {"head_steps": 32, "tail_steps": 1, "width": 512, "coupling": "additive"},
-        "small": {"head_steps": 6, "tail_steps": 4, "width": 96, "coupling": "additive"},
+        "paper_small": _SMALL,
+        "small": _SMALL,
     }
 
     def check(self, image_size: int, levels: int) -> None:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from flowvid import fields
 
 _GROUP = "Flow (mixture)"
+_SMALL = {"components": 5, "stage_width": 48}
 
 
 @dataclass(frozen=True)
@@ -16,9 +17,12 @@ class MixtureSettings(fields.Settings):
     stage_width: int = fields.field(_GROUP, "channels inside the network of a stage.")
 
     BINS: ClassVar[bool] = True
+    # In the tail, errors of single pixels would condition all later frames.
+    TEMPERATURES: ClassVar[dict[str, float]] = {"head": 1.0, "tail": 0.4}
     PRESETS: ClassVar[fields.Presets] = {
         "paper": {"components": 8, "stage_width": 128},
-        "small": {"components": 5, "stage_width": 48},
+        "paper_small": _SMALL,
+        "small": _SMALL,
     }
 
     def check(self, image_size: int, levels: int) -> None:

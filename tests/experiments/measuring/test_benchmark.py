@@ -82,7 +82,7 @@ def test_gradient_memory_shows_what_is_stored():
 
 @pytest.mark.parametrize("name", ["generator", "discriminator"])
 def test_the_gan_holds_all_frames(name):
-    small = {"preset": "small", "levels": 1, "width": 8, "image_size": 16, "batch_size": 2}
+    small = {"preset": "paper_small", "levels": 1, "width": 8, "image_size": 16, "batch_size": 2}
     few, many = (
         costs.gan_memory(name, small | {"num_frames": count})["temp_mb"] for count in (4, 16)
     )
@@ -147,7 +147,7 @@ def test_training_asks_for_huge_pages_unless_told_otherwise(given):
 
 def run_benchmark(*flags):
     """In a process of its own: its flags are named like those of training."""
-    command = [sys.executable, "-m", "experiments.benchmark", "--preset=small", *flags]
+    command = [sys.executable, "-m", "experiments.benchmark", "--preset=paper_small", *flags]
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
@@ -159,7 +159,7 @@ def test_the_command_measures_prints_and_adds_to_what_was_written(tmp_path):
         for n in (1, 2)
         for mode in ("stored", "reversible")
     ]
-    settings = {"preset": "small", "variant": "state", "compute_dtype": "float32"}
+    settings = {"preset": "paper_small", "variant": "state", "compute_dtype": "float32"}
     begun = benchmark_file.begin(None, settings)
     out.write_text(json.dumps(begun | {"memory": memory}))
     picture = tmp_path / "curves.png"
@@ -167,7 +167,7 @@ def test_the_command_measures_prints_and_adds_to_what_was_written(tmp_path):
     assert done.returncode == 0, done.stderr
     report = json.loads(out.read_text())
     assert report["memory"] == memory
-    assert report["parts"] == costs.parts({"preset": "small", "variant": "state"})
+    assert report["parts"] == costs.parts({"preset": "paper_small", "variant": "state"})
     assert benchmark_output.text("parts", report["parts"]) in done.stdout
     assert imageio.imread(picture).std() > 0
 
@@ -175,7 +175,7 @@ def test_the_command_measures_prints_and_adds_to_what_was_written(tmp_path):
 @pytest.mark.parametrize("other", [{"machine": "64 cores, fast"}, {"settings": {}}, {}])
 def test_measurements_of_other_machines_or_models_are_not_mixed(other, tmp_path):
     path = tmp_path / "benchmark.json"
-    settings = {"preset": "small"}
+    settings = {"preset": "paper_small"}
     path.write_text(json.dumps(benchmark_file.begin(None, settings) | {"parts": 1}))
     assert benchmark_file.begin(path, settings)["parts"] == 1
     path.write_text(json.dumps({"settings": settings} | other | {"memory": []}))

@@ -193,7 +193,7 @@ def test_the_tables_have_the_papers_numbers_beside_ours(results):
 
 
 def test_what_is_done_is_not_done_again(folder, call, data_dir):
-    given = {"preset": "small", "data_dir": str(data_dir)}
+    given = {"preset": "paper_small", "data_dir": str(data_dir)}
     evaluate = {"num_videos": 5, "noise_draws": 1}
     for seed in SEEDS:
         for variant in ablation.TRAINED:
@@ -201,7 +201,7 @@ def test_what_is_done_is_not_done_again(folder, call, data_dir):
             run = Run(ablation.workdir_of(folder, variant, seed), train, evaluate)
             assert not run.is_done()
             (run.workdir / "done.json").write_text(json.dumps(run.commands()))
-    flags = ["--preset=small", f"--data_dir={data_dir}", "--num_videos=5"]
+    flags = ["--preset=paper_small", f"--data_dir={data_dir}", "--num_videos=5"]
     code, out, _ = call("experiments.table1", f"--workdir={folder}", "--seeds=0,3", *flags)
     assert code == 0
     assert "| state | 1.1217 | 1.6587 |" in out

@@ -131,7 +131,7 @@ def test_the_command_passes_its_flags_on_and_says_where_the_page_is(call, monkey
     assert code == 0
     assert (tmp_path / "report.html").read_text() == "<html></html>"
     assert f"{tmp_path / 'report.html'}: " in out
-    assert asked == [(tmp_path, page.Contents(3, 0, 4, 0.7, [0.0, 1.0], tmp_path, 2))]
+    assert asked == [(tmp_path, page.Contents(3, 0, 4, None, [0.0, 1.0], tmp_path, 2))]
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium: `make browser` installs it on Debian")

@@ -30,7 +30,7 @@ def check(workdir, given, module="flowvid.train"):
 
 
 def test_the_same_run_and_an_empty_folder_are_fine(tmp_path):
-    check(tmp_path, {"preset": "small"})
+    check(tmp_path, {"preset": "paper_small"})
     check(tmp_path, saved_run(tmp_path))
     # What may change on resuming does not matter, and more steps are more training.
     check(tmp_path, saved_run(tmp_path) | {"log_every": 7, "data_dir": "/data", "num_steps": 9})
