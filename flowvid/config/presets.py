@@ -62,6 +62,7 @@ PRESETS: fields.Presets = {
         "context": "unet",
         "batch_size": 8,
         "learning_rate": 2e-3,
+        "tail_clip": 1.0,
         "ema_decay": 0.995,
     },
 }
