@@ -74,7 +74,7 @@ def check_halvings(image_size: int, levels: int) -> None:
 
 
 class Settings:
-    """The base of dataclasses that hold the settings of one part: it checks their fields."""
+    """The base of dataclasses that hold the settings of a flow or an encoder; it checks them."""
 
     def __post_init__(self) -> None:
         """Checks each field by itself.
@@ -83,6 +83,14 @@ class Settings:
             ConfigError: naming the field and its possible values.
         """
         check(self)
+
+    def check(self, image_size: int, levels: int) -> None:
+        """Checks that each level can halve the frame.
+
+        Raises:
+            ConfigError: naming both numbers.
+        """
+        check_halvings(image_size, levels)
 
 
 def define_flags(config: type, presets: Presets) -> None:

@@ -6,16 +6,14 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
+from flow_contract import check_exact_density_and_round_trips
 from helpers import assert_near
 
 from flowvid.config.schema import preset_config
 from flowvid.errors import ConfigError
-from flowvid.flows.density import gaussian_log_density
 from flowvid.flows.mixture import phases
 from flowvid.flows.mixture.flow import mixture
-from flowvid.training import train_state
 
 BATCH, COMPONENTS, WIDTH = 2, 3, 6
 
@@ -42,54 +40,10 @@ def case(name, dtype=jnp.float64):
     return flow, jax.tree.map(lambda p: p.astype(dtype), params), x, contexts
 
 
-def flat(latents):
-    return jnp.concatenate([z.reshape(z.shape[0], -1) for z in latents], axis=-1)
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_exact_density_and_round_trips(name, perturbed, float64):
     flow, initial, x, contexts = case(name)
-    dims = x[0].size
-
-    @jax.jit
-    def forward(params, x):
-        """(latents, log_prob, Jacobian of all latents with respect to x)."""
-
-        def flat_forward(x):
-            latents = flow.encode(params, x, contexts)
-            return flat(latents), (latents, flow.log_prob(params, x, contexts).log_prob)
-
-        jacobian, (latents, log_prob) = jax.jacrev(flat_forward, has_aux=True)(x)
-        return latents, log_prob, jacobian.reshape(BATCH, dims, BATCH, dims)
-
-    inverse = jax.jit(lambda params, latents: flow.decode(params, latents, contexts))
-    optimiser = train_state.optimizer(preset_config("paper_small", warmup_steps=0), 50.0)
-
-    @jax.jit
-    def train_step(params, opt_state):
-        def loss(params):
-            return -jnp.mean(flow.log_prob(params, x, contexts).log_prob) / dims
-
-        updates, opt_state = optimiser.update(jax.grad(loss)(params), opt_state, params)
-        return optax.apply_updates(params, updates), opt_state
-
-    trained = perturbed(initial, 0.05)
-    opt_state = optimiser.init(trained)
-    for _ in range(10):
-        trained, opt_state = train_step(trained, opt_state)
-    for params in (initial, trained):
-        latents, log_prob, jacobian = forward(params, x)
-        np.testing.assert_allclose(inverse(params, latents), x, rtol=0, atol=1e-8)
-        # From any point of the latent space, not only from the image of x.
-        other = tuple(jnp.cos(jnp.arange(z.size)).reshape(z.shape) for z in latents)
-        again = forward(params, inverse(params, other))[0]
-        np.testing.assert_allclose(flat(again), flat(other), rtol=1e-7, atol=1e-7)
-        # log p(x) = log N(z; 0, 1) + log|det dz/dx|, with no help from the flow's own log-dets.
-        blocks = np.stack([jacobian[i, :, i] for i in range(BATCH)])
-        assert np.count_nonzero(jacobian) == np.count_nonzero(blocks)
-        expected = gaussian_log_density(flat(latents)) + np.linalg.slogdet(blocks)[1]
-        np.testing.assert_allclose(log_prob, expected, rtol=1e-8, atol=1e-8)
-    assert [z.shape[1:] for z in latents] == flow.latent_shapes(x.shape[1:])
+    check_exact_density_and_round_trips(flow, initial, x, contexts, perturbed, steps=10)
 
 
 def test_masses_of_all_images_sum_to_one_and_samples_follow_them(perturbed, float64):

@@ -28,14 +28,6 @@ class UnetSettings(fields.Settings):
         "small": _SMALL,
     }
 
-    def check(self, image_size: int, levels: int) -> None:
-        """Checks that each level can halve the frame.
-
-        Raises:
-            ConfigError: naming both numbers.
-        """
-        fields.check_halvings(image_size, levels)
-
     def build(self, options: Any) -> Any:
         """Returns the `ContextEncoder` for `flowvid.conditioning.protocol.EncoderOptions`."""
         from flowvid.conditioning.unet.encoder import unet_encoder

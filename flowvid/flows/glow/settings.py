@@ -25,14 +25,6 @@ class GlowSettings(fields.Settings):
         "small": _SMALL,
     }
 
-    def check(self, image_size: int, levels: int) -> None:
-        """Checks that each level can halve the image.
-
-        Raises:
-            ConfigError: naming both numbers.
-        """
-        fields.check_halvings(image_size, levels)
-
     def steps(self, model: str) -> int:
         """Returns the steps of flow per level of "head" or "tail"."""
         return self.head_steps if model == "head" else self.tail_steps

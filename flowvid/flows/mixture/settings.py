@@ -25,14 +25,6 @@ class MixtureSettings(fields.Settings):
         "small": _SMALL,
     }
 
-    def check(self, image_size: int, levels: int) -> None:
-        """Checks that each level can halve the image.
-
-        Raises:
-            ConfigError: naming both numbers.
-        """
-        fields.check_halvings(image_size, levels)
-
     def build(self, options: Any) -> Any:
         """Returns the `Flow` of one model, for `flowvid.flows.protocol.BuildOptions`."""
         from flowvid.flows.mixture.flow import mixture
