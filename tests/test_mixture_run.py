@@ -5,7 +5,7 @@ import json
 import imageio.v3 as iio
 import numpy as np
 import pytest
-from helpers import TINY
+from helpers import TINY, assert_same, saved
 
 import flowvid
 
@@ -74,3 +74,11 @@ def test_it_trains_evaluates_continues_and_is_measured(data_dir, tmp_path, call)
     warm = model.sample(first_frames=given, num_frames=5, temperature=1.0).videos
     assert np.any(videos != warm)
     np.testing.assert_array_equal(videos[:, 2:] % 8, 4)  # the middles of 5-bit bins
+
+
+def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(data_dir, tmp_path, call):
+    for name, steps in (("resumed", (2, 4)), ("straight", (4,))):
+        for last in steps:
+            flags = flags_of(data_dir, num_steps=last)
+            assert call("train", f"--workdir={tmp_path / name}", *flags)[0] == 0
+    assert_same(saved(tmp_path / "resumed", 4), saved(tmp_path / "straight", 4))

@@ -144,6 +144,20 @@ def test_layers_that_are_right_have_a_smaller_loss_than_wrong_ones():
         assert value > 10 * losses(right)[name] + 1e-3, name
 
 
+def test_the_mean_over_devices_is_the_loss_of_the_whole_batch():
+    videos = clips(4, 6)
+    params, _ = drawn(videos)
+    keys, states = jax.random.split(jax.random.key(4), 4), states_of(videos)
+
+    def loss(*of_clips):
+        return hindsight.hindsight_loss(lambda m: NETWORK.apply(params, m), *of_clips)[0]
+
+    whole = (keys, videos, states)
+    halves = [jax.tree.map(lambda x, at=at: x[at], whole) for at in (slice(0, 2), slice(2, 4))]
+    of_halves = [float(jax.jit(loss)(*half)) for half in halves]
+    assert float(jax.jit(loss)(*whole)) == pytest.approx(np.mean(of_halves), rel=1e-5)
+
+
 def test_too_short_videos_have_no_loss():
     videos = clips(2, 1)
     loss, logs = hindsight.hindsight_loss(
