@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from experiments.measuring.fresh_process import call
+from flowvid.gan import config as gan_config
 
 SECTIONS = ("parts", "steps", "sampling", "loader", "memory", "times", "gan")
 MODES = ("stored", "reversible")
@@ -99,10 +100,8 @@ def _gan(plan: Plan) -> Iterator[dict[str, Any]]:
     of_tail[f"{DRAWN} frames drawn"] = {"tail_frames": DRAWN}
     for count in GAN_FRAMES:
         for name in ("generator", "discriminator"):
-            of_gan = {
-                "preset": "paper" if plan.base["preset"] == "paper" else "small",
-                "num_frames": count,
-            }
+            preset = gan_config.preset_of_size(plan.base["preset"])
+            of_gan = {"preset": preset, "num_frames": count}
             point = {"model": f"GAN's {name}", "frames": count}
             yield point | call("costs.gan_memory", {"name": name, "changes": of_gan})
         for name, changes in of_tail.items():

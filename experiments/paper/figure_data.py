@@ -150,10 +150,11 @@ def gan(request: Request) -> Arrays:
     """
     known = {field.name for field in dataclasses.fields(GanConfig)}
     given = {name: value for name, value in request.given.items() if name in known}
+    given["preset"] = gan_config.preset_of_size(given.get("preset", "small"))
     planned = {
         f"{objective}, seed {seed}": run_processes.Run(
             request.folder / f"{objective}-seed{seed}",
-            {"preset": "small"} | given | {"objective": objective, "seed": seed},
+            given | {"objective": objective, "seed": seed},
             evaluate=None,
             module=configurations.GAN_MODULE,
         )

@@ -142,6 +142,11 @@ PRESETS: fields.Presets = {
 RESUMABLE = ("data_dir", "max_skipped", "num_steps", "eval_every", "checkpoint_every", "log_every")
 
 
+def preset_of_size(preset: str) -> str:
+    """Returns the GAN's preset that is of the size of one of the flow's."""
+    return "paper" if preset == "paper" else "small"
+
+
 def preset_config(preset: str = "paper", **changes: Any) -> GanConfig:
     """Returns the configuration of a preset with some fields changed.
 

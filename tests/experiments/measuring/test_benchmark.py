@@ -82,7 +82,7 @@ def test_gradient_memory_shows_what_is_stored():
 
 @pytest.mark.parametrize("name", ["generator", "discriminator"])
 def test_the_gan_holds_all_frames(name):
-    small = {"preset": "paper_small", "levels": 1, "width": 8, "image_size": 16, "batch_size": 2}
+    small = {"preset": "small", "levels": 1, "width": 8, "image_size": 16, "batch_size": 2}
     few, many = (
         costs.gan_memory(name, small | {"num_frames": count})["temp_mb"] for count in (4, 16)
     )
