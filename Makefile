@@ -17,7 +17,7 @@ demo: env  ## Trains, evaluates and samples a small model on generated clips.
 	$(BIN)/python -m flowvid.train --variant=state --preset=small --workdir=$(DEMO)
 	$(BIN)/python -m flowvid.evaluate --workdir=$(DEMO)
 	$(BIN)/python -m flowvid.sample --workdir=$(DEMO) --num_videos=8 --out=$(DEMO)/from_nothing
-	$(BIN)/python -m flowvid.sample --workdir=$(DEMO) --num_videos=8 --first_frames=validation \
+	$(BIN)/python -m flowvid.sample --workdir=$(DEMO) --num_videos=8 --num_frames=13 --first_frames=validation \
 		--out=$(DEMO)/continued
 	@echo
 	@echo "Generated from nothing:        $(DEMO)/from_nothing/samples.png and the GIFs beside it"
