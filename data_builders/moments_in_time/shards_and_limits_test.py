@@ -136,9 +136,14 @@ def running() -> dict[int, tuple[int, str]]:
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it ends just now
-            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+            # Other tests run at the same time, with names that are not UTF-8.
+            stat, command = (
+                (folder / name).read_text(encoding="utf-8", errors="replace")
+                for name in ("stat", "cmdline")
+            )
+            state, parent = stat.rpartition(")")[2].split()[:2]
             if state not in "ZX":
-                found[int(folder.name)] = int(parent), (folder / "cmdline").read_text()
+                found[int(folder.name)] = int(parent), command
     return found
 
 
