@@ -113,14 +113,10 @@ class Model:
             )
         count = num_videos if given is None else len(given)
         keys = random_keys.video_keys(seed, count)
-        temperatures = sampling.Temperatures(
-            *(
-                jnp.float32(self.config.flow_settings.TEMPERATURES[name])
-                if temperature is None
-                else jnp.float32(temperature)
-                for name in sampling.Temperatures._fields
-            )
-        )
+        chosen = self.config.flow_settings.TEMPERATURES
+        if temperature is not None:
+            chosen = dict.fromkeys(chosen, temperature)
+        temperatures = sampling.Temperatures(**{k: jnp.float32(t) for k, t in chosen.items()})
         if given is not None:
             if label is not None:
                 labels = np.full(count, label_index(self.label_names, label), np.int32)

@@ -21,7 +21,7 @@ from jaxtyping import Float, Key
 
 from flowvid.arrays import Images
 from flowvid.conditioning.unet.layers import Layers
-from flowvid.conditioning.unet.memory import CHANGED, Memory, next_memory
+from flowvid.conditioning.unet.memory import Memory, differs, next_memory
 from flowvid.conditioning.unet.motion import motion, window_sum
 
 Frames = Float[Array, "batch frames height width channels"]
@@ -148,7 +148,7 @@ def _at(tree: Any, index: Array) -> Any:
 
 def _off(frame: Images, ground: Images) -> Array:
     """Returns 1 where a frame differs from the ground, [B, H, W, 1]."""
-    return _mask(jnp.any(jnp.abs(frame - ground) > CHANGED, axis=-1, keepdims=True))
+    return _mask(differs(frame, ground))
 
 
 def _mask(condition: Array) -> Array:

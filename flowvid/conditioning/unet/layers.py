@@ -22,9 +22,11 @@ from flowvid.conditioning.unet.motion import (
     Displacements,
     Maps,
     Mask,
+    enlarged,
     masked_mean,
     motion,
     positions,
+    reduced,
     sampled_at,
     window_sum,
 )
@@ -196,19 +198,13 @@ def _filled(x: Maps, weight: Mask) -> Array:
     while min(pyramid[-1][1].shape[1:3]) > 2 and not any(
         size % 2 for size in pyramid[-1][1].shape[1:3]
     ):
-        pyramid.append(jax.tree.map(_halved, pyramid[-1]))
+        pyramid.append(jax.tree.map(lambda part: reduced(part, 2), pyramid[-1]))
     total, count = (jnp.sum(part, axis=(1, 2), keepdims=True) for part in pyramid[-1])
     found = jnp.broadcast_to(total / (count + 1e-4), pyramid[-1][0].shape)
     for total, count in reversed(pyramid):
         factor = total.shape[1] // found.shape[1]
-        enlarged = jnp.repeat(jnp.repeat(found, factor, axis=1), factor, axis=2)
-        smooth = window_sum(enlarged, 1) / window_sum(jnp.ones_like(count), 1)
+        larger = enlarged(found, factor, total.shape)
+        smooth = window_sum(larger, 1) / window_sum(jnp.ones_like(count), 1)
         trust = count / (count + 0.05)
         found = trust * total / (count + 1e-4) + (1 - trust) * smooth
     return found
-
-
-def _halved(x: Any) -> Array:
-    batch, height, width, channels = x.shape
-    halved: Array = x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean(axis=(2, 4))
-    return halved

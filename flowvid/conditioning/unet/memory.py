@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from flowvid.arrays import Images
 
@@ -32,6 +32,11 @@ class Memory(NamedTuple):
     ground_count: Counts
 
 
+def differs(a: Images, b: Images) -> Bool[Array, "batch height width one"]:
+    """Returns where a channel differs by more than sensor noise does."""
+    return jnp.any(jnp.abs(a - b) > CHANGED, axis=-1, keepdims=True)
+
+
 def first_memory(frame: Images) -> Memory:
     """Returns the memory before any frame of a video of this shape is seen."""
     blank, none = jnp.zeros_like(frame), jnp.zeros_like(frame[..., :1])
@@ -40,12 +45,12 @@ def first_memory(frame: Images) -> Memory:
 
 def next_memory(memory: Memory, frame: Images) -> Memory:
     """Returns the memory once a frame [B, H, W, 3], in [-1/2, 1/2), is seen."""
-    changed = jnp.any(jnp.abs(frame - memory.mean) > CHANGED, axis=-1, keepdims=True)
+    changed = differs(frame, memory.mean)
     held = jnp.where(changed, 0.0, memory.mean_count)
     mean = (memory.mean * held + frame) / (held + 1)
     count = jnp.minimum(held + 1, LONGEST)
 
-    off = jnp.any(jnp.abs(frame - memory.ground) > CHANGED, axis=-1, keepdims=True)
+    off = differs(frame, memory.ground)
     at_ground = (memory.ground_count > 0) & ~off
     weight = memory.ground_count
     ground = jnp.where(at_ground, (memory.ground * weight + frame) / (weight + 1), memory.ground)

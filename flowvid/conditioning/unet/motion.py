@@ -43,8 +43,8 @@ def motion(frame: Images, before: Images, mask: Mask) -> Displacements:
         mask: how much each pixel of `frame` belongs to what moves, from 0 to 1.
     """
     factor = max(1, min(frame.shape[1:3]) // _COARSE)
-    small, small_before, small_mask = (_reduced(x, factor) for x in (frame, before, mask))
-    matched = factor * _enlarged(_matched(small, small_before, small_mask), factor, frame.shape)
+    small, small_before, small_mask = (reduced(x, factor) for x in (frame, before, mask))
+    matched = factor * enlarged(_matched(small, small_before, small_mask), factor, frame.shape)
     found = masked_mean(matched, mask, _GROUP * factor)
     for _ in range(_STEPS):
         # Warping by a ragged field would show edges that are not there.
@@ -99,15 +99,15 @@ def positions(height: int, width: int) -> Float[Array, "one height width two"]:
     return jnp.stack(grid, axis=-1)[None]
 
 
-def _reduced(x: Maps, factor: int) -> Array:
+def reduced(x: Maps, factor: int) -> Array:
     """Returns means over squares of `factor` pixels a side; what is left at an edge is cut off."""
     height, width = (size // factor for size in x.shape[1:3])
     cut = x[:, : height * factor, : width * factor]
     return cut.reshape(len(x), height, factor, width, factor, x.shape[-1]).mean(axis=(2, 4))
 
 
-def _enlarged(x: Maps, factor: int, shape: tuple[int, ...]) -> Array:
-    """Repeats each pixel, and the edges as far as `_reduced` has cut them off."""
+def enlarged(x: Maps, factor: int, shape: tuple[int, ...]) -> Array:
+    """Repeats each pixel, and the edges as far as `reduced` has cut them off."""
     repeated = jnp.repeat(jnp.repeat(x, factor, axis=1), factor, axis=2)
     missing = [(0, size - of) for size, of in zip(shape[1:3], repeated.shape[1:3], strict=True)]
     return jnp.pad(repeated, ((0, 0), *missing, (0, 0)), mode="edge")
