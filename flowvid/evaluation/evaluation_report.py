@@ -111,7 +111,10 @@ def evaluate(
     per_video: dict[str, np.ndarray] = {}
     for name in metrics:
         metric = METRICS[name]
-        draws = _score(task, metric, noise_draws if metric.floor and not exact else 1)
+        if exact:
+            draws = [task.bits_of_bins.plus(metric.n_bits - model.config.n_bits)]
+        else:
+            draws = _score(task, metric, noise_draws if metric.floor else 1)
         of_baselines = _evaluate_baselines(task, metric)
         results[name] = _summarize(draws, of_baselines, split.image_size)
         per_video |= {f"{name}/head": draws[0].head, f"{name}/tail": draws[0].tail}
@@ -151,6 +154,15 @@ class _Task:
     def params(self) -> PyTree:
         """The model's parameters on all devices."""
         return replicate(self.model.params)
+
+    @functools.cached_property
+    def bits_of_bins(self) -> Scores:
+        """The bits of a flow that models bins, in its own.
+
+        Each bin that is half as wide has half of the mass, one bit more: the density is constant
+        in the flow's own bins.
+        """
+        return _score(self, self.model.config.metric, noise_draws=1)[0]
 
     @functools.cached_property
     def identities(self) -> dict[str, Any]:

@@ -34,6 +34,10 @@ class Scores(NamedTuple):
     head: Float[np.ndarray, " videos"]
     tail: Float[np.ndarray, "videos later_frames"]
 
+    def plus(self, bits: float) -> "Scores":
+        """Returns the scores with so many bits per dimension more."""
+        return Scores(self.head + bits, self.tail + bits)
+
 
 def over_videos(
     result_of: Callable[[Batch], dict[str, Any]],

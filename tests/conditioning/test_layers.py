@@ -81,16 +81,43 @@ def test_before_training_the_next_frame_is_the_ground():
     assert layers.flop(NETWORK, SIZE, SIZE) > 0
 
 
+def draws_of(turns, count=500):
+    keys = jax.random.split(jax.random.key(1), count)
+    draw = jax.jit(jax.vmap(lambda key: hindsight._drawn(key, jnp.asarray(turns, jnp.float32))))
+    return [np.asarray(drawn) for drawn in draw(keys)]
+
+
 def test_drawn_frames_are_followed_by_a_real_one():
-    for length in (2, 3, 30):
-        draw = jax.jit(jax.vmap(lambda key, length=length: hindsight._drawn(key, length)))
-        start, own = draw(jax.random.split(jax.random.key(1), 500))
-        assert int(start.min()) == 0
-        assert int((start + own).max()) == length - 2
-        assert int(own.min()) == 0
-    assert set(np.asarray(start)) == set(range(29))
-    assert set(np.asarray(own)) == set(range(hindsight._MOST_STEPS + 1))
-    assert np.mean(np.asarray(start) < 4) > 0.3  # early frames, where least is known
+    for followed in (1, 2, 29):
+        real, last, own = draws_of(np.ones(followed))
+        for frames in (real, last):
+            assert (frames.min(), frames.max()) == (0, followed - 1)
+        assert np.all(own <= last)
+        assert np.all(own >= np.minimum(last, 1))
+    assert set(real) == set(last) == set(range(29))
+    assert set(own) == set(range(hindsight._MOST_STEPS + 1))
+    assert np.mean(real < 4) > 0.3  # early frames, where least is known
+    assert np.mean(real == last) < 0.2
+
+
+def test_frames_at_which_motion_changes_are_drawn_more_often():
+    turns = np.zeros(29)
+    turns[20] = 1.5
+    for frames in draws_of(turns)[:2]:
+        # It is among six candidates with a probability of 1 - (1 - 0.0205)^6.
+        assert np.mean(frames == 20) == pytest.approx(0.117, abs=0.04)
+
+
+def test_motion_changes_where_a_square_turns_round():
+    places = [0, 2, 4, 6, 4, 2, 2, 2]
+    videos = np.full((1, len(places), SIZE, SIZE, 3), -0.4, np.float32)
+    for frame, place in zip(videos[0], places, strict=True):
+        frame[place : place + 3, 3:6] = 0.3
+    ground = jnp.full((1, SIZE, SIZE, 3), -0.4)
+    turns = hindsight._turns(jnp.asarray(videos), ground)
+    np.testing.assert_allclose(turns, [[0, 0, 0, 4, 0, 2, 0]], atol=1e-5)
+    still = hindsight._turns(jnp.repeat(ground[:, None], 4, axis=1), ground)
+    np.testing.assert_array_equal(still, np.zeros((1, 3)))
 
 
 def test_own_frames_are_seen_as_often_as_drawn():

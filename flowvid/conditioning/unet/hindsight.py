@@ -7,6 +7,8 @@ frame shows where it has moved. No labels are needed.
 The layers also predict their own next frames for a few steps before they are compared, so that
 they learn to put right what they have drawn wrong; no gradient goes through these steps.
 
+What moves turns round in few frames, when it bounces, so these frames are compared more often.
+
 Dimensions: B batch, T frames of a clip, H height, W width.
 """
 
@@ -22,14 +24,15 @@ from jaxtyping import Float, Key
 from flowvid.arrays import Images
 from flowvid.conditioning.unet.layers import Layers
 from flowvid.conditioning.unet.memory import Memory, differs, next_memory
-from flowvid.conditioning.unet.motion import motion, window_sum
+from flowvid.conditioning.unet.motion import motion, positions, window_sum
 
 Frames = Float[Array, "batch frames height width channels"]
 
 _MOST_STEPS = 5  # own frames before layers are compared
 _NOISE = 0.012  # standard deviation, about half of a 5-bit bin: own frames have none
 _NEAR = 3  # pixels within which an own frame's objects may be off
-_LARGEST_ERROR = 1.5  # pixels of motion: at a collision nothing can be known
+_LARGEST_ERROR = 5.0  # pixels of motion: farther than that is a mismatch of blocks
+_CANDIDATES = 6  # frames of which that is compared at which motion changes most
 _WEIGHT = 0.7  # of this loss, beside bits per dimension
 
 
@@ -53,13 +56,13 @@ def hindsight_loss(
     if length < 2:
         return jnp.zeros(()), {}
     states = lax.stop_gradient(states)
-    start, own = jax.vmap(lambda key: _drawn(jax.random.fold_in(key, 0), length))(keys)
-    at_start = _at(states, start)
     at_end = jax.tree.map(lambda x: x[:, -1], states)
-    after_own = _after_own_frames(layers_of, keys, at_start, own)
+    turns = _turns(frames, at_end.ground)
+    end, after_own_end, own = jax.vmap(_drawn)(keys, turns)
+    after_own = _after_own_frames(layers_of, keys, _at(states, after_own_end - own), own)
     pairs = [
         (memory, at_end, _at(frames, end), _at(frames, end + 1))
-        for memory, end in ((at_start, start), (after_own, start + own))
+        for memory, end in ((_at(states, end), end), (after_own, after_own_end))
     ]
     memory, final, real, after = jax.tree.map(lambda *both: jnp.concatenate(both), *pairs)
     is_real = _mask(jnp.arange(2 * len(frames)) < len(frames))[:, None, None, None]
@@ -112,13 +115,33 @@ def _losses(
     }
 
 
-def _drawn(key: Key[Array, ""], length: int) -> tuple[Array, Array]:
-    """Draws the last real frame, early ones more often, and how many own frames follow it."""
-    at, steps = jax.random.uniform(key, (2,))
-    last = length - 2  # the frame after it is compared
-    start = jnp.floor((last + 1) * at**2).astype(jnp.int32)
-    own = 1 + jnp.floor(steps * _MOST_STEPS).astype(jnp.int32)
-    return start, jnp.minimum(own, last - start)
+def _turns(frames: Frames, ground: Images) -> Float[Array, "batch frames_to_compare"]:
+    """Returns how much the motion changes at each frame that another one follows, in pixels.
+
+    The motion is that of the centre of what differs from the ground.
+    """
+    height, width = frames.shape[2:4]
+    off = _mask(jax.vmap(differs, in_axes=(1, None), out_axes=1)(frames, ground))
+    area = jnp.maximum(jnp.sum(off, axis=(2, 3)), 1.0)
+    centre = jnp.sum(off * positions(height, width)[:, None], axis=(2, 3)) / area
+    change = centre[:, 2:] - 2 * centre[:, 1:-1] + centre[:, :-2]
+    return jnp.pad(jnp.max(jnp.abs(change), axis=-1), ((0, 0), (1, 0)))  # nothing before the first
+
+
+def _drawn(
+    key: Key[Array, ""], turns: Float[Array, " frames_to_compare"]
+) -> tuple[Array, Array, Array]:
+    """Draws a last real frame and a last own one, and how many own frames that one ends.
+
+    Of a few candidates, early frames more often, the one is taken at which the motion changes most.
+    """
+    for_frames, for_steps = jax.random.split(jax.random.fold_in(key, 0))
+    at = jax.random.uniform(for_frames, (2, _CANDIDATES))
+    candidates = jnp.floor(len(turns) * at**2).astype(jnp.int32)
+    chosen = jnp.argmax(turns[candidates], axis=-1)
+    real, last = jnp.take_along_axis(candidates, chosen[:, None], axis=-1)[:, 0]
+    own = jax.random.randint(for_steps, (), 1, _MOST_STEPS + 1)
+    return real, last, jnp.minimum(own, last)
 
 
 def _after_own_frames(
