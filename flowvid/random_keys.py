@@ -49,6 +49,7 @@ class Stream(enum.IntEnum):
     GAN_DISCRIMINATOR = 19
     GAN_GENERATOR = 20
     TRAINING_ENCODER = 21  # auxiliary losses of context encoders
+    TRAINING_HEAD_CHOICE = 22  # which frame the head models
 
 
 class FrameStreams(NamedTuple):

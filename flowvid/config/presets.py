@@ -13,6 +13,7 @@ _SHARED = {
     "data_dir": None,
     "max_skipped": 0.5,
     "num_frames": 30,
+    "head_frames": "first",
     "n_bits": 5,
     "dequantization": "floor",
     "backprop": "stored",
@@ -60,6 +61,7 @@ PRESETS: fields.Presets = {
     | {
         "flow": "mixture",
         "context": "unet",
+        "head_frames": "any",
         "batch_size": 8,
         "learning_rate": 2e-3,
         "tail_clip": 1.0,

@@ -72,6 +72,12 @@ class Config:
         "Training", "training steps in all; the default is one pass over the data.", low=0
     )
     batch_size: int = fields.field("Training", "videos per step, over all devices.")
+    head_frames: str = fields.field(
+        "Training",
+        "which frames the head is trained on: first, those of the clips; any, a frame drawn from "
+        "each clip, where the frames of a clip look like first frames.",
+        choices=("first", "any"),
+    )
     tail_frames: int | None = fields.field(
         "Training", "frames drawn from each clip for the tail's step; the default is all of them."
     )

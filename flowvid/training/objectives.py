@@ -12,13 +12,20 @@ from flowvid.config.metrics import Metric
 from flowvid.config.schema import Config
 from flowvid.flows.density import Density
 from flowvid.video import chunks, head, tail
-from flowvid.video.frames import Batch, dims, head_frames, tail_frames
+from flowvid.video.frames import Batch, any_frames, dims, head_frames, tail_frames
 from flowvid.video.pixels import bits_per_dim
 
 
 def head_loss(config: Config, params: Params, batch: Batch, step: Array | int) -> tuple[Any, Any]:
-    """Returns the mean bits per dimension of the first frames (a scalar), and metrics to log."""
+    """Returns the mean bits per dimension of the head's frames (a scalar), and metrics to log.
+
+    They are the first frames, or any, as `config.head_frames` says.
+    """
     keys = random_keys.keys_of_frames(config.seed, random_keys.TRAINING, step, batch.example)
+    if config.head_frames == "any":
+        stream = random_keys.Stream.TRAINING_HEAD_CHOICE
+        choice = random_keys.example_keys(config.seed, step, batch.example, stream)
+        batch = any_frames(choice, batch)
     x = head_frames(keys, batch, config.metric)
     bits, terms = _bits_and_terms(config.metric, head.log_prob(config, params, x, batch.label), x)
     return _loss(jnp.mean(bits), jax.tree.map(jnp.mean, terms), x)

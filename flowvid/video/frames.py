@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax import Array
-from jaxtyping import Float, Int, UInt8, UInt32
+from jaxtyping import Float, Int, Key, UInt8, UInt32
 
 from flowvid.arrays import Labels
 from flowvid.config.metrics import Metric
@@ -43,6 +43,13 @@ def head_frames(
 ) -> Float[Array, "batch height width channels"]:
     """Returns dequantised first frames."""
     return dequantize(keys.head, batch.video[:, 0], metric)
+
+
+def any_frames(keys: Key[Array, " batch"], batch: Batch) -> Batch:
+    """Returns clips of one frame, drawn from each clip by its key."""
+    length = batch.video.shape[1]
+    drawn = jax.vmap(lambda key: jax.random.randint(key, (1,), 0, length))(keys)
+    return batch._replace(video=pick(batch.video, drawn))
 
 
 def tail_frames(

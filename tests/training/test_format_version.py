@@ -18,7 +18,7 @@ CONFIG = schema.preset_config("paper_small")
 NAMES = ("bounce", "fall")
 
 
-@pytest.fixture(params=[None, 3], ids=["earlier", "later"])
+@pytest.fixture(params=[None, config_file.FORMAT_VERSION + 1], ids=["earlier", "later"])
 def other_version(request, tmp_path, monkeypatch):
     """The workdir of a run of another version, and that version; the first carried no number."""
     to_dict = config_file.to_dict
@@ -44,7 +44,10 @@ def test_every_entry_point_names_both_versions(other_version, call, entry, lost)
         (workdir / "config.json").unlink()
     before = sorted(workdir.rglob("*"))
     result = call(entry, f"--workdir={workdir}")
-    message = f" is of format version {version}, but flowvid {flowvid.__version__} reads version 2:"
+    message = (
+        f" is of format version {version}, but flowvid {flowvid.__version__} reads version "
+        f"{config_file.FORMAT_VERSION}:"
+    )
     assert_one_line(result, message)
     assert "delete this file" not in result[2]
     assert sorted(workdir.rglob("*")) == before
