@@ -10,11 +10,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from experiments.running import finished_runs
+from flowvid.config.variants import VARIANTS
 from flowvid.training import trainer
 from flowvid.training.checkpoints import reading, run_state
 from flowvid.training.train_state import ModelState, is_constant
 
 NUM_CLIPS = {"train": 12, "validation": 5}
+# The other one takes as long to train, and its label in the tail is tested with the mixture flow.
+PAPERS_VARIANTS = {name: VARIANTS[name] for name in ("init", "prev_frame", "state", "state_label")}
 TINY = {
     "preset": "paper_small",
     "levels": 1,

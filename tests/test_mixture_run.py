@@ -16,7 +16,7 @@ OF_OTHERS = ("head_steps", "tail_steps", "width", "state_size")
 SIZES = {name: value for name, value in TINY.items() if name not in OF_OTHERS} | {
     "flow": "mixture",
     "context": "unet",
-    "variant": "state_label",
+    "variant": "label_everywhere",
     "components": 3,
     "stage_width": 8,
     "unet_width": 8,
@@ -47,6 +47,8 @@ def test_it_trains_evaluates_continues_is_measured_and_resumes(data_dir, tmp_pat
         report = json.loads((workdir / "evaluation.json").read_text())
         assert list(report["metrics"]) == ["5-bit", "8-bit"]
         assert report["metrics"]["5-bit"]["importance_weighted"] is None
+        for line in ("labels, from first frames: ", "labels, from whole videos: "):
+            assert line in printed
         bits.append([report["metrics"]["5-bit"][part]["bits_per_dim"] for part in ("head", "tail")])
         finer = [report["metrics"]["8-bit"][part]["bits_per_dim"] for part in ("head", "tail")]
         np.testing.assert_allclose(finer, np.array(bits[-1]) + 3, rtol=1e-6)  # 3 bits within a bin
@@ -75,11 +77,12 @@ def test_it_trains_evaluates_continues_is_measured_and_resumes(data_dir, tmp_pat
     )
     np.testing.assert_allclose(eight, five + 3, rtol=1e-5)
 
-    given = np.zeros((2, 2, 16, 16, 3), np.uint8)
-    videos = model.sample(first_frames=given, num_frames=5).videos
-    cool = model.sample(first_frames=given, num_frames=5, temperature=0.4).videos
+    given, labels = np.zeros((2, 2, 16, 16, 3), np.uint8), np.array([0, 1])
+    given_labels = {"first_frames": given, "labels": labels, "num_frames": 5}
+    videos = model.sample(**given_labels).videos
+    cool = model.sample(**given_labels, temperature=0.4).videos
     np.testing.assert_array_equal(videos, cool)  # by default
-    warm = model.sample(first_frames=given, num_frames=5, temperature=1.0).videos
+    warm = model.sample(**given_labels, temperature=1.0).videos
     assert np.any(videos != warm)
     np.testing.assert_array_equal(videos[:, 2:] % 8, 4)  # the middles of 5-bit bins
 

@@ -1,4 +1,7 @@
-"""The variants: rows of the paper's ablation (section VII, Table I), one per `--variant`."""
+"""The variants: rows of the paper's ablation (section VII, Table I), one per `--variant`.
+
+`label_everywhere` is not of the paper: its tail sees the label, too, which may name a motion.
+"""
 
 from typing import NamedTuple
 
@@ -28,5 +31,8 @@ VARIANTS = {
     "state": Variant(trains=True, head=Sees(), tail=Sees(previous=True, state=True)),
     "state_label": Variant(
         trains=True, head=Sees(label=True), tail=Sees(previous=True, state=True)
+    ),
+    "label_everywhere": Variant(
+        trains=True, head=Sees(label=True), tail=Sees(label=True, previous=True, state=True)
     ),
 }

@@ -9,16 +9,15 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, PyTree
-from scipy.special import logsumexp
+from jaxtyping import PyTree
 
 from flowvid import paths
 from flowvid.arrays import CHANNELS
 from flowvid.config.metrics import METRICS, Metric
 from flowvid.data import datasets
-from flowvid.errors import TrainingError
 from flowvid.evaluation import baselines, label_information, partial_results, scoring
 from flowvid.evaluation.baselines import BaselineBits
+from flowvid.evaluation.bounds import importance_weighted, mean_and_stderr
 from flowvid.evaluation.partial_results import PartialResults
 from flowvid.evaluation.scoring import Scores
 from flowvid.evaluation.text_report import Report
@@ -32,46 +31,18 @@ class Evaluation(NamedTuple):
     The report is {"variant", "step", "checkpoint", "checkpoint_chosen_on", "averaged", "dataset",
     "split", "num_videos", "seed", "metrics": {name: {"head": {"bits_per_dim", "stderr"}, "tail":
     {..., "per_frame"}, "baselines": {...}, "head_baselines": {...}, "importance_weighted":
-    {"draws", "head", "tail"}}}, "labels": as of `label_information.report` and "images"}, with
-    standard errors over videos. "baselines" are those of the later frames. "checkpoint_chosen_on"
-    is "validation" for the best checkpoint. What does not apply is None, such as the "tail" of
-    single images.
+    {"draws", "head", "tail"}}}, "labels": of first frames, as of `label_information.report`
+    and "images", "video_labels": of whole videos, where the tail sees the label}, with standard
+    errors over videos. "baselines" are those of the later frames. "checkpoint_chosen_on" is
+    "validation" for the best checkpoint. What does not apply is None, such as the "tail" of single
+    images.
 
     Per video, there are "5-bit/head" [N], "5-bit/tail" [N, T - 1], "5-bit/baselines/png" [N],
-    "labels" [N], ...
+    "labels" [N], "video_labels" [N], ...
     """
 
     report: Report
     per_video: dict[str, np.ndarray]
-
-
-def mean_and_stderr(per_video: Float[np.ndarray, " videos"]) -> dict[str, float | None]:
-    """Returns the mean over videos and its standard error, which is None for a single video.
-
-    Raises:
-        TrainingError: if a video's likelihood is non-finite.
-    """
-    if not np.isfinite(per_video).all():
-        bad = int((~np.isfinite(per_video)).sum())
-        raise TrainingError(
-            f"{bad} of {len(per_video)} videos have a non-finite likelihood: the model has "
-            "diverged, so there is no number to report; train again with a lower --learning_rate "
-            "or more --warmup_steps."
-        )
-    stderr = scoring.standard_error(per_video)
-    return {"bits_per_dim": float(np.mean(per_video)), "stderr": stderr}
-
-
-def importance_weighted(
-    bits: Float[np.ndarray, " draws *shape"], num_dims: int
-) -> Float[np.ndarray, "*shape"]:
-    """Returns the bound of several noise draws together, in bits per dimension.
-
-    It is -1/D log2 of the mean over draws of 2^(-D bits), which lies between the mean of the draws'
-    bounds and the code length of the n-bit frame, nearer to it with more draws (Burda et al. 2016).
-    """
-    nats = logsumexp(-bits * num_dims * np.log(2), axis=0) - np.log(len(bits))
-    return -nats / (num_dims * np.log(2))
 
 
 def evaluate(
@@ -119,9 +90,11 @@ def evaluate(
         results[name] = _summarize(draws, of_baselines, split.image_size)
         per_video |= {f"{name}/head": draws[0].head, f"{name}/tail": draws[0].tail}
         per_video |= {f"{name}/baselines/{n}": bits for n, bits in of_baselines.tail.items()}
-    of_labels = None
-    if model.config.sees("head").label:
-        of_labels, per_video["labels"] = _evaluate_labels(task)
+    of_labels: dict[str, Any] = {"labels": None, "video_labels": None}
+    if model.config.ablation.uses_labels:
+        found, bits = _evaluate_labels(task)
+        of_labels |= found
+        per_video |= bits
     report = {
         "variant": model.config.variant,
         "step": model.step,
@@ -134,8 +107,7 @@ def evaluate(
         "seed": seed,
         "metrics": results,
         "of_bins": exact,
-        "labels": of_labels,
-    }
+    } | of_labels
     return Evaluation(report, per_video)
 
 
@@ -223,22 +195,35 @@ def _evaluate_baselines(task: _Task, metric: Metric) -> BaselineBits:
     return found
 
 
-def _evaluate_labels(task: _Task) -> tuple[dict[str, Any], Float[np.ndarray, " videos"]]:
-    """Returns the report on label information, and label bits per video."""
+def _evaluate_labels(task: _Task) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Returns reports on label information, and label bits per video, by their names.
+
+    They are of first frames, where the head sees the label, and of whole videos, where the tail
+    does.
+    """
     model, split = task.model, task.split
     counts = label_information.count_labels(task.train, task.kept("label counts", "train"))
     log2_p = scoring.label_log2_probs(
         model.config,
-        task.params["head"],
+        task.params,
         split,
         task.num_videos,
         task.seed,
         task.kept("label log2 p", "model", "videos", "noise"),
     )
     labels = label_information.read_labels(split, range(task.num_videos), f"{split.split} labels")
-    report = label_information.report(log2_p, labels, model.label_names, counts)
-    report["images"] = label_information.distance(model.config, model.params["head"])
-    return report, label_information.label_bits(log2_p, labels, counts / counts.sum())
+    known = {"labels": log2_p.first_frame} if model.config.sees("head").label else {}
+    known |= {} if log2_p.video is None else {"video_labels": log2_p.video}
+    reports = {
+        name: label_information.report(values, labels, model.label_names, counts)
+        for name, values in known.items()
+    }
+    if "labels" in reports:
+        reports["labels"]["images"] = label_information.distance(model.config, model.params["head"])
+    prior = counts / counts.sum()
+    return reports, {
+        name: label_information.label_bits(values, labels, prior) for name, values in known.items()
+    }
 
 
 def _summarize(

@@ -22,10 +22,17 @@ from flowvid.data import datasets
 from flowvid.evaluation.partial_results import PartialResults
 from flowvid.parallel import processes
 from flowvid.parallel.devices import gather, on_devices, shard, unreplicate
-from flowvid.video import head, joint
-from flowvid.video.frames import Batch, head_frames
+from flowvid.video import head, joint, tail
+from flowvid.video.frames import Batch, head_frames, tail_frames
 
 _SAVE_EVERY = 30.0  # seconds between two writes of the results so far
+
+
+class LabelLog2Probs(NamedTuple):
+    """log2 p(. | y) of each video under every label y."""
+
+    first_frame: Float[np.ndarray, "videos labels"]
+    video: Float[np.ndarray, "videos labels"] | None  # None where the tail does not see the label
 
 
 class Scores(NamedTuple):
@@ -167,18 +174,28 @@ def score(
 
 @functools.lru_cache(maxsize=8)
 def label_evaluator(config: Config, seed: int) -> Any:
-    """Returns the compiled step for log2 p(first frame | label), in the run's own metric.
+    """Returns the compiled step for log2 p(. | label) of first frames and of whole videos.
 
-    The label is the one in the batch. The noise is the first draw of `evaluator` for every label.
+    The label is the one in the batch. The metric is the run's own, and the noise is the first draw
+    of `evaluator` for every label. Whole videos are left out where the tail does not see the label.
     """
 
     def body(params: PyTree, batch: Batch) -> Any:
         keys = random_keys.keys_of_frames(seed, random_keys.EVALUATION, 0, batch.example)
         x = head_frames(keys, batch, config.metric)
-        log2_p = head.log_prob(config, params, x, batch.label).log_prob / math.log(2)
-        return gather({"index": batch.example, "log2_p": log2_p})
+        first = head.log_prob(config, params["head"], x, batch.label).log_prob
+        found = {"index": batch.example, "first_frame": first / math.log(2)}
+        if _tail_sees_label(config):
+            frames = tail_frames(keys, batch, config.metric)
+            later = tail.log_prob(config, params["tail"], frames).log_prob
+            found["video"] = (first + jnp.sum(later, axis=1)) / math.log(2)
+        return gather(found)
 
     return on_devices(body)
+
+
+def _tail_sees_label(config: Config) -> bool:
+    return "tail" in config.models and config.sees("tail").label
 
 
 def label_log2_probs(
@@ -188,12 +205,12 @@ def label_log2_probs(
     num_videos: int,
     seed: int,
     kept: PartialResults | None = None,
-) -> Float[np.ndarray, "videos labels"]:
-    """Returns log2 p(first frame | y) of each video for every label y, with the same noise.
+) -> LabelLog2Probs:
+    """Returns log2 p(. | y) of each video for every label y, with the same noise.
 
     Args:
         config: the run's configuration.
-        params: parameters of the head, replicated over the devices.
+        params: parameters of the run's models by name, replicated over the devices.
         dataset: the split.
         num_videos: number of videos, the first ones of the split.
         seed: seed of the dequantisation noise.
@@ -206,10 +223,12 @@ def label_log2_probs(
             unreplicate(step(params, batch._replace(label=jnp.full_like(batch.label, label))))
             for label in range(config.num_labels)
         ]
-        log2_p = np.stack([result["log2_p"] for result in of_label], axis=1)
-        return {"index": of_label[0]["index"], "log2_p": log2_p}
+        return {
+            name: of_first if name == "index" else np.stack([r[name] for r in of_label], axis=1)
+            for name, of_first in of_label[0].items()
+        }
 
     title = f"{config.num_labels} labels"
     results = over_videos(result_of, dataset, config.batch_size, num_videos, title, kept=kept)
     assert results is not None  # it is never stopped
-    return results["log2_p"]
+    return LabelLog2Probs(results["first_frame"], results.get("video"))

@@ -36,7 +36,9 @@ def format_report(report: Report) -> str:
     if report["of_bins"]:
         lines.append("the flow models bins: these are bits of the discrete frames, without noise")
     if report["labels"] is not None:
-        lines += _label_lines(report["labels"])
+        lines += _label_lines(report["labels"], "labels, from first frames")
+    if report["video_labels"] is not None:
+        lines += _label_lines(report["video_labels"], "labels, from whole videos")
     return "\n".join(lines)
 
 
@@ -76,14 +78,14 @@ def _error(stderr: float | None, digits: int) -> str:
     return "" if stderr is None else f" ± {stderr:.{digits}f}"
 
 
-def _label_lines(labels: dict[str, Any]) -> list[str]:
+def _label_lines(labels: dict[str, Any], title: str) -> list[str]:
     lines = [
-        f"labels: {labels['bits_per_video']:.3f}{_error(labels['stderr'], 3)} bits per video "
+        f"{title}: {labels['bits_per_video']:.3f}{_error(labels['stderr'], 3)} bits per video "
         f"(entropy of the {labels['num_labels']} labels in training: {labels['most_bits']:.2f}); "
         f"Bayes accuracy {labels['accuracy']:.3f}{_error(labels['accuracy_stderr'], 3)} "
         f"(chance {labels['chance']:.3f})"
     ]
-    if (images := labels["images"]) is not None:
+    if (images := labels.get("images")) is not None:
         lines.append(
             f"label images: pixels have moved by {images['moved']:.3g} (root mean square; "
             f"{images['least']:.3g} to {images['most']:.3g} per label) from initial values of "

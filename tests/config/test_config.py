@@ -31,17 +31,19 @@ def config_flags():
         delattr(flags.FLAGS, name)
 
 
-def test_variants_are_the_four_rows_of_the_ablation():
+def test_variants_are_the_four_rows_of_the_ablation_and_one_more():
     tail = Sees(previous=True, state=True)
     assert {
         "init": Variant(trains=False, head=Sees(), tail=Sees()),
         "prev_frame": Variant(trains=True, head=Sees(), tail=Sees(previous=True)),
         "state": Variant(trains=True, head=Sees(), tail=tail),
         "state_label": Variant(trains=True, head=Sees(label=True), tail=tail),
+        "label_everywhere": Variant(True, Sees(label=True), tail._replace(label=True)),
     } == VARIANTS
     assert preset_config(variant="state").ablation is VARIANTS["state"]
     assert {name: row.uses_labels for name, row in VARIANTS.items()} == {
         "init": False, "prev_frame": False, "state": False, "state_label": True,
+        "label_everywhere": True,
     }  # fmt: skip
 
 

@@ -5,14 +5,14 @@ import math
 import jax
 import numpy as np
 import pytest
-from helpers import DIMS, NUM_CLIPS, assert_same, saved
+from helpers import DIMS, NUM_CLIPS, PAPERS_VARIANTS, assert_same, saved
 from tensorboard.backend.event_processing import event_file_loader
 
 import flowvid
 from data_builders.generated_builder import GeneratedConfig
 from data_builders.moving_shapes import moving_shapes_dataset_builder as moving_shapes
 from flowvid import random_keys
-from flowvid.config import config_file, schema
+from flowvid.config import config_file
 from flowvid.data import catalog
 from flowvid.errors import ConfigError, DataError
 from flowvid.evaluation import evaluation_report, scoring, text_report
@@ -85,10 +85,10 @@ def test_the_question_prepares_nothing_and_finds_what_is_missing(tmp_path):
 # Training.
 
 
-@pytest.mark.parametrize("variant", schema.VARIANTS)
+@pytest.mark.parametrize("variant", PAPERS_VARIANTS)
 def test_every_variant_trains_its_head_alone(image_run_of, variant):
     workdir, run = image_run_of(variant)
-    trains = schema.VARIANTS[variant].trains
+    trains = PAPERS_VARIANTS[variant].trains
     assert run.tail is None
     assert set(run.head.params) == {"flow", "context"}
     assert set(run.head.params["context"]) == CONTEXT_PARTS[variant]

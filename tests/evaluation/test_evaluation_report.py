@@ -14,6 +14,7 @@ from flowvid.config.metrics import METRICS
 from flowvid.data import datasets
 from flowvid.evaluation import (
     baselines,
+    bounds,
     codecs,
     evaluation_report,
     label_information,
@@ -60,7 +61,7 @@ def test_the_report_has_what_other_tools_read(report, score):
         )
     five = report["metrics"]["5-bit"]
     scores = score()
-    assert five["head"] == evaluation_report.mean_and_stderr(scores.head)
+    assert five["head"] == bounds.mean_and_stderr(scores.head)
     np.testing.assert_array_equal(five["tail"]["per_frame"], scores.tail.mean(axis=0))
     by_video = scores.tail.mean(axis=1)
     assert five["tail"]["stderr"] == pytest.approx(np.std(by_video, ddof=1) / math.sqrt(5))
@@ -77,19 +78,20 @@ def test_the_report_has_the_bound_of_all_draws(report, score):
     assert bound["draws"] == DRAWS
     for part in ("head", "tail"):
         bits = np.stack([getattr(s, part) for s in scores])
-        expected = evaluation_report.importance_weighted(bits, DIMS)
+        expected = bounds.importance_weighted(bits, DIMS)
         assert bound[part]["bits_per_dim"] == pytest.approx(expected.mean())
         assert bits.min(axis=0).mean() < bound[part]["bits_per_dim"] < bits.mean()
 
 
 def test_the_report_has_what_labels_are_worth(report, model, splits, evaluated):
-    params = replicate(model.params["head"])
-    log2_p = scoring.label_log2_probs(model.config, params, splits[1], 5, 0)
+    params = replicate(model.params)
+    log2_p, _ = scoring.label_log2_probs(model.config, params, splits[1], 5, 0)
     own = next(datasets.eval_batches(splits[1], batch_size=5))["label"].astype(int)
     counts = label_information.count_labels(splits[0])
     images = label_information.distance(model.config, model.params["head"])
     expected = label_information.report(log2_p, own, model.label_names, counts)
     assert report["labels"] == expected | {"images": images}
+    assert report["video_labels"] is None
     np.testing.assert_array_equal(
         evaluated[0].per_video["labels"],
         label_information.label_bits(log2_p, own, counts / counts.sum()),
@@ -203,7 +205,8 @@ def test_the_table_names_the_metric_of_each_number(report):
     assert len(table) == 14
     most = report["labels"]["most_bits"]
     pattern = (
-        rf"labels: -?[\d.]+ ± [\d.]+ bits per video \(entropy of the 8 labels .*: {most:.2f}\)"
+        r"labels, from first frames: -?[\d.]+ ± [\d.]+ bits per video "
+        rf"\(entropy of the 8 labels .*: {most:.2f}\)"
     )
     assert re.match(pattern, rows[-2])
     assert rows[-1].startswith("label images: pixels have moved by ")

@@ -167,8 +167,9 @@ def test_processes_share_the_records_and_agree_on_the_counts():
 
 
 def test_log_probs_of_labels_are_the_heads(model, splits):
-    params = replicate(model.params["head"])
-    log2_p = scoring.label_log2_probs(model.config, params, splits[1], 5, 0)
+    params = replicate(model.params)
+    log2_p, of_videos = scoring.label_log2_probs(model.config, params, splits[1], 5, 0)
+    assert of_videos is None  # the tail does not see the label
     assert log2_p.shape == (5, 8)
     batch = next(datasets.eval_batches(splits[1], batch_size=5))
     for label in (0, 3):

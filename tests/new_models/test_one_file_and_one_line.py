@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 LINES = {
     "flow": "from toy_flow import ToySettings; FLOWS['toy'] = ToySettings",
     "context": "from toy_context import ToyContextSettings; CONTEXTS['toy'] = ToyContextSettings",
-    "conditioning": "VARIANTS['label_everywhere'] = Variant("
+    "conditioning": "VARIANTS['label_in_tail'] = Variant("
     "True, Sees(label=True), Sees(label=True, previous=True, state=True))",
 }
 # Modules read the tables when they are imported, so this needs a process of its own, which runs
@@ -76,8 +76,8 @@ OF_GLOW, OF_PYRAMID = ("head_steps", "tail_steps", "width"), ("state_size",)
 @pytest.mark.parametrize(
     ("flow", "context", "variant"),
     [
-        ("glow", "toy", "label_everywhere"),
-        ("toy", "pyramid", "label_everywhere"),
+        ("glow", "toy", "label_in_tail"),
+        ("toy", "pyramid", "label_in_tail"),
     ],
 )
 def test_it_trains_evaluates_and_samples(flow, context, variant, data_dir, tmp_path):

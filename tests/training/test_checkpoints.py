@@ -6,7 +6,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from helpers import assert_same, saved, small_state
+from helpers import PAPERS_VARIANTS, assert_same, saved, small_state
 
 from flowvid.config import config_file, schema
 from flowvid.errors import ConfigError
@@ -126,7 +126,7 @@ def test_the_best_is_read_while_the_run_trains(tmp_path, monkeypatch):
     assert_same(params, {"head": small_state(5).head.params})
 
 
-@pytest.mark.parametrize("variant", schema.VARIANTS)
+@pytest.mark.parametrize("variant", PAPERS_VARIANTS)
 def test_parameters_come_back_from_a_workdir_alone(run_of, variant):
     workdir = run_of(variant)
     config, _ = config_file.read(workdir)

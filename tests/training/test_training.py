@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import assert_same, events, saved
+from helpers import PAPERS_VARIANTS, assert_same, events, saved
 
 import flowvid
-from flowvid.config import config_file, schema
+from flowvid.config import config_file
 from flowvid.data import datasets
 from flowvid.errors import ConfigError
 from flowvid.parallel.devices import replicate, shard, unreplicate
@@ -23,7 +23,7 @@ from flowvid.video.frames import Batch
 
 pytest_plugins = ["system_fixtures"]
 
-TRAINED = [name for name, variant in schema.VARIANTS.items() if variant.trains]
+TRAINED = [name for name, variant in PAPERS_VARIANTS.items() if variant.trains]
 TAGS = {
     "bits_per_dim_5-bit", "log_det_per_dim", "log_prior_per_dim", "frame_mean", "frame_mean_square",
     "gradient_norm", "gradient_norm/flow", "skipped", "skipped_in_a_row", "clipped_share",
@@ -78,7 +78,7 @@ def test_training_moves_all_but_the_constants(run_of, variant):
 def test_the_variant_decides_what_there_is_to_train(run_of):
     parts = {
         variant: (set(run.head.params["context"]), set(run.tail.params["context"]))
-        for variant, run in ((v, saved(run_of(v), 0)) for v in schema.VARIANTS)
+        for variant, run in ((v, saved(run_of(v), 0)) for v in PAPERS_VARIANTS)
     }
     assert parts == {
         "init": (set(), set()),

@@ -37,7 +37,7 @@ def test_the_diagram_is_of_the_configuration(request_of, variant, tmp_path):
     assert ("label's image, 3 channels" in head) == of_head.label
     assert any("context processor" in text for text in tail) == seen.state
     maps = [text.split("\n")[1] for text in tail if text.startswith("context map")]
-    channels = 3 * seen.previous + 16 * seen.state
+    channels = 3 * seen.label + 3 * seen.previous + 16 * seen.state
     sizes = (64, 32, 16, 8) if channels else ()
     assert maps == [f"{size}x{size}x{channels}" for size in sizes]
 

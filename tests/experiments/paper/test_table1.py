@@ -16,7 +16,7 @@ from experiments.paper.seed_statistics import number
 from experiments.running.run_processes import Run
 from flowvid import paths
 from flowvid.errors import ConfigError
-from flowvid.evaluation import evaluation_report
+from flowvid.evaluation import bounds, evaluation_report
 from flowvid.training import loop
 
 pytest_plugins = ["system_fixtures", "command_line"]
@@ -48,7 +48,7 @@ def varied(result, seed):
         for part in ("head", "tail"):
             bits = arrays[f"{metric}/{part}"].reshape(5, -1) + 0.1 * rng.normal(size=(5, 1))
             arrays[f"{metric}/{part}"] = bits.reshape(arrays[f"{metric}/{part}"].shape)
-            of_metric[part] |= evaluation_report.mean_and_stderr(bits.mean(axis=1))
+            of_metric[part] |= bounds.mean_and_stderr(bits.mean(axis=1))
     return evaluation_report.Evaluation(report, arrays)
 
 
