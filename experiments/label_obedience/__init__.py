@@ -1,0 +1,1 @@
+"""Whether samples show the label that they were asked for."""

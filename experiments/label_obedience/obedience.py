@@ -1,0 +1,112 @@
+"""Counts how often a classifier calls real and generated clips what their label says.
+
+Dimensions: L labels; rows are the labels of clips, columns what the classifier calls them.
+"""
+
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+import flowvid
+from experiments.label_obedience import classifier
+from experiments.running.finished_runs import load_split
+from flowvid.errors import ConfigError
+from flowvid.evaluation.scoring import standard_error
+
+Confusion = Int[np.ndarray, "labels labels"]
+
+
+class Obedience(NamedTuple):
+    """How held-out clips and a run's samples are classified."""
+
+    label_names: tuple[str, ...]
+    real: Confusion
+    generated: Confusion
+    samples: UInt8[np.ndarray, "videos frames height width 3"]
+    labels: Int[np.ndarray, " videos"]  # that the samples were to have
+    called: Int[np.ndarray, " videos"]  # what the classifier calls them
+
+
+def measure(
+    run: pathlib.Path,
+    *,
+    checkpoint: str,
+    per_label: int,
+    temperature: float | None,
+    steps: int,
+    seed: int,
+) -> Obedience:
+    """Trains a classifier on a run's clips, and classifies held-out clips and samples of the run.
+
+    Args:
+        run: the run's folder.
+        checkpoint: as for `flowvid.load`.
+        per_label: samples for each label.
+        temperature: of the samples; None for the flow's default.
+        steps: training steps of the classifier.
+        seed: of the classifier and the samples.
+
+    Raises:
+        ConfigError: if the run has no labels, or a sample is not finite.
+    """
+    model = flowvid.load(run, checkpoint=checkpoint)
+    if not model.config.ablation.uses_labels:
+        raise ConfigError(
+            f"{run} is of the variant {model.config.variant}, which has no labels to obey: train "
+            "one with --variant=label_everywhere or state_label."
+        )
+    train, held_out = (load_split(model.config, split) for split in ("train", "validation"))
+    judge = classifier.train(train, steps, seed)
+    names = tuple(model.label_names)
+    real = [held_out[index] for index in range(len(held_out))]
+    real_labels = np.array([int(example["label"]) for example in real])
+    called = judge.classify(np.stack([example["video"] for example in real]))
+    samples = model.sample(per_label * len(names), temperature=temperature, seed=seed)
+    if not samples.finite.all():
+        raise ConfigError(
+            f"{int((~samples.finite).sum())} samples of {run} are not finite: the model has "
+            "diverged, or the temperature is too high."
+        )
+    videos = np.asarray(samples.videos)
+    wanted = np.array([names.index(name) for name in model.turns(len(videos))])
+    found = judge.classify(videos)
+    return Obedience(
+        names,
+        confusion(real_labels, called, len(names)),
+        confusion(wanted, found, len(names)),
+        videos,
+        wanted,
+        found,
+    )
+
+
+def confusion(
+    labels: Int[np.ndarray, " videos"], called: Int[np.ndarray, " videos"], count: int
+) -> Confusion:
+    """Returns how many clips of each label are called what, [L, L]."""
+    return np.bincount(labels * count + called, minlength=count**2).reshape(count, count)
+
+
+def accuracies(found: Confusion) -> Float[np.ndarray, " labels"]:
+    """Returns the share of each label's clips that are called by it; NaN where there is no clip."""
+    with np.errstate(invalid="ignore"):
+        share: np.ndarray = np.diag(found) / found.sum(axis=1)
+    return share
+
+
+def report(result: Obedience) -> dict[str, Any]:
+    """Returns the accuracy on real and on generated clips, overall and per label, for JSON."""
+    found: dict[str, Any] = {"label_names": list(result.label_names)}
+    for name, matrix in (("real", result.real), ("generated", result.generated)):
+        right = np.repeat([1.0, 0.0], [np.trace(matrix), matrix.sum() - np.trace(matrix)])
+        of_labels = zip(result.label_names, accuracies(matrix), strict=True)
+        found[name] = {
+            "accuracy": float(right.mean()),
+            "stderr": standard_error(right),
+            "per_label": {name: None if np.isnan(a) else float(a) for name, a in of_labels},
+            "confusion": matrix.tolist(),
+        }
+    found["chance"] = 1 / len(result.label_names)
+    return found

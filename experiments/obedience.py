@@ -1,0 +1,47 @@
+"""Do samples show their label? `python -m experiments.obedience --run=runs/label_everywhere`.
+
+A classifier is trained on the run's real clips. It then classifies held-out clips, which says how
+far it can be trusted, and samples of every label. The table shows how many are called by their
+label, beside chance; the pictures show both confusion matrices and some samples.
+"""
+
+from absl import flags
+
+from flowvid import cli, fields, paths
+
+_RUN = fields.path_flag("run", None, "Folder of a run with labels.", required=True)
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "Checkpoint: last, best or a step.")
+_PER_LABEL = flags.DEFINE_integer("per_label", 32, "Samples for each label.", lower_bound=1)
+_TEMPERATURE = flags.DEFINE_float(
+    "temperature", None, "Temperature of the samples. [the flow's default]", 0.0
+)
+_STEPS = flags.DEFINE_integer(
+    "classifier_steps", 1500, "Training steps of the classifier.", lower_bound=0
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the classifier and the samples.", 0, 2**31)
+_OUT = fields.path_flag("out", "runs/obedience", "Folder to write to.")
+
+
+def main() -> None:
+    """Trains the classifier, classifies, and writes and prints the table."""
+    from experiments.label_obedience import obedience, result_files
+
+    out = paths.output_folder(_OUT.value, "use another --out")
+    paths.note_files(out, ["confusion.png", "samples.png"])
+    result = obedience.measure(
+        _RUN.value,
+        checkpoint=_CHECKPOINT.value,
+        per_label=_PER_LABEL.value,
+        temperature=_TEMPERATURE.value,
+        steps=_STEPS.value,
+        seed=_SEED.value,
+    )
+    result_files.write(result, out)
+    print(
+        f"{result_files.table(result)}\n{out} holds the numbers, confusion.png, and samples.png "
+        "with the label and what the classifier calls it."
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,77 @@
+"""Whether samples show their label: the classifier, what is counted, and the command."""
+
+import dataclasses
+import json
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+from helpers import assert_same
+
+from experiments.label_obedience import classifier, obedience
+from experiments.running import finished_runs
+from flowvid.evaluation.scoring import standard_error
+
+pytest_plugins = ["system_fixtures", "command_line"]
+
+
+def moving_squares(count):
+    """Clips [4, 8, 8, 3] of a red or a blue square, which moves down or up: four labels."""
+    rng = np.random.default_rng(0)
+    records = []
+    for label in rng.integers(0, 4, count):
+        video = rng.integers(100, 140, (4, 8, 8, 3)).astype(np.uint8)
+        for time, frame in enumerate(video):
+            row = time if label % 2 else 5 - time
+            column = rng.integers(0, 6)
+            frame[row : row + 3, column : column + 3] = (250, 0, 0) if label < 2 else (0, 0, 250)
+        records.append({"video": video, "label": int(label), "id": b"square"})
+    return records
+
+
+def test_the_classifier_learns_looks_and_motions(tiny):
+    records = moving_squares(256)
+    split = finished_runs.load_split(tiny(), "train")
+    changes = {"source": records, "num_frames": 4, "image_size": 8, "label_names": tuple("abcd")}
+    dataset = dataclasses.replace(split, **changes)
+    videos = np.stack([record["video"] for record in records])
+    labels = np.array([record["label"] for record in records])
+    trained = {steps: classifier.train(dataset, steps, seed=0) for steps in (0, 100)}
+    right = {steps: np.mean(found.classify(videos) == labels) for steps, found in trained.items()}
+    assert right[0] < 0.6
+    assert right[100] > 0.95
+    assert_same(trained[0].params, classifier.train(dataset, 0, seed=0).params)
+
+
+def test_what_is_counted():
+    labels, called = np.array([0, 0, 0, 2]), np.array([0, 0, 1, 2])
+    found = obedience.confusion(labels, called, 3)
+    np.testing.assert_array_equal(found, [[2, 1, 0], [0, 0, 0], [0, 0, 1]])
+    np.testing.assert_allclose(obedience.accuracies(found), [2 / 3, np.nan, 1])
+    videos = np.zeros((4, 1, 8, 8, 3), np.uint8)
+    report = obedience.report(
+        obedience.Obedience(("a", "b", "c"), found, found.T, videos, labels, called)
+    )
+    assert report["real"]["accuracy"] == 0.75
+    assert report["real"]["stderr"] == pytest.approx(standard_error(np.array([1, 1, 1, 0.0])))
+    assert report["real"]["per_label"] == {"a": pytest.approx(2 / 3), "b": None, "c": 1.0}
+    assert report["generated"]["per_label"] == {"a": 1.0, "b": 0.0, "c": 1.0}
+    assert report["chance"] == pytest.approx(1 / 3)
+
+
+def test_samples_of_every_label_are_classified(run_of, call, tmp_path):
+    out = tmp_path / "obedience"
+    args = ("--per_label=1", "--classifier_steps=1", f"--out={out}")
+    code, printed, _ = call("experiments.obedience", f"--run={run_of('state_label')}", *args)
+    assert code == 0
+    for expected in ("called by their label", "bounce", "yellow_ring", "chance"):
+        assert expected in printed
+    report = json.loads((out / "obedience.json").read_text())
+    assert np.sum(report["generated"]["confusion"], axis=1).tolist() == [1] * 8
+    assert np.sum(report["real"]["confusion"]) == 5
+    assert len(report["label_names"]) == 8
+    assert iio.imread(out / "confusion.png").ndim == iio.imread(out / "samples.png").ndim == 3
+
+    code, _, err = call("experiments.obedience", f"--run={run_of('state')}", f"--out={out}")
+    assert code == 1
+    assert "is of the variant state, which has no labels to obey" in err
