@@ -20,6 +20,9 @@ from absl import flags
 from flowvid import cli, fields
 
 _KILLS = flags.DEFINE_integer("kills", 10, "SIGKILLs of each run that is killed.", lower_bound=1)
+_MODELS = flags.DEFINE_enum(
+    "models", "paper", ["paper", "mixture"], "The paper's models, or mixture flow and U-Net."
+)
 _ONLY = flags.DEFINE_list("only", None, "Faults to try, by their names in the table. [all]")
 _SEED = flags.DEFINE_integer("seed", None, "Seed of the random moments. [another each time]")
 _OUT = fields.path_flag("out", None, "JSON file to write. [none]")
@@ -30,7 +33,7 @@ def main() -> None:
     import jax
 
     from experiments.faults import table
-    from experiments.faults.drill import Drill
+    from experiments.faults.drill import Drill, Size
 
     faults = table.chosen(_ONLY.value)
     seed = random.randrange(10**6) if _SEED.value is None else _SEED.value
@@ -39,15 +42,15 @@ def main() -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(root / "xla"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     jax.config.update("jax_platforms", "cpu")
-    drill = Drill(root, _KILLS.value, seed)
+    drill = Drill(root, _KILLS.value, seed, Size(models=_MODELS.value))
     try:
         rows = table.run(drill, faults)
     finally:
         drill.close()
     print(table.format_rows(rows))
-    print(f"--kills={drill.kills} --seed={seed}")
+    print(f"--models={_MODELS.value} --kills={drill.kills} --seed={seed}")
     if _OUT.value:
-        report = {"kills": drill.kills, "seed": seed, "rows": rows}
+        report = {"models": _MODELS.value, "kills": drill.kills, "seed": seed, "rows": rows}
         _OUT.value.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if any(row["result"] == "FAIL" for row in rows):
         sys.exit(f"Some faults did not end as expected; the runs are kept in {root}.")

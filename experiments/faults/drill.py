@@ -23,14 +23,30 @@ BATCH, MAX_SKIPS = 4, 3  # of the runs
 ALONE = Setup()
 
 
+# The kinds of models that can be drilled.
+MODELS: dict[str, dict[str, Any]] = {
+    "paper": {"head_steps": 1, "tail_steps": 1, "width": 8, "state_size": 4},
+    "mixture": {
+        "flow": "mixture",
+        "context": "unet",
+        "components": 3,
+        "stage_width": 8,
+        "unet_width": 8,
+        "features": 4,
+        "layer_width": 8,
+    },
+}
+
+
 class Size(NamedTuple):
-    """How long the runs are, and how large their models."""
+    """How long the runs are, and of which kind and how large their models."""
 
     num_steps: int = 100
     every: int = 10  # steps between checkpoints; at least 6
     levels: int = 2
     image_size: int = 16
     num_frames: int = 5  # at least 4
+    models: str = "paper"
 
     def flags(self) -> dict[str, Any]:
         """Returns the flags of `flowvid.train`: a tiny model on CPU."""
@@ -38,10 +54,6 @@ class Size(NamedTuple):
             "preset": "paper_small",
             "variant": "state_label",
             "levels": self.levels,
-            "head_steps": 1,
-            "tail_steps": 1,
-            "width": 8,
-            "state_size": 4,
             "image_size": self.image_size,
             "num_frames": self.num_frames,
             "tail_frames": 2,
@@ -55,16 +67,13 @@ class Size(NamedTuple):
             "log_every": 5,
             "max_skips": MAX_SKIPS,
             "max_restores": 2,
-        }
-
-
-FULL_SIZE = Size()
+        } | MODELS[self.models]
 
 
 class Drill:
     """The folder of the runs, and what the faults need to start and compare them."""
 
-    def __init__(self, root: pathlib.Path, kills: int, seed: int, size: Size = FULL_SIZE) -> None:
+    def __init__(self, root: pathlib.Path, kills: int, seed: int, size: Size) -> None:
         self.root, self.kills, self.size = root, kills, size
         self.random = random.Random(seed)
         self._uninterrupted: dict[Setup, pathlib.Path] = {}

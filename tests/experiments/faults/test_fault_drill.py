@@ -132,13 +132,14 @@ def outcomes(monkeypatch, tmp_path):
 
 
 def test_the_command_prints_the_table_and_removes_the_runs(outcomes, call, tmp_path):
-    code, out, _ = call("experiments.fault_drill", "--kills=2", "--seed=3", "--only=a,b")
+    args = ("--models=mixture", "--kills=2", "--seed=3", "--only=a,b")
+    code, out, _ = call("experiments.fault_drill", *args)
     assert code == 0
     lines = [line.split() for line in out.splitlines()]
     assert lines[0] == ["name", "fault", "expected", "observed", "result", "seconds"]
     assert lines[1][:-1] == "a fault a same bits same bits pass".split()
     assert lines[2][:-1] == "b fault b same bits no disk skip".split()
-    assert lines[3] == ["--kills=2", "--seed=3"]
+    assert lines[3] == ["--models=mixture", "--kills=2", "--seed=3"]
     assert not list(tmp_path.glob("fault_drill_*"))
 
 
