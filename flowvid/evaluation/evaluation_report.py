@@ -170,7 +170,7 @@ def _score(task: _Task, metric: Metric, noise_draws: int) -> list[Scores]:
             task.split,
             config.batch_size,
             task.num_videos,
-            f"{metric.name}, noise draw {draw + 1}",
+            metric.name + f", noise draw {draw + 1}" * (noise_draws > 1),
             kept=task.kept("scores", "model", "videos", "noise", metric=metric.name, draw=draw),
             draw=draw,
         )
