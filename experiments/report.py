@@ -23,6 +23,9 @@ _SWEEP = flags.DEFINE_list("sweep", ["0", "0.5", "0.7", "0.85", "1"], "Temperatu
 _COMPARISON = fields.path_flag(
     "comparison", None, "Folder that experiments.compare wrote, to show it, too. [none]"
 )
+_OBEDIENCE = fields.path_flag(
+    "obedience", None, "Folder that experiments.obedience wrote, to show it, too. [none]"
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the samples.", 0, 2**32 - 1)
 
 
@@ -40,6 +43,7 @@ def main() -> None:
         temperature=_TEMPERATURE.value,
         sweep=[float(value) for value in _SWEEP.value],
         comparison=_COMPARISON.value,
+        obedience=_OBEDIENCE.value,
         seed=_SEED.value,
     )
     out.write_text(page.render(workdir, contents), encoding="utf-8")

@@ -21,6 +21,7 @@ Confusion = Int[np.ndarray, "labels labels"]
 class Obedience(NamedTuple):
     """How held-out clips and a run's samples are classified."""
 
+    dataset: str
     label_names: tuple[str, ...]
     real: Confusion
     generated: Confusion
@@ -73,6 +74,7 @@ def measure(
     wanted = np.array([names.index(name) for name in model.turns(len(videos))])
     found = judge.classify(videos)
     return Obedience(
+        model.config.dataset,
         names,
         confusion(real_labels, called, len(names)),
         confusion(wanted, found, len(names)),
@@ -98,7 +100,7 @@ def accuracies(found: Confusion) -> Float[np.ndarray, " labels"]:
 
 def report(result: Obedience) -> dict[str, Any]:
     """Returns the accuracy on real and on generated clips, overall and per label, for JSON."""
-    found: dict[str, Any] = {"label_names": list(result.label_names)}
+    found: dict[str, Any] = {"dataset": result.dataset, "label_names": list(result.label_names)}
     for name, matrix in (("real", result.real), ("generated", result.generated)):
         right = np.repeat([1.0, 0.0], [np.trace(matrix), matrix.sum() - np.trace(matrix)])
         of_labels = zip(result.label_names, accuracies(matrix), strict=True)

@@ -2,14 +2,28 @@
 
 import json
 import pathlib
+import shlex
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import UInt8
 
 from experiments.label_obedience.obedience import Obedience, accuracies, report
 from experiments.running.plotting import pyplot
 from flowvid.data import media
+from flowvid.errors import ConfigError
 
-_SHEET_CLIPS = 16  # taking turns over the labels
+_SHOWN = 16  # samples in the picture and on the page, taking turns over the labels
+
+
+class Saved(NamedTuple):
+    """What the report page shows of it."""
+
+    table: str
+    dataset: str
+    captions: list[str]
+    samples: UInt8[np.ndarray, "videos frames height width 3"]
+    confusion: bytes  # a PNG file
 
 
 def table(result: Obedience) -> str:
@@ -25,16 +39,40 @@ def table(result: Obedience) -> str:
 
 
 def write(result: Obedience, folder: pathlib.Path) -> None:
-    """Writes obedience.json, confusion.png, and samples.png with what each sample is called."""
-    text = json.dumps(report(result), indent=2, allow_nan=False)
-    (folder / "obedience.json").write_text(text + "\n", encoding="utf-8")
+    """Writes obedience.json, confusion.png, and some samples with what each of them is called.
+
+    These are samples.png and, for the report page, samples.npz.
+    """
     draw_confusions(result, folder / "confusion.png")
-    captions = [
-        f"{result.label_names[label]}: {result.label_names[called]}"
-        for label, called in zip(result.labels, result.called, strict=True)
-    ]
-    sheet = media.contact_sheet(result.samples[:_SHEET_CLIPS], captions=captions[:_SHEET_CLIPS])
-    media.write_image(folder / "samples.png", sheet)
+    names = result.label_names
+    called = zip(result.labels[:_SHOWN], result.called[:_SHOWN], strict=True)
+    captions = [f"{names[label]}: {names[found]}" for label, found in called]
+    shown = result.samples[:_SHOWN]
+    media.write_image(folder / "samples.png", media.contact_sheet(shown, captions=captions))
+    with (folder / "samples.npz").open("wb") as file:
+        np.savez_compressed(file, samples=shown)
+    numbers = report(result) | {"table": table(result), "captions": captions}
+    text = json.dumps(numbers, indent=2, allow_nan=False)
+    (folder / "obedience.json").write_text(text + "\n", encoding="utf-8")
+
+
+def read(folder: pathlib.Path) -> Saved:
+    """Reads what `write` wrote.
+
+    Raises:
+        ConfigError: when it is not there.
+    """
+    try:
+        numbers = json.loads((folder / "obedience.json").read_text(encoding="utf-8"))
+        with np.load(folder / "samples.npz") as file:
+            samples = file["samples"]
+        picture = (folder / "confusion.png").read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} does not say how labels are obeyed: run `python -m experiments.obedience "
+            f"--out={shlex.quote(str(folder))}`."
+        ) from error
+    return Saved(numbers["table"], numbers["dataset"], numbers["captions"], samples, picture)
 
 
 def draw_confusions(result: Obedience, path: pathlib.Path) -> None:

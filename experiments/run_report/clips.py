@@ -22,12 +22,13 @@ class Clip(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A section of the page: a title, a text, perhaps a table, and rows of clips."""
+    """A section of the page: a title, a text, perhaps a table and a picture, and rows of clips."""
 
     title: str
     text: str
     rows: list[list[Clip]]
     table: str = ""
+    picture: str = ""  # a data URI
 
 
 def clip(video: Video, caption: str, fps: int = 10) -> Clip:
@@ -40,5 +41,9 @@ def clip(video: Video, caption: str, fps: int = 10) -> Clip:
             media.write_video(path, video, fps, scale=1)
         else:
             media.write_image(path, video[0])
-        encoded = base64.b64encode(path.read_bytes()).decode()
-    return Clip(f"data:{kind};base64,{encoded}", caption, is_video)
+        return Clip(data_uri(path.read_bytes(), kind), caption, is_video)
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """Returns the content of a file of a MIME type as a URI."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -25,6 +25,7 @@ class Contents(NamedTuple):
     temperature: float | None  # None for the flow's default
     sweep: Sequence[float]  # temperatures to compare
     comparison: pathlib.Path | None  # what `experiments.compare` wrote
+    obedience: pathlib.Path | None  # what `experiments.obedience` wrote
     seed: int
 
 
@@ -32,14 +33,16 @@ def render(workdir: pathlib.Path, contents: Contents) -> str:
     """Returns the page about a run as HTML that loads nothing from anywhere.
 
     Raises:
-        ConfigError: when the folder holds no run, or the comparison is of another dataset.
+        ConfigError: when the folder holds no run, or what is to be shown is of another dataset.
         TrainingError: when the run's checkpoint cannot be read, or a likelihood is non-finite.
     """
     model = flowvid.load(workdir)
     train, held_out = (finished_runs.load_split(model.config, s) for s in ("train", "validation"))
     temperature, seed = contents.temperature, contents.seed
-    shown = []
-    if contents.comparison is not None:  # first, since it may be refused
+    shown = []  # first, since they may be refused
+    if contents.obedience is not None:
+        shown.append(sections.obeyed(contents.obedience, model.config.dataset))
+    if contents.comparison is not None:
         shown.append(sections.compared(contents.comparison, model.config.dataset))
     report = evaluation.evaluation_of(workdir, model, train, held_out)
     parts = [

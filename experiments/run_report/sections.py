@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments.gan_comparison import result_files
-from experiments.run_report.clips import Section, clip
+from experiments.label_obedience import result_files as obedience_files
+from experiments.run_report.clips import Section, clip, data_uri
 from experiments.running.nearest_clips import nearest
 from flowvid.conditioning.label_names import as_shown
 from flowvid.data import datasets
@@ -114,7 +115,7 @@ def temperatures(model: Model, values: Sequence[float], seed: int) -> Section:
         samples = model.sample(SWEPT, temperature=temperature, seed=seed)
         videos, finite = map(np.asarray, samples)
         rows.append([clip(video, f"temperature {temperature:g}") for video in videos[finite]])
-    text = "Each row has the same random numbers, multiplied by its temperature."
+    text = "Each row has the same random numbers."
     return Section("Temperature", text, rows)
 
 
@@ -141,3 +142,29 @@ def compared(folder: pathlib.Path, dataset: str) -> Section:
         "clips alone. The nearest training clip is a median."
     )
     return Section("Comparison with other models", text, rows, saved.table)
+
+
+def obeyed(folder: pathlib.Path, dataset: str) -> Section:
+    """Returns the table, the confusion matrices and the samples of `experiments.obedience`.
+
+    Args:
+        folder: that it wrote to.
+        dataset: of the page's run.
+
+    Raises:
+        ConfigError: when the folder does not hold them, or they are of another dataset.
+    """
+    saved = obedience_files.read(folder)
+    if saved.dataset != dataset:
+        raise ConfigError(
+            f"--obedience={folder} is of a run on {saved.dataset}, but this run is of {dataset}: "
+            "give that of this run."
+        )
+    clips = [clip(*pair) for pair in zip(saved.samples, saved.captions, strict=True)]
+    text = (
+        "A classifier that is trained on real clips names the label of held-out clips and of "
+        "samples. Below each sample stand its label and what the classifier calls it."
+    )
+    rows = [clips[i : i + 8] for i in range(0, len(clips), 8)]
+    picture = data_uri(saved.confusion, "image/png")
+    return Section("Do samples show their label?", text, rows, saved.table, picture)

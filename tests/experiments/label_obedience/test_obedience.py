@@ -50,7 +50,7 @@ def test_what_is_counted():
     np.testing.assert_allclose(obedience.accuracies(found), [2 / 3, np.nan, 1])
     videos = np.zeros((4, 1, 8, 8, 3), np.uint8)
     report = obedience.report(
-        obedience.Obedience(("a", "b", "c"), found, found.T, videos, labels, called)
+        obedience.Obedience("shapes", ("a", "b", "c"), found, found.T, videos, labels, called)
     )
     assert report["real"]["accuracy"] == 0.75
     assert report["real"]["stderr"] == pytest.approx(standard_error(np.array([1, 1, 1, 0.0])))

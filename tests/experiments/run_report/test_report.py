@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 import flowvid
+from experiments.label_obedience import obedience, result_files
 from experiments.run_report import clips, page, sections
 from experiments.running import finished_runs
 from experiments.running.nearest_clips import nearest
@@ -70,11 +71,21 @@ def write_comparison(folder, dataset="moving_shapes"):
     np.savez(folder / "comparison.npz", other=np.zeros((1, 5, 16, 16, 3), np.uint8))
 
 
+def write_obedience(folder, dataset="moving_shapes"):
+    """Writes what the page shows of how two labels are obeyed."""
+    labels, called = np.array([0, 1]), np.array([0, 0])
+    matrix = obedience.confusion(labels, called, 2)
+    videos = np.zeros((2, 5, 16, 16, 3), np.uint8)
+    result = obedience.Obedience(dataset, ("a", "b"), matrix, matrix, videos, labels, called)
+    result_files.write(result, folder)
+
+
 @pytest.fixture(scope="module")
 def html(run_of):
     """The report of a run of every part, in the run's folder; of one metric, and few clips."""
     workdir = run_of("state_label")
     write_comparison(workdir)
+    write_obedience(workdir)
     contents = page.Contents(
         samples=3,
         continued=2,
@@ -82,6 +93,7 @@ def html(run_of):
         temperature=0.7,
         sweep=[0.5, 1.0],
         comparison=workdir,
+        obedience=workdir,
         seed=0,
     )
     path = workdir / "report.html"
@@ -103,7 +115,11 @@ def test_the_page_has_every_part(html):
     assert text.count("<svg") == 2
     assert "a table of other models" in text
     # For each of 3 samples a real and a training clip; 2 continued ones; 3 at 2 temperatures; 1.
-    assert text.count("<video") == 3 * 3 + 2 * 2 + 3 * 2 + 1
+    # And 2 samples of the classifier.
+    assert text.count("<video") == 3 * 3 + 2 * 2 + 3 * 2 + 1 + 2
+    assert "called by their label" in text
+    assert "b: a" in text
+    assert 'alt="Do samples show their label?"' in text
     assert "generated, bounce" in text
     model = flowvid.load(html.parent)
     assert f"step {model.step}" in text
@@ -118,6 +134,16 @@ def test_a_comparison_of_another_dataset_is_refused(tmp_path):
     assert [[clip.caption for clip in row] for row in section.rows] == [["other"]]
 
 
+def test_obedience_of_another_dataset_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="does not say how labels are obeyed: run `python -m"):
+        sections.obeyed(tmp_path, "moving_shapes")
+    write_obedience(tmp_path, "moving_digits")
+    with pytest.raises(ConfigError, match="is of a run on moving_digits, but this run is of"):
+        sections.obeyed(tmp_path, "moving_shapes")
+    section = sections.obeyed(tmp_path, "moving_digits")
+    assert [[clip.caption for clip in row] for row in section.rows] == [["a: a", "b: a"]]
+
+
 def test_the_command_passes_its_flags_on_and_says_where_the_page_is(call, monkeypatch, tmp_path):
     asked = []
 
@@ -127,11 +153,12 @@ def test_the_command_passes_its_flags_on_and_says_where_the_page_is(call, monkey
 
     monkeypatch.setattr(page, "render", render)
     flags = ["--samples=3", "--continued=0", "--sweep=0,1", f"--comparison={tmp_path}", "--seed=2"]
+    flags.append(f"--obedience={tmp_path}")
     code, out, _ = call("experiments.report", f"--workdir={tmp_path}", *flags)
     assert code == 0
     assert (tmp_path / "report.html").read_text() == "<html></html>"
     assert f"{tmp_path / 'report.html'}: " in out
-    assert asked == [(tmp_path, page.Contents(3, 0, 4, None, [0.0, 1.0], tmp_path, 2))]
+    assert asked == [(tmp_path, page.Contents(3, 0, 4, None, [0.0, 1.0], tmp_path, tmp_path, 2))]
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium: `make browser` installs it on Debian")
