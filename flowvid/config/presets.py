@@ -66,6 +66,7 @@ PRESETS: fields.Presets = {
         "learning_rate": 2e-3,
         "tail_clip": 1.0,
         "ema_decay": 0.995,
+        "eval_every": 500,
     },
 }
 # Fields that may change when a run is resumed: where the data are, how long to train, how often to
