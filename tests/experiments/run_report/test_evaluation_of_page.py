@@ -44,6 +44,7 @@ def report_of(run, **changes):
         "metrics": dict.fromkeys(METRICS, of_metric),
         "of_bins": False,
         "labels": None,
+        "video_labels": None,
     } | changes
 
 
