@@ -63,7 +63,7 @@ def measure(
     names = tuple(model.label_names)
     real = [held_out[index] for index in range(len(held_out))]
     real_labels = np.array([int(example["label"]) for example in real])
-    called = judge.classify(np.stack([example["video"] for example in real]))
+    called, _ = judge.classify(np.stack([example["video"] for example in real]))
     samples = model.sample(per_label * len(names), temperature=temperature, seed=seed)
     if not samples.finite.all():
         raise ConfigError(
@@ -72,7 +72,7 @@ def measure(
         )
     videos = np.asarray(samples.videos)
     wanted = np.array([names.index(name) for name in model.turns(len(videos))])
-    found = judge.classify(videos)
+    found, _ = judge.classify(videos)
     return Obedience(
         model.config.dataset,
         names,

@@ -191,8 +191,7 @@ def _log_bins_minus_normal(z: Pixels, num_bins: int) -> Float[Array, "*pixels"]:
 def inverse(mixture: Mixture, z: Pixels, num_bins: int) -> tuple[Pixels, Float[Array, "*pixels"]]:
     """Returns x of `forward`, and log|det dx/dz| per pixel.
 
-    The channels are scanned, because a program for each of them takes three times as long to
-    compile.
+    The channels are scanned, because programs for each of them take longer to compile.
     """
     count = z.shape[-1]
     of_pairs = iter(jnp.moveaxis(mixture.slopes, -1, 0))
