@@ -49,7 +49,9 @@ class Stream(enum.IntEnum):
     GAN_DISCRIMINATOR = 19
     GAN_GENERATOR = 20
     TRAINING_ENCODER = 21  # auxiliary losses of context encoders
-    TRAINING_HEAD_CHOICE = 22  # which frame the head models
+    TRAINING_HEAD_CHOICE = 22  # which frames the head models
+    TRAINING_LABEL_DROPOUT = 23  # whose label is not told
+    TRAINING_LABEL_CONTRAST = 24  # which other label is compared
 
 
 class FrameStreams(NamedTuple):

@@ -35,11 +35,18 @@ def define_flags() -> None:
         "Frames per video, including given ones; 1 samples images. [the run's]",
         lower_bound=1,
     )
-    flags.DEFINE_float(
+    flags.DEFINE_list(
         "temperature",
         None,
-        "1 samples the model, less keeps to what is likelier. [1; 0.4 for the frames after the "
-        "first of a mixture flow]",
+        "1 samples the model, less keeps to what is likelier. Several, such as 0.8,1, are those of "
+        "the flow's levels, the finest first. [1; 0.4 for the frames after the first of a mixture "
+        "flow]",
+    )
+    flags.DEFINE_float(
+        "guidance",
+        None,
+        "How much the label counts: 1 samples the model, more makes the label plainer. [3 for the "
+        "first frame of a mixture flow with labels and --label_dropout; 1]",
         lower_bound=0.0,
     )
     fields.path_flag(
@@ -105,6 +112,22 @@ def _number_given() -> int:
         return FLAGS.num_given
     is_file = source is not None and source != pathlib.Path(_VALIDATION)
     return 1 if is_file and decoding.is_single(source) else 4
+
+
+def _temperature() -> list[float] | None:
+    """Returns --temperature as numbers.
+
+    Raises:
+        ConfigError: if one is not a number.
+    """
+    if FLAGS.temperature is None:
+        return None
+    try:
+        return [float(value) for value in FLAGS.temperature]
+    except ValueError as error:
+        raise ConfigError(
+            f"--temperature={','.join(FLAGS.temperature)}: use a number, or several with commas."
+        ) from error
 
 
 def _number_of_clips(dataset: datasets.Dataset) -> int:
@@ -185,7 +208,8 @@ def main() -> None:
         FLAGS.num_videos,
         _usable_label(model, real, labels),
         num_frames=num_frames,
-        temperature=FLAGS.temperature,
+        temperature=_temperature(),
+        guidance=FLAGS.guidance,
         first_frames=None if real is None else real[:, :num_given],
         labels=labels,
         seed=FLAGS.seed,

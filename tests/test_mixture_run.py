@@ -22,6 +22,14 @@ SIZES = {name: value for name, value in TINY.items() if name not in OF_OTHERS} |
     "unet_width": 8,
     "features": 4,
     "layer_width": 8,
+    "label_width": 3,
+    "head_width": 8,
+    "head_depth": 2,
+    "head_frames": "any",
+    "head_frames_drawn": 2,
+    "head_learning_rate": 0.02,
+    "label_learning_rate": 0.005,
+    "label_dropout": 0.25,
 }
 
 
@@ -85,6 +93,23 @@ def test_it_trains_evaluates_continues_is_measured_and_resumes(data_dir, tmp_pat
     warm = model.sample(**given_labels, temperature=1.0).videos
     assert np.any(videos != warm)
     np.testing.assert_array_equal(videos[:, 2:] % 8, 4)  # the middles of 5-bit bins
+
+    # From nothing, guided towards the label by default.
+    drawings = ((), ("--guidance=3",), ("--guidance=1",), ("--guidance=3", "--temperature=0.5,1"))
+    sheets = []
+    for args in drawings:
+        code, _, _ = call("sample", f"--workdir={workdir}", "--num_frames=1", f"--out={out}", *args)
+        assert code == 0
+        sheets.append(iio.imread(out / "samples.png"))
+    np.testing.assert_array_equal(sheets[0], sheets[1])
+    assert np.any(sheets[0] != sheets[2])
+    assert np.any(sheets[0] != sheets[3])
+    guided = model.sample(**given_labels, guidance=4.0).videos
+    assert np.any(guided != videos)  # the tail's frames, which are not guided by default
+    for flag in ("--temperature=1,warm", "--temperature=-1"):
+        code, _, err = call("sample", f"--workdir={workdir}", flag)
+        assert code == 1
+        assert "use a" in err
 
     # Resumed, it ends with the bits of an uninterrupted run.
     straight = tmp_path / "straight"

@@ -22,6 +22,7 @@ from flowvid.gan import steps as gan_steps
 from flowvid.parallel.devices import replicate, shard
 from flowvid.training import cost, objectives, steps, train_state, trainer
 from flowvid.video import joint, sampling
+from flowvid.video.build import Drawing
 from flowvid.video.frames import Batch
 
 NUM_LABELS = 8
@@ -168,8 +169,8 @@ def sampling_speed(changes: dict[str, Any], num_videos: int, repeats: int) -> di
     keys = random_keys.video_keys(0, num_videos)
 
     def generate() -> Any:
-        temperatures = sampling.Temperatures(jnp.float32(1), jnp.float32(1))
-        return sampling.generate(config, params, keys, batch.label, config.num_frames, temperatures)
+        how = sampling.Drawings(*2 * (Drawing(jnp.float32(1), None),))
+        return sampling.generate(config, params, keys, batch.label, config.num_frames, how)
 
     forward = jax.jit(functools.partial(joint.eval_step, config, config.metric, 0))
     pairs = [

@@ -21,6 +21,8 @@ State = Any  # a tree of arrays with a leading batch axis, or None where there i
 class Conditioning(NamedTuple):
     """What a model sees when it models one frame; None stands for what it does not see."""
 
+    # A label's index; the number of labels stands for a label that is not told, which is seen if
+    # the settings say DROPS_LABELS.
     label: Int[Array, "*batch"] | None = None
     # the frame before, without noise, on the metric's grid
     previous: Float[Array, "*batch height width channels"] | None = None
@@ -32,8 +34,8 @@ class ContextEncoder(NamedTuple):
 
     - `init(key, labels, frames) -> {part: params}`: `labels` [B] and `frames` [N, H, W, C] are of
       the first batch, for data-dependent initialisation; `frames` is None where none are seen.
-    - `encode(params, conditioning) -> contexts`: one map [B, H / 2^l, W / 2^l, K] per level, each
-      None where nothing is seen.
+    - `encode(params, conditioning) -> contexts`: one map [B, H / 2^l, W / 2^l, K] per level, or
+      [B, 1, 1, K] where the same is seen at every pixel, or None where nothing is seen.
     - `first_state(frame) -> state` before any frame is seen, and
       `next_state(params, state, frame) -> state` once a frame is seen; of a fixed size for videos
       of any length, and None where the model sees no state.
@@ -45,10 +47,10 @@ class ContextEncoder(NamedTuple):
     - `anchors`: the number of guesses at the frame, the best one first, at the level's resolution
       (every 2^l-th row and column) and in [-1/2, 1/2), with which each map begins, 3 channels each.
       They count in K.
-    - `auxiliary_loss(params, keys, frames, states) -> (loss, logs)`, or None: a further training
-      loss of the encoder, from whole clips, which is added to bits per dimension. It is no part of
-      any likelihood. `keys` [B] are for this use alone, `frames` [B, T, H, W, C] are without noise,
-      and entry t of `states` [B, T, ...] has seen frames 0..t.
+    - `auxiliary_loss(params, keys, frames, states, labels) -> (loss, logs)`, or None: a further
+      training loss of the encoder, from whole clips, which is added to bits per dimension. It is no
+      part of any likelihood. `keys` [B] are for this use alone, `frames` [B, T, H, W, C] are
+      without noise, and entry t of `states` [B, T, ...] has seen frames 0..t.
     """
 
     init: Callable[[PRNGKeyArray, Labels, Any], dict[str, Params]]
@@ -61,7 +63,8 @@ class ContextEncoder(NamedTuple):
     flop: Callable[[Shape], dict[str, float]]
     anchors: int = 0
     auxiliary_loss: (
-        Callable[[Params, Key[Array, " batch"], Any, State], tuple[Array, dict[str, Array]]] | None
+        Callable[[Params, Key[Array, " batch"], Any, State, Labels], tuple[Array, dict[str, Array]]]
+        | None
     ) = None
 
 
@@ -82,6 +85,8 @@ class EncoderSettings(Protocol):
     """
 
     PRESETS: ClassVar[Presets]  # {preset: {field: value}}
+    # Whether a label that is not told can be encoded, which --label_dropout and guidance need.
+    DROPS_LABELS: ClassVar[bool]
 
     def check(self, image_size: int, levels: int) -> None:
         """Raises ConfigError when frames of this size cannot be encoded."""

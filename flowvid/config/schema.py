@@ -78,10 +78,35 @@ class Config:
         "each clip, where the frames of a clip look like first frames.",
         choices=("first", "any"),
     )
+    head_frames_drawn: int = fields.field(
+        "Training", "frames drawn from each clip for the head's step, with --head_frames=any."
+    )
     tail_frames: int | None = fields.field(
         "Training", "frames drawn from each clip for the tail's step; the default is all of them."
     )
     learning_rate: float = fields.field("Training", "learning rate of Adam.", low=0)
+    head_learning_rate: float | None = fields.field(
+        "Training", "learning rate of the head; the default is that of the tail.", low=0
+    )
+    label_learning_rate: float | None = fields.field(
+        "Training",
+        "learning rate of what depends on the label alone: learned vectors or images of labels, "
+        "and what vectors scale and shift. The default is that of the model.",
+        low=0,
+    )
+    label_dropout: float = fields.field(
+        "Training",
+        "share of clips whose label is not told to the models, so that samples can be guided "
+        "towards their label (flowvid.sample --guidance).",
+        low=0,
+    )
+    label_contrast: float = fields.field(
+        "Training",
+        "weight of a further loss of the head, where it sees the label: "
+        "softplus(log p(frame | another label) - log p(frame | its label)) of every fourth frame, "
+        "in bits per dimension. It keeps what the label does not tell from depending on it.",
+        low=0,
+    )
     warmup_steps: int = fields.field(
         "Training", "steps over which the learning rate rises linearly.", low=0
     )
@@ -163,6 +188,14 @@ class Config:
                 f"--n_bits={self.n_bits} with --dequantization={self.dequantization} is not "
                 "defined: use 5 or 8 with floor, 5 with paper."
             )
+        check_head_frames(self)
+        if self.label_dropout > 0 and not self.context_settings.DROPS_LABELS:
+            raise ConfigError(
+                f"--context={self.context} cannot encode a label that is not told: use "
+                "--label_dropout=0 or --context=unet."
+            )
+        if self.label_dropout >= 1:
+            raise ConfigError(f"--label_dropout={self.label_dropout} must be below 1.")
         if self.tail_frames is not None and self.tail_frames >= self.num_frames:
             raise ConfigError(
                 f"--tail_frames={self.tail_frames} frames cannot be drawn from the "
@@ -177,6 +210,16 @@ class Config:
     def sees(self, model: str) -> Sees:
         """Returns what "head" or "tail" is conditioned on."""
         return self.ablation.sees(model)
+
+    def guidance(self, model: str) -> float | None:
+        """Returns the default scale of guidance of "head" or "tail", or None: it has no effect.
+
+        It needs a label that is seen, and, in training, not told to every clip.
+        """
+        scales = self.flow_settings.GUIDANCE
+        if scales is None or not self.sees(model).label or not self.label_dropout:
+            return None
+        return float(scales[model])
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -218,6 +261,24 @@ def check_seed_and_average(run: Any) -> None:
         raise ConfigError(f"--seed={run.seed} must be below 2^32 = {2**32}.")
 
 
+def check_head_frames(config: Config) -> None:
+    """Checks how many frames the head draws from a clip.
+
+    Raises:
+        ConfigError: naming the flag and its possible values.
+    """
+    drawn = config.head_frames_drawn
+    if drawn > 1 and config.head_frames == "first":
+        raise ConfigError(
+            f"--head_frames_drawn={drawn} needs --head_frames=any: a clip has one first frame."
+        )
+    if drawn > config.num_frames:
+        raise ConfigError(
+            f"--head_frames_drawn={drawn} frames cannot be drawn from {config.num_frames}: use "
+            "fewer, or more --num_frames."
+        )
+
+
 _OWN = frozenset(of.name for of in dataclasses.fields(Config))
 # The fields of `Config` that name an entry of a table, and the field that holds its settings.
 _NESTED = {"flow": (FLOWS, "flow_settings"), "context": (CONTEXTS, "context_settings")}
@@ -227,7 +288,8 @@ def preset_config(preset: str = "paper", **changes: Any) -> Config:
     """Returns the preset's configuration with some fields changed.
 
     `changes` may name fields of the chosen flow and encoder beside those of `Config`. With
-    num_frames=1 there are no frames for the tail, and the preset's tail_frames is left out.
+    num_frames=1 there are no frames for the tail and one for the head, and the preset's tail_frames
+    and head_frames_drawn are left out.
 
     Raises:
         ConfigError: for an unknown preset, a field's unusable value, or a field of another flow or
@@ -237,7 +299,7 @@ def preset_config(preset: str = "paper", **changes: Any) -> Config:
         raise ConfigError(f"--preset={preset} is unknown: use one of {', '.join(PRESETS)}.")
     values = PRESETS[preset] | {"preset": preset}
     if changes.get("num_frames") == 1:
-        values["tail_frames"] = None
+        values |= {"tail_frames": None, "head_frames_drawn": 1}
     values |= {name: value for name, value in changes.items() if name in _OWN}
     for kind, (table, settings_field) in _NESTED.items():
         if values[kind] in table:  # otherwise `Config` names those that are known

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Key, PRNGKeyArray
 
@@ -33,8 +34,8 @@ class Diagnostic(NamedTuple):
 class Flow(NamedTuple):
     """A conditional density over images, as pure functions.
 
-    `contexts` holds one map [B, H / 2^l, W / 2^l, K] for each level l, or None where the flow is
-    not conditioned.
+    `contexts` holds one map [B, H / 2^l, W / 2^l, K] for each level l, or [B, 1, 1, K] where the
+    same is seen at every pixel, or None where the flow is not conditioned.
     Latents are standardised: under the model each is N(0, 1), independent of the rest.
     Densities are in nats, one per example.
 
@@ -42,8 +43,10 @@ class Flow(NamedTuple):
     - `log_prob(params, x, contexts) -> Density`.
     - `encode(params, x, contexts) -> latents` and `decode(params, latents, contexts) -> x` are each
       other's inverse, up to rounding.
-    - `sample(params, keys, shape, contexts, temperature) -> x` draws images of `shape` (H, W, C),
-      one per key; a `temperature` below 1 keeps to what is likelier, and 1 is the density itself.
+    - `sample(params, keys, shape, contexts, temperature, guidance) -> x` draws images of `shape`
+      (H, W, C), one per key; a `temperature` below 1 keeps to what is likelier, and 1 is the
+      density itself. It is one number, or one for each of `latent_shapes`, of which the last also
+      counts for those that follow. `guidance` is None where the settings' GUIDANCE is.
     - `prepare(params) -> params` computes what many calls of `decode` and `sample` share. These two
       accept parameters in either form.
     - `latent_shapes(shape) -> [shape per level]`, without the batch.
@@ -58,12 +61,23 @@ class Flow(NamedTuple):
     log_prob: Callable[[Params, Any, Contexts], Density]
     encode: Callable[[Params, Any, Contexts], Latents]
     decode: Callable[[Params, Latents, Contexts], Any]
-    sample: Callable[[Params, Any, Shape, Contexts, Any], Any]
+    sample: Callable[[Params, Any, Shape, Contexts, Any, "Guidance | None"], Any]
     prepare: Callable[[Params], Params]
     latent_shapes: Callable[[Shape], list[Shape]]
     diagnostics: Callable[[Params], dict[str, Diagnostic]]
     flop: Callable[[Shape, Sequence[int]], float]
     activation_size: Callable[[Shape, Sequence[int]], int]
+
+
+class Guidance(NamedTuple):
+    """How far samples go beyond what the label says (Ho and Salimans 2022).
+
+    With a scale s, samples follow p(x | nothing) (p(x | label) / p(x | nothing))^s, normalised for
+    each number that is drawn; 1 is the model itself.
+    """
+
+    scale: Float[Array, ""]
+    contexts: Contexts  # what is seen without the label
 
 
 @dataclass(frozen=True)
@@ -91,6 +105,8 @@ class FlowSettings(Protocol):
     BINS: ClassVar[bool]
     # {"head": ..., "tail": ...}: the temperatures at which `sample` draws where none is given.
     TEMPERATURES: ClassVar[dict[str, float]]
+    # The same of the scales of guidance, or None where the flow cannot be guided.
+    GUIDANCE: ClassVar[dict[str, float] | None]
 
     def check(self, image_size: int, levels: int) -> None:
         """Raises ConfigError when frames of this size cannot be modelled."""
@@ -116,22 +132,32 @@ def check_image_size(height: int, width: int, levels: int) -> None:
             )
 
 
+def is_constant_map(context: Float[Array, "batch height width channels"]) -> bool:
+    """Returns whether a context map says the same of every pixel."""
+    return context.shape[1:3] == (1, 1)
+
+
 def sample_latents(
-    keys: Key[Array, " batch"], shapes: Sequence[Shape], temperature: Float[Array, ""]
+    keys: Key[Array, " batch"], shapes: Sequence[Shape], temperature: Float[Array, "*levels"]
 ) -> Latents:
-    """Draws normal latents with standard deviation `temperature`, from one key per example."""
+    """Draws normal latents from one key per example.
+
+    Their standard deviation is `temperature`, or, if it is one number per level, the level's; the
+    last one is also that of the levels after it.
+    """
 
     def draw(key: PRNGKeyArray) -> Latents:
         level_keys = jax.random.split(key, len(shapes))
         return tuple(jax.random.normal(k, s) for k, s in zip(level_keys, shapes, strict=True))
 
-    return tuple(temperature * z for z in jax.vmap(draw)(keys))
+    scales, drawn = jnp.atleast_1d(temperature), jax.vmap(draw)(keys)
+    return tuple(scales[min(level, len(scales) - 1)] * z for level, z in enumerate(drawn))
 
 
 def sample_by_decoding(
     decode: Callable[[Params, Latents, Contexts], Any],
     latent_shapes: Callable[[Shape], list[Shape]],
-) -> Callable[[Params, Any, Shape, Contexts, Any], Any]:
+) -> Callable[[Params, Any, Shape, Contexts, Any, Guidance | None], Any]:
     """Returns a flow's `sample` that decodes independent normal latents."""
 
     def sample(
@@ -139,8 +165,11 @@ def sample_by_decoding(
         keys: Key[Array, " batch"],
         shape: Shape,
         contexts: Contexts,
-        temperature: Float[Array, ""],
+        temperature: Float[Array, "*levels"],
+        guidance: Guidance | None = None,
     ) -> Any:
+        if guidance is not None:
+            raise ValueError("This flow cannot be guided: leave guidance out.")
         latents = sample_latents(keys, latent_shapes(shape), temperature)
         return decode(params, latents, contexts)
 

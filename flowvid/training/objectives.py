@@ -22,13 +22,25 @@ def head_loss(config: Config, params: Params, batch: Batch, step: Array | int) -
     They are the first frames, or any, as `config.head_frames` says.
     """
     keys = random_keys.keys_of_frames(config.seed, random_keys.TRAINING, step, batch.example)
+    labels = labels_told(config, batch, step)
     if config.head_frames == "any":
         stream = random_keys.Stream.TRAINING_HEAD_CHOICE
         choice = random_keys.example_keys(config.seed, step, batch.example, stream)
-        batch = any_frames(choice, batch)
-    x = head_frames(keys, batch, config.metric)
-    bits, terms = _bits_and_terms(config.metric, head.log_prob(config, params, x, batch.label), x)
-    return _loss(jnp.mean(bits), jax.tree.map(jnp.mean, terms), x)
+        drawn = any_frames(keys, choice, batch, config.metric, config.head_frames_drawn)
+        x = drawn.reshape(-1, *drawn.shape[2:])
+        labels = jnp.repeat(labels, config.head_frames_drawn)
+    else:
+        x = head_frames(keys, batch, config.metric)
+    density = head.log_prob(config, params, x, labels)
+    bits, terms = _bits_and_terms(config.metric, density, x)
+    loss, logs = _loss(jnp.mean(bits), jax.tree.map(jnp.mean, terms), x)
+    if not (config.label_contrast and config.sees("head").label):
+        return loss, logs
+    stream = random_keys.Stream.TRAINING_LABEL_CONTRAST
+    others = random_keys.example_keys(config.seed, step, batch.example, stream)
+    others = jnp.repeat(others, len(x) // len(others))
+    contrast = _label_contrast(config, params, others, x, labels, density.log_prob)
+    return loss + config.label_contrast * contrast, logs | {"label_contrast": contrast}
 
 
 def tail_loss(config: Config, params: Params, batch: Batch, step: Array | int) -> tuple[Any, Any]:
@@ -38,6 +50,7 @@ def tail_loss(config: Config, params: Params, batch: Batch, step: Array | int) -
     itself is added, if it has one; it is not among the "bits_per_dim" that are logged.
     """
     keys = random_keys.keys_of_frames(config.seed, random_keys.TRAINING, step, batch.example)
+    batch = batch._replace(label=labels_told(config, batch, step))
     frames = tail_frames(keys, batch, config.metric, config.tail_frames)
 
     def bits_and_terms(params: Params, chunk: Any) -> tuple[Array, dict[str, Array]]:
@@ -53,6 +66,45 @@ def tail_loss(config: Config, params: Params, batch: Batch, step: Array | int) -
     auxiliary, of_encoder = tail.auxiliary_loss(config, params, encoder_keys, frames, seen)
     loss, logs = _loss(bits, terms, frames.x)
     return loss + auxiliary, logs | of_encoder
+
+
+def labels_told(config: Config, batch: Batch, step: Array | int) -> Array:
+    """Returns the labels of a batch; a share `config.label_dropout` of them is not told."""
+    if not config.label_dropout:
+        return batch.label
+    stream = random_keys.Stream.TRAINING_LABEL_DROPOUT
+    keys = random_keys.example_keys(config.seed, step, batch.example, stream)
+    dropped = jax.vmap(jax.random.uniform)(keys) < config.label_dropout
+    return jnp.where(dropped, config.num_labels, batch.label)
+
+
+_CONTRASTED = 4  # every so manyth frame
+
+
+def _label_contrast(
+    config: Config, params: Params, keys: Array, x: Array, labels: Array, log_prob: Array
+) -> Array:
+    """Returns the mean of softplus(log p(x | y') - log p(x | y)), y' another label than y.
+
+    It is in bits per dimension, of every fourth of the frames, but for those whose label is not
+    told. Both terms are of the same frame, so that the noise of all that the label does not tell,
+    which drowns it in bits per dimension, cancels.
+
+    Args:
+        config: the run's.
+        params: the head's.
+        keys: one per frame.
+        x: the frames [N, H, W, C].
+        labels: y [N].
+        log_prob: log p(x | y) in nats, [N].
+    """
+    some = slice(None, None, _CONTRASTED)
+    told = labels[some] < config.num_labels
+    further = jax.vmap(lambda key: jax.random.randint(key, (), 1, config.num_labels))(keys[some])
+    other = jnp.where(told, (labels[some] + further) % config.num_labels, labels[some])
+    difference = head.log_prob(config, params, x[some], other).log_prob - log_prob[some]
+    mean = jnp.mean(jnp.where(told, jax.nn.softplus(difference), 0))
+    return mean / (dims(x) * jnp.log(2.0))
 
 
 LOSSES = {"head": head_loss, "tail": tail_loss}

@@ -9,6 +9,7 @@ from jax import Array
 
 from flowvid.arrays import Params
 from flowvid.config.schema import Config
+from flowvid.flows.scale_and_shift import OF_VECTOR
 
 
 class ModelState(NamedTuple):
@@ -34,18 +35,23 @@ def num_parameters(params: Params) -> int:
     return sum(leaf.size for path, leaf in leaves if not is_constant(path))
 
 
-def learning_rate(config: Config) -> optax.Schedule:
-    """Returns a linear warm-up, then a constant or a cosine that ends at zero.
+def depends_on_label(path: jax.tree_util.KeyPath) -> bool:
+    """Returns whether a leaf of the parameters acts on labels alone, as its path says."""
+    return any(getattr(entry, "key", None) in ("labels", OF_VECTOR) for entry in path)
+
+
+def learning_rate(config: Config, largest: float) -> optax.Schedule:
+    """Returns a linear warm-up to `largest`, then a constant or a cosine that ends at zero.
 
     The warm-up starts above zero, so that no step is wasted. The cosine starts one step after the
     warm-up has ended, which `optax.warmup_cosine_decay_schedule` cannot express.
     """
-    first = config.learning_rate / max(config.warmup_steps, 1)
-    warmup = optax.warmup_constant_schedule(first, config.learning_rate, config.warmup_steps - 1)
+    first = largest / max(config.warmup_steps, 1)
+    warmup = optax.warmup_constant_schedule(first, largest, config.warmup_steps - 1)
     if config.schedule == "constant":
         return warmup
     decay_steps = max((config.num_steps or 0) - config.warmup_steps, 1)
-    cosine = optax.cosine_decay_schedule(config.learning_rate, decay_steps)
+    cosine = optax.cosine_decay_schedule(largest, decay_steps)
     return optax.join_schedules([warmup, cosine], [config.warmup_steps])
 
 
@@ -62,16 +68,35 @@ def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
     )
 
 
-def optimizer(config: Config, clip: float) -> optax.GradientTransformation:
-    """Returns Adam after clipping by global norm (paper, section IX); it leaves constants alone."""
+def optimizer(
+    config: Config, clip: float, rate: float | None = None
+) -> optax.GradientTransformation:
+    """Returns Adam after clipping by global norm (paper, section IX); it leaves constants alone.
 
-    def labels(params: Params) -> Params:
-        return jax.tree_util.tree_map_with_path(
-            lambda path, _: "constant" if is_constant(path) else "trained", params
+    Args:
+        config: the run's.
+        clip: the largest norm of the gradient.
+        rate: the learning rate at its largest; the default is the run's. What depends on labels
+            alone has its own, if the configuration says so.
+    """
+    rate = config.learning_rate if rate is None else rate
+    of_labels = config.label_learning_rate
+
+    def parts(params: Params) -> Params:
+        return jax.tree_util.tree_map_with_path(lambda path, _: part(path), params)
+
+    def part(path: jax.tree_util.KeyPath) -> str:
+        if is_constant(path):
+            return "constant"
+        return "trained" if of_labels is None or not depends_on_label(path) else "labels"
+
+    trained = optax.chain(clip_by_global_norm(clip), optax.adam(learning_rate(config, rate)))
+    found = {"trained": trained, "constant": optax.set_to_zero()}
+    if of_labels is not None:
+        found["labels"] = optax.chain(
+            clip_by_global_norm(clip), optax.adam(learning_rate(config, of_labels))
         )
-
-    trained = optax.chain(clip_by_global_norm(clip), optax.adam(learning_rate(config)))
-    return optax.partition({"trained": trained, "constant": optax.set_to_zero()}, labels)
+    return optax.partition(found, parts)
 
 
 def create(config: Config, params: Params, optimiser: optax.GradientTransformation) -> ModelState:

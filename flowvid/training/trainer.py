@@ -28,7 +28,8 @@ def gradient_norm_limits(config: Config) -> dict[str, float]:
 def optimisers(config: Config) -> dict[str, optax.GradientTransformation]:
     """Returns one optimizer per model of the run, each with its own gradient-norm limit."""
     limits = gradient_norm_limits(config)
-    return {name: train_state.optimizer(config, limit) for name, limit in limits.items()}
+    rates = {"head": config.head_learning_rate}
+    return {n: train_state.optimizer(config, limit, rates.get(n)) for n, limit in limits.items()}
 
 
 def train_steps(config: Config) -> dict[str, Any]:

@@ -1,11 +1,21 @@
 """Builds the flow and the context encoder of a run's head or tail from its configuration."""
 
 import functools
+from typing import NamedTuple
+
+from jaxtyping import Array, Float
 
 from flowvid.arrays import CHANNELS
 from flowvid.conditioning.protocol import ContextEncoder, EncoderOptions
 from flowvid.config.schema import Config
 from flowvid.flows.protocol import BuildOptions, Flow, Shape
+
+
+class Drawing(NamedTuple):
+    """How a model draws frames."""
+
+    temperature: Float[Array, "*levels"]  # one, or one per level of the flow
+    guidance: Float[Array, ""] | None  # the scale; None where the model is not guided
 
 
 @functools.lru_cache(maxsize=64)

@@ -45,11 +45,13 @@ def head_frames(
     return dequantize(keys.head, batch.video[:, 0], metric)
 
 
-def any_frames(keys: Key[Array, " batch"], batch: Batch) -> Batch:
-    """Returns clips of one frame, drawn from each clip by its key."""
-    length = batch.video.shape[1]
-    drawn = jax.vmap(lambda key: jax.random.randint(key, (1,), 0, length))(keys)
-    return batch._replace(video=pick(batch.video, drawn))
+def any_frames(
+    keys: FrameKeys, choice: Key[Array, " batch"], batch: Batch, metric: Metric, drawn: int
+) -> Float[Array, "batch drawn height width channels"]:
+    """Returns dequantised frames drawn from each clip by its key in `choice`, without repeats."""
+    choose = functools.partial(jax.random.choice, a=batch.video.shape[1], shape=(drawn,))
+    picked = jax.vmap(lambda key: choose(key, replace=False))(choice)
+    return dequantize(keys.head, pick(batch.video, picked), metric)
 
 
 def tail_frames(

@@ -4,15 +4,16 @@ Parameters are {"flow": ..., "context": {part: ...}}.
 """
 
 import jax
+import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float, Key, PRNGKeyArray
+from jaxtyping import Key, PRNGKeyArray
 
 from flowvid.arrays import Images, Labels, Params
 from flowvid.conditioning.protocol import Conditioning
 from flowvid.config.schema import Config
 from flowvid.flows.density import Density
-from flowvid.flows.protocol import Contexts
-from flowvid.video.build import encoder_of, flow_of, frame_shape
+from flowvid.flows.protocol import Contexts, Guidance
+from flowvid.video.build import Drawing, encoder_of, flow_of, frame_shape
 
 
 def _contexts(config: Config, params: Params, labels: Labels) -> Contexts:
@@ -51,10 +52,14 @@ def sample(
     params: Params,
     keys: Key[Array, " batch"],
     labels: Labels,
-    temperature: Float[Array, ""],
+    how: Drawing,
 ) -> Images:
     """Samples first frames [B, H, W, 3] in the flow's units, from one key and label per video."""
+    guidance = None
+    if how.guidance is not None:
+        untold = jnp.full_like(labels, config.num_labels)
+        guidance = Guidance(how.guidance, _contexts(config, params, untold))
     contexts = _contexts(config, params, labels)
     return flow_of(config, "head").sample(
-        params["flow"], keys, frame_shape(config), contexts, temperature
+        params["flow"], keys, frame_shape(config), contexts, how.temperature, guidance
     )

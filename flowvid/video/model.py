@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any, SupportsFloat
 
 import jax
@@ -17,6 +18,7 @@ from flowvid.conditioning.label_names import in_turn, label_index
 from flowvid.config.schema import Config
 from flowvid.errors import ConfigError, whole_number
 from flowvid.video import joint, sampling
+from flowvid.video.build import Drawing
 from flowvid.video.frames import Batch, dims
 from flowvid.video.pixels import log_prob_from_bits
 from flowvid.video.sampling import Samples
@@ -68,7 +70,8 @@ class Model:
         label: str | None = None,
         *,
         num_frames: int | None = None,
-        temperature: float | None = None,
+        temperature: float | Sequence[float] | None = None,
+        guidance: float | None = None,
         first_frames: ArrayLike | None = None,
         labels: ArrayLike | None = None,
         seed: int = 0,
@@ -79,8 +82,13 @@ class Model:
             num_videos: how many; with first_frames it is their number.
             label: of all videos, for variants with labels; by default the labels take turns.
             num_frames: per video, given ones included; the run's by default.
-            temperature: 1 samples the model, and less keeps to what is likelier; 0 or more. By
-                default those of the flow: 1, and for the later frames of a mixture flow 0.4.
+            temperature: 1 samples the model, and less keeps to what is likelier; 0 or more. Several
+                are those of the flow's levels, the finest first; the last one is also that of all
+                coarser levels. By default those of the flow: 1, and for the later frames of a
+                mixture flow 0.4.
+            guidance: how much the label counts; 1 samples the model, and more makes the label
+                plainer. By default that of the flow: 3 for the first frame of a mixture flow whose
+                run was trained with --label_dropout, and 1 else.
             first_frames: uint8 [videos, frames, height, width, 3] to continue.
             labels: indices of the labels of first_frames, for a tail that sees the label; another
                 tail ignores them.
@@ -89,16 +97,16 @@ class Model:
         Raises:
             DataError: for an unknown label, listing the nearest known ones.
             ConfigError: for frames of another type or size, numbers that are not whole or out of
-                range, a temperature below 0 or not finite, missing labels, labels without
-                first_frames, or more than first frames from a run without a tail.
+                range, a temperature or a guidance below 0 or not finite, guidance of a run that has
+                none, missing labels, labels without first_frames, or more than first frames from a
+                run without a tail.
         """
         num_videos = whole_number("num_videos", num_videos, 1)
         if num_frames is None:
             num_frames = self.config.num_frames
         num_frames = whole_number("num_frames", num_frames, 1)
         seed = whole_number("seed", seed, 0, random_keys.MAX_SEED)
-        if temperature is not None and not _is_temperature(temperature):
-            raise ConfigError(f"temperature={temperature!r}: use a finite number from 0 on.")
+        how = self._drawings(temperature, guidance)
         if labels is not None and first_frames is None:
             raise ConfigError("labels are those of first_frames: use label where there are none.")
         given = None
@@ -113,26 +121,50 @@ class Model:
             )
         count = num_videos if given is None else len(given)
         keys = random_keys.video_keys(seed, count)
-        chosen = self.config.flow_settings.TEMPERATURES
-        if temperature is not None:
-            chosen = dict.fromkeys(chosen, temperature)
-        temperatures = sampling.Temperatures(**{k: jnp.float32(t) for k, t in chosen.items()})
         if given is not None:
             if label is not None:
                 labels = np.full(count, label_index(self.label_names, label), np.int32)
             indices = jnp.asarray(self._check_labels(labels, count, self.config.sees("tail").label))
             frames = jnp.asarray(given)
-            num_new, of_tail = num_frames - num_given, temperatures.tail
+            num_new = num_frames - num_given
             samples = sampling.continue_from(
-                self.config, self.params, keys, frames, indices, num_new, of_tail
+                self.config, self.params, keys, frames, indices, num_new, how.tail
             )
         else:
             names = self.turns(count) if label is None else [label] * count
             indices = jnp.array([label_index(self.label_names, n) for n in names], jnp.int32)
-            samples = sampling.generate(
-                self.config, self.params, keys, indices, num_frames, temperatures
-            )
+            samples = sampling.generate(self.config, self.params, keys, indices, num_frames, how)
         return jax.tree.map(np.asarray, samples)
+
+    def _drawings(
+        self, temperature: float | Sequence[float] | None, guidance: float | None
+    ) -> sampling.Drawings:
+        """Returns how head and tail draw, with the flow's defaults for what is None."""
+        if temperature is not None:
+            given = [temperature] if np.ndim(temperature) == 0 else list(temperature)  # type: ignore[arg-type]
+            if not given or not all(_is_finite(one) for one in given):
+                raise ConfigError(
+                    f"temperature={temperature!r}: use a finite number from 0 on, or several, one "
+                    "per level."
+                )
+        if guidance is not None and not _is_finite(guidance):
+            raise ConfigError(f"guidance={guidance!r}: use a finite number from 0 on.")
+        scales = {model: self.config.guidance(model) for model in ("head", "tail")}
+        if guidance is not None and all(scale is None for scale in scales.values()):
+            raise ConfigError(
+                "this run cannot be guided: guidance needs a variant with labels, --flow=mixture "
+                "and a run trained with --label_dropout."
+            )
+        drawings = {}
+        for model, scale in scales.items():
+            of_model = self.config.flow_settings.TEMPERATURES[model]
+            if scale is not None and guidance is not None:
+                scale = guidance
+            drawings[model] = Drawing(
+                jnp.asarray(of_model if temperature is None else temperature, jnp.float32),
+                None if scale in (None, 1.0) else jnp.float32(scale),
+            )
+        return sampling.Drawings(**drawings)
 
     def turns(self, num_videos: int) -> list[str]:
         """Returns the labels of `num_videos` videos that are sampled without a given label."""
@@ -184,7 +216,7 @@ class Model:
         return given.astype(np.int32)
 
 
-def _is_temperature(value: Any) -> bool:
+def _is_finite(value: Any) -> bool:
     """Returns whether a value is a number, and finite and 0 or more."""
     if np.ndim(value) or not isinstance(value, SupportsFloat):
         return False

@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jaxtyping import Bool, Float, Key
+from jaxtyping import Bool, Key
 
 from flowvid.arrays import Labels, Params, PixelVideos
 from flowvid.config.schema import Config
 from flowvid.random_keys import frame_keys
 from flowvid.video import head, tail
+from flowvid.video.build import Drawing
 from flowvid.video.pixels import to_grid, to_pixels
 
 
@@ -25,11 +26,11 @@ class Samples(NamedTuple):
     finite: Bool[Array, " batch"]
 
 
-class Temperatures(NamedTuple):
-    """The temperatures of first frames and of those after them."""
+class Drawings(NamedTuple):
+    """How first frames are drawn, and those after them."""
 
-    head: Float[Array, ""]
-    tail: Float[Array, ""]
+    head: Drawing
+    tail: Drawing
 
 
 @functools.partial(jax.jit, static_argnames=("config", "num_frames"))
@@ -39,19 +40,18 @@ def generate(
     keys: Key[Array, " batch"],
     labels: Labels,
     num_frames: int,
-    temperatures: Temperatures,
+    how: Drawings,
 ) -> Samples:
     """Generates videos of `num_frames` frames from nothing, from one key and label per video.
 
     A single frame needs no parameters of a tail. In a Glow a temperature multiplies the standard
     deviations of all latents (Glow, section 6).
     """
-    x = head.sample(config, params["head"], frame_keys(keys, 0), labels, temperatures.head)
+    x = head.sample(config, params["head"], frame_keys(keys, 0), labels, how.head)
     first = Samples(to_pixels(x, config.metric)[:, None], jnp.all(jnp.isfinite(x), axis=(1, 2, 3)))
     if num_frames == 1:
         return first
-    num_new, temperature = num_frames - 1, temperatures.tail
-    rest = continue_from(config, params, keys, first.videos, labels, num_new, temperature)
+    rest = continue_from(config, params, keys, first.videos, labels, num_frames - 1, how.tail)
     return Samples(rest.videos, rest.finite & first.finite)
 
 
@@ -63,7 +63,7 @@ def continue_from(
     given: PixelVideos,
     labels: Labels,
     num_new: int,
-    temperature: Float[Array, ""],
+    how: Drawing,
 ) -> Samples:
     """Returns the given frames [B, F, H, W, 3] and `num_new` more after them.
 
@@ -82,7 +82,7 @@ def continue_from(
     def body(carry: tuple[Array, Any], frame: Array) -> tuple[tuple[Array, Any], Samples]:
         previous, state = carry
         seen = tail.conditioning(config, previous, state, labels)
-        x = tail.sample(config, tail_params, frame_keys(keys, frame), seen, temperature)
+        x = tail.sample(config, tail_params, frame_keys(keys, frame), seen, how)
         pixels = to_pixels(x, config.metric)
         clean = to_grid(pixels, config.metric)
         state = tail.next_state(config, tail_params, state, clean)

@@ -18,8 +18,9 @@ from flowvid.arrays import Images, Labels, Params
 from flowvid.conditioning.protocol import Conditioning, State
 from flowvid.config.schema import Config
 from flowvid.flows.density import Density
+from flowvid.flows.protocol import Guidance
 from flowvid.video import chunks
-from flowvid.video.build import encoder_of, flow_of, frame_shape
+from flowvid.video.build import Drawing, encoder_of, flow_of, frame_shape
 from flowvid.video.frames import TailFrames, pick
 
 Frames = Float[Array, "batch frames height width channels"]
@@ -141,7 +142,7 @@ def auxiliary_loss(
     loss = encoder_of(config, "tail").auxiliary_loss
     if loss is None:
         return jnp.zeros(()), {}
-    return loss(params["context"], keys, frames.clean, seen.state)
+    return loss(params["context"], keys, frames.clean, seen.state, frames.labels)
 
 
 def frames_log_prob(config: Config, params: Params, x: Folded, seen: Conditioning) -> Density:
@@ -182,10 +183,15 @@ def sample(
     params: Params,
     keys: Key[Array, " batch"],
     seen: Conditioning,
-    temperature: Float[Array, ""],
+    how: Drawing,
 ) -> Images:
     """Samples the next frame [B, H, W, 3] in the flow's units, from one key per video."""
-    contexts = encoder_of(config, "tail").encode(params["context"], seen)
+    encode = functools.partial(encoder_of(config, "tail").encode, params["context"])
+    guidance = None
+    if how.guidance is not None:
+        assert seen.label is not None  # otherwise there is no guidance
+        untold = seen._replace(label=jnp.full_like(seen.label, config.num_labels))
+        guidance = Guidance(how.guidance, encode(untold))
     return flow_of(config, "tail").sample(
-        params["flow"], keys, frame_shape(config), contexts, temperature
+        params["flow"], keys, frame_shape(config), encode(seen), how.temperature, guidance
     )

@@ -59,7 +59,7 @@ def test_a_single_changed_channel_is_a_change_and_counts_end():
 
 
 def encoder_of(sees):
-    settings = UnetSettings(unet_width=4, features=5, layer_width=4)
+    settings = UnetSettings(unet_width=4, features=5, layer_width=4, label_width=3)
     options = EncoderOptions(LEVELS, SIZE, num_labels=3, sees=sees)
     return settings.build(options)
 
@@ -87,7 +87,7 @@ def drawn(encoder, frames):
 
 
 @pytest.mark.parametrize(
-    ("sees", "anchors"), [(PREVIOUS, 1), (STATE, 4), (EVERYTHING, 4), (Sees(label=True), 0)]
+    ("sees", "anchors"), [(PREVIOUS, 1), (STATE, 4), (EVERYTHING, 4), (Sees(True, True), 1)]
 )
 def test_one_map_a_level_that_begins_with_the_anchors(sees, anchors):
     encoder, frames = encoder_of(sees), video(4)
@@ -100,13 +100,40 @@ def test_one_map_a_level_that_begins_with_the_anchors(sees, anchors):
     ]
     for level, found in enumerate(maps):
         small = frames[-1][:, :: 2**level, :: 2**level]
-        if anchors:  # the last frame is the last anchor
-            np.testing.assert_array_equal(found[..., 3 * anchors - 3 : 3 * anchors], small)
+        # The last frame is the last anchor.
+        np.testing.assert_array_equal(found[..., 3 * anchors - 3 : 3 * anchors], small)
         assert np.all(np.std(found[..., 3 * anchors :], axis=(0, 1, 2)) > 0)
     table = encoder.label_table(drawn(encoder, frames))
     assert (table is None) == (not sees.label)
     assert all(count > 0 for count in encoder.flop((SIZE, SIZE, 3)).values())
     assert encoder.diagnostics({}) == {}
+
+
+def test_a_label_alone_is_a_vector_and_there_is_one_for_labels_that_are_not_told():
+    encoder = encoder_of(Sees(label=True))
+    params = encoder.init(jax.random.key(0), jnp.array([0, 1]), None)
+    maps = encoder.encode(params, Conditioning(label=jnp.array([0, 3, 2, 0])))
+    assert [m.shape for m in maps] == [(4, 1, 1, 3)] * LEVELS
+    assert tuple(encoder.channels) == (3,) * LEVELS
+    np.testing.assert_array_equal(maps[0][0], maps[0][3])
+    assert len(np.unique(maps[0].round(6), axis=0)) == 3
+    table = encoder.label_table(params)
+    assert table.shape == (3, 3)  # labels that are told
+    np.testing.assert_array_equal(table[2], maps[1][2, 0, 0])
+
+
+def test_a_label_changes_what_is_expected_to_come_next():
+    """It reaches the features and, by how things move on, the first anchor."""
+    encoder, frames = encoder_of(EVERYTHING), video(4)
+    rng = np.random.default_rng(2)
+    params = jax.tree.map(
+        lambda x: x + jnp.asarray(0.1 * rng.normal(size=x.shape), x.dtype), drawn(encoder, frames)
+    )
+    seen = seen_after(encoder, EVERYTHING, frames)
+    encode = jax.jit(encoder.encode)
+    ours, theirs = (encode(params, seen._replace(label=jnp.full(2, label)))[0] for label in (0, 1))
+    changed = np.any(ours != theirs, axis=(0, 1, 2))
+    np.testing.assert_array_equal(changed, [True] * 3 + [False] * 9 + [True] * 5)
 
 
 def test_nothing_is_seen_where_the_variant_sees_nothing():
@@ -152,7 +179,9 @@ def test_every_parameter_has_a_gradient():
     def loss(params):
         maps = encoder.encode(params, seen)
         keys = jax.random.split(jax.random.key(0), 2)
-        of_layers, _ = encoder.auxiliary_loss(params, keys, jnp.moveaxis(frames, 0, 1), states)
+        of_layers, _ = encoder.auxiliary_loss(
+            params, keys, jnp.moveaxis(frames, 0, 1), states, jnp.array([0, 3])
+        )
         return of_layers + sum(jnp.sum(m**2) for m in maps)
 
     gradients = jax.jit(jax.grad(loss))(params)
@@ -179,7 +208,7 @@ def test_sizes_that_cannot_be_halved_are_refused():
     with pytest.raises(ConfigError, match="must be divisible by 2"):
         preset_config("small", image_size=36)
     assert list(
-        itertools.chain(*(UnetSettings(8, 4, 8).describe(s) for s in (NOTHING, STATE)))
+        itertools.chain(*(UnetSettings(8, 4, 8, 4).describe(s) for s in (NOTHING, STATE)))
     ) == [
         "previous frame, 3 channels",
         "memory, 3 older frames, layers",

@@ -20,6 +20,7 @@ from flowvid.parallel.devices import replicate
 from flowvid.training import loop
 from flowvid.training.train_state import is_constant
 from flowvid.video import joint, sampling
+from flowvid.video.build import Drawing
 
 pytest_plugins = ["system_fixtures"]
 
@@ -200,7 +201,12 @@ def test_an_image_that_is_not_finite_is_reported(trained):
     params = {"head": head | {"context": head["context"] | bad}}
     keys, labels = random_keys.video_keys(0, 3), np.arange(3, dtype=np.int32)
     samples = sampling.generate(
-        trained.config, params, keys, labels, 1, sampling.Temperatures(*2 * [np.float32(1)])
+        trained.config,
+        params,
+        keys,
+        labels,
+        1,
+        sampling.Drawings(*2 * [Drawing(np.float32(1), None)]),
     )
     assert samples.finite.tolist() == [True, False, True]
 

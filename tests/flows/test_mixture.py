@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,28 +14,62 @@ from helpers import assert_near
 from flowvid.config.schema import preset_config
 from flowvid.errors import ConfigError
 from flowvid.flows.mixture import phases
-from flowvid.flows.mixture.flow import mixture
+from flowvid.flows.mixture.settings import MixtureSettings
+from flowvid.flows.protocol import BuildOptions, Guidance
 
 BATCH, COMPONENTS, WIDTH = 2, 3, 6
 
-# (levels, image [H, W], bins, context channels, anchors)
+# What a level's context is: nothing, a map, or the same numbers at every pixel.
+NOTHING, MAPS, CONSTANT = "nothing", "maps", "constant"
+
+
+class Case(NamedTuple):
+    """A flow of a few parameters, and the images and contexts that it is tested with."""
+
+    model: str
+    levels: int
+    size: tuple[int, int]
+    num_bins: int
+    context: str = NOTHING
+    channels: int = 0
+    anchors: int = 0
+
+    def flow(self, components=COMPONENTS, width=WIDTH, **options):
+        """The flow."""
+        settings = MixtureSettings(
+            components=components,
+            stage_width=width,
+            head_levels=self.levels,
+            head_width=WIDTH,
+            head_depth=2,
+        )
+        build = {"num_bins": self.num_bins, "anchors": self.anchors} | options
+        return settings.build(BuildOptions(model=self.model, levels=self.levels, **build))
+
+
 CASES = {
-    "1": (1, (2, 4), 32, None, 0),
-    "1_anchors_8_bits": (1, (4, 2), 256, 8, 2),
-    "2_context": (2, (4, 4), 8, 2, 0),
+    "1": Case("tail", 1, (2, 4), 32),
+    "1_anchors_8_bits": Case("tail", 1, (4, 2), 256, MAPS, 8, 2),
+    "2_context": Case("tail", 2, (4, 4), 8, MAPS, 2),
+    "head": Case("head", 1, (8, 8), 8),
+    "head_of_label": Case("head", 1, (4, 8), 32, CONSTANT, 3),
+    "head_of_label_image": Case("head", 1, (8, 4), 256, MAPS, 2),
 }
 
 
 def case(name, dtype=jnp.float64):
     """The flow, an image in the middles of bins, contexts, and drawn parameters."""
-    levels, (height, width), num_bins, channels, anchors = CASES[name]
-    flow = mixture(levels, COMPONENTS, WIDTH, num_bins, anchors)
+    chosen = CASES[name]
+    flow, (height, width) = chosen.flow(), chosen.size
     rng = np.random.default_rng(0)
-    bins = rng.integers(0, num_bins, (BATCH, height, width, 3))
-    x = jnp.asarray((bins + rng.uniform(0.2, 0.8, bins.shape)) / num_bins - 0.5, dtype)
-    contexts = (None,) * levels
-    if channels is not None:
-        shapes = [(BATCH, height >> i, width >> i, channels) for i in range(levels)]
+    bins = rng.integers(0, chosen.num_bins, (BATCH, height, width, 3))
+    x = jnp.asarray((bins + rng.uniform(0.2, 0.8, bins.shape)) / chosen.num_bins - 0.5, dtype)
+    contexts = (None,) * chosen.levels
+    if chosen.context != NOTHING:
+        sizes = [(height >> i, width >> i) for i in range(chosen.levels)]
+        if chosen.context == CONSTANT:
+            sizes = [(1, 1)] * chosen.levels
+        shapes = [(BATCH, *size, chosen.channels) for size in sizes]
         contexts = tuple(jnp.asarray(rng.uniform(-0.5, 0.5, shape), dtype) for shape in shapes)
     params = jax.jit(flow.init)(jax.random.key(0), x, contexts)
     return flow, jax.tree.map(lambda p: p.astype(dtype), params), x, contexts
@@ -47,7 +82,7 @@ def test_exact_density_and_round_trips(name, perturbed, float64):
 
 
 def test_masses_of_all_images_sum_to_one_and_samples_follow_them(perturbed, float64):
-    flow = mixture(levels=1, components=2, width=4, num_bins=2)
+    flow = Case("tail", 1, (2, 2), 2).flow(2, 4)
     images = np.array(list(itertools.product([-0.25, 0.25], repeat=12))).reshape(-1, 2, 2, 3)
     params = flow.init(jax.random.key(0), jnp.asarray(images[:1]), (None,))
     params = perturbed(jax.tree.map(lambda p: p.astype(jnp.float64), params), 0.5)
@@ -77,7 +112,7 @@ def test_float32_agrees_and_noise_within_bins_has_no_influence(perturbed):
     with jax.enable_x64(True):
         doubled = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), (params, x, contexts))
         np.testing.assert_allclose(found, log_prob(*doubled), rtol=2e-5)
-    num_bins = CASES[name][2]
+    num_bins = CASES[name].num_bins
     both_ways = jax.jit(lambda x: flow.decode(params, flow.encode(params, x, contexts), contexts))
     for part in (0.0, 0.5, 0.99):
         moved = (jnp.floor((x + 0.5) * num_bins) + part) / num_bins - 0.5
@@ -90,12 +125,11 @@ def test_float32_agrees_and_noise_within_bins_has_no_influence(perturbed):
             )
 
 
-@pytest.mark.parametrize("name", ["1", "1_anchors_8_bits"])
+@pytest.mark.parametrize("name", ["1", "1_anchors_8_bits", "head_of_label"])
 def test_gradients_are_finite_and_the_same_when_rebuilt(name, perturbed, float64):
-    levels, _, num_bins, _, anchors = CASES[name]
     flow, params, x, contexts = case(name)
     params = perturbed(params, 0.3)
-    rebuilding = mixture(levels, COMPONENTS, WIDTH, num_bins, anchors, reversible=True)
+    rebuilding = CASES[name].flow(reversible=True)
 
     def gradient(flow):
         loss = lambda params, contexts: -jnp.mean(flow.log_prob(params, x, contexts).log_prob)  # noqa: E731
@@ -108,10 +142,10 @@ def test_gradients_are_finite_and_the_same_when_rebuilt(name, perturbed, float64
     assert_near(gradient(rebuilding), stored, 1e-7)
 
 
-def test_bfloat16_networks_keep_the_density_near():
-    levels, _, num_bins, _, anchors = CASES["1_anchors_8_bits"]
-    flow, params, x, contexts = case("1_anchors_8_bits", jnp.float32)
-    half = mixture(levels, COMPONENTS, WIDTH, num_bins, anchors, dtype="bfloat16")
+@pytest.mark.parametrize("name", ["1_anchors_8_bits", "head_of_label"])
+def test_bfloat16_networks_keep_the_density_near(name):
+    flow, params, x, contexts = case(name, jnp.float32)
+    half = CASES[name].flow(dtype="bfloat16")
     ours, theirs = (jax.jit(f.log_prob)(params, x, contexts).log_prob for f in (half, flow))
     assert ours.dtype == jnp.float32
     np.testing.assert_allclose(ours, theirs, rtol=1e-2)
@@ -119,7 +153,7 @@ def test_bfloat16_networks_keep_the_density_near():
 
 def test_an_untrained_tail_begins_at_its_anchors():
     """A frame equal to an anchor costs few bits, before any training."""
-    flow = mixture(levels=1, components=2, width=4, num_bins=32, anchors=1)
+    flow = Case("tail", 1, (4, 4), 32, MAPS, 3, 1).flow(2, 4)
     frame = jnp.asarray(np.random.default_rng(0).integers(0, 32, (2, 4, 4, 3)) / 32 - 0.5)
     params = jax.jit(flow.init)(jax.random.key(0), frame, (frame,))
     log_prob = jax.jit(flow.log_prob)
@@ -160,8 +194,42 @@ def test_the_papers_metric_is_refused_by_name():
 
 
 def test_sizes_that_cannot_be_halved_are_refused():
-    flow = mixture(levels=3, components=2, width=4, num_bins=32)
+    flow = Case("tail", 3, (8, 8), 32).flow(2, 4)
     with pytest.raises(ValueError, match="Height 12 must be divisible by 8"):
         flow.latent_shapes((12, 16, 3))
     with pytest.raises(ConfigError, match="must be divisible by 2"):
         preset_config("paper_small", flow="mixture", image_size=36)
+
+
+def test_a_head_of_unsuitable_size_is_refused():
+    fields = {"flow": "mixture", "context": "unet"}
+    with pytest.raises(ConfigError, match=r"--head_levels=4 must be at most --levels=3"):
+        preset_config("paper_small", **fields, head_levels=4)
+    with pytest.raises(
+        ConfigError, match=r"--image_size=24 must be divisible by 16 for --head_lev"
+    ):
+        preset_config("paper_small", **fields, head_levels=3, image_size=24)
+    with pytest.raises(ConfigError, match=r"--head_width=40 must be a multiple of 32"):
+        preset_config("paper_small", **fields, head_width=40)
+
+
+def test_guided_samples_and_temperatures_of_levels(perturbed):
+    """Guidance of 1 is the model; a level's temperature leaves coarser levels alone."""
+    flow, params, x, contexts = case("head_of_label", jnp.float32)
+    params, keys = perturbed(params, 0.3), jax.random.split(jax.random.key(0), BATCH)
+    other = (contexts[0] + 1,)
+
+    @jax.jit
+    def draw(temperature, scale):
+        guidance = None if scale is None else Guidance(scale, other)
+        shape = (*x.shape[1:],)
+        return flow.sample(params, keys, shape, contexts, jnp.asarray(temperature), guidance)
+
+    plain = np.floor((np.asarray(draw([1.0], None)) + 0.5) * 32)
+    unchanged = np.floor((np.asarray(draw([1.0], jnp.float32(1))) + 0.5) * 32)
+    assert np.mean(plain == unchanged) > 0.98  # but for bins that are all but excluded
+    guided = np.floor((np.asarray(draw([1.0], jnp.float32(5))) + 0.5) * 32)
+    assert np.mean(plain == guided) < 0.9
+    fine = np.floor((np.asarray(draw([0.1, 1.0], None)) + 0.5) * 32)
+    np.testing.assert_array_equal(fine[:, ::2, ::2], plain[:, ::2, ::2])
+    assert np.any(fine != plain)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.scipy.special import ndtri
 
 from flowvid.flows.bijectors import mixture_cdf
 from flowvid.flows.bijectors.mixture_cdf import Mixture
@@ -188,3 +189,36 @@ def test_a_temperature_sharpens_weights_and_scales(float64):
     assert shares[0.5][0] == pytest.approx(0.36 / 0.52, abs=0.03)  # 0.6^2 / (0.6^2 + 0.4^2)
     assert shares[0.0] == (1.0, 0.0)
     assert shares[0.5][1] < shares[1.0][1]
+
+
+def test_guided_masses_are_powers_of_the_ratio(float64):
+    """Of the first channel, and of the second one given the first, by quantiles of z."""
+    num_bins, count, scale = 8, 20_000, 2.5
+    one, two = drawn(1, num_bins, (0.5, 2.0)), drawn(1, num_bins, (0.5, 2.0), seed=1)
+    quantiles = ndtri((jnp.arange(count) + 0.5) / count)
+    guided = jax.jit(mixture_cdf.guided, static_argnums=4)
+
+    def bins_of(z):
+        both = (tiled(mixture, count) for mixture in (one, two))
+        x = guided(*both, jnp.asarray(scale), z[:, None], num_bins)[:, 0]
+        np.testing.assert_allclose(x, middles(mixture_cdf.bins_of(x, num_bins), num_bins))
+        return np.asarray(mixture_cdf.bins_of(x, num_bins)).astype(int)
+
+    def masses(mixture, first=None):
+        """Of the bins of a channel: sums over the colours' masses."""
+        colours = np.array(list(itertools.product(range(num_bins), repeat=CHANNELS)))
+        x = middles(colours, num_bins)[:, None]
+        of_colours = np.exp(log_mass(tiled(mixture, len(colours)), x, num_bins))[:, 0]
+        cube = of_colours.reshape((num_bins,) * CHANNELS).sum(-1)
+        return cube.sum(-1) if first is None else cube[first] / cube[first].sum()
+
+    zeros = jnp.zeros(count)
+    firsts = bins_of(jnp.stack([quantiles, zeros, zeros], axis=-1))[:, 0]
+    seconds = bins_of(jnp.stack([zeros, quantiles, zeros], axis=-1))
+    assert len(set(seconds[:, 0])) == 1
+    for drawn_bins, first in ((firsts, None), (seconds[:, 1], seconds[0, 0])):
+        with_label, without = masses(one, first), masses(two, first)
+        expected = with_label**scale * without ** (1 - scale)
+        expected = np.where(with_label < 1e-6, 0, expected)
+        found = np.bincount(drawn_bins, minlength=num_bins) / count
+        np.testing.assert_allclose(found, expected / expected.sum(), atol=2 / count)

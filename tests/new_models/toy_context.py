@@ -16,6 +16,7 @@ class ToyContextSettings(fields.Settings):
 
     toy_memory: float = fields.field("Context (toy)", "weight of the past in the mean.", low=0)
 
+    DROPS_LABELS: ClassVar[bool] = False
     PRESETS: ClassVar[fields.Presets] = {
         name: {"toy_memory": 0.5} for name in ("paper", "paper_small", "small")
     }

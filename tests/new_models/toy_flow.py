@@ -18,6 +18,7 @@ class ToySettings(fields.Settings):
 
     TEMPERATURES: ClassVar[dict[str, float]] = {"head": 1.0, "tail": 1.0}
     BINS: ClassVar[bool] = False
+    GUIDANCE: ClassVar[dict[str, float] | None] = None
     PRESETS: ClassVar[fields.Presets] = {
         "paper": {"toy_start": 1.0},
         "paper_small": {"toy_start": 0.5},

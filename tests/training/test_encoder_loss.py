@@ -21,6 +21,8 @@ FIELDS = {
     "unet_width": 4,
     "features": 3,
     "layer_width": 4,
+    "head_width": 4,
+    "head_depth": 1,
     "image_size": 8,
     "num_frames": 6,
     "tail_frames": 2,

@@ -42,7 +42,7 @@ def test_the_learning_rate_warms_up_from_its_first_step_on(schedule, warmup_step
         num_steps=20,
         learning_rate=0.003,
     )
-    rates = np.array([train_state.learning_rate(config)(step) for step in range(25)])
+    rates = np.array([train_state.learning_rate(config, 0.003)(step) for step in range(25)])
     steps = np.arange(25)
     expected = 0.003 * np.minimum(1, (steps + 1) / max(warmup_steps, 1))
     if schedule == "cosine":
@@ -54,7 +54,7 @@ def test_the_learning_rate_warms_up_from_its_first_step_on(schedule, warmup_step
 @pytest.mark.parametrize("warmup_steps", [0, 1, 2, 7])
 def test_a_constant_schedule_is_constant_after_the_warm_up_in_every_bit(warmup_steps):
     config = preset_config("paper_small", schedule="constant", warmup_steps=warmup_steps)
-    rate = train_state.learning_rate(config)
+    rate = train_state.learning_rate(config, config.learning_rate)
     peak = optax.constant_schedule(config.learning_rate)
     for step in range(max(warmup_steps - 1, 0), 20):
         assert np.float32(rate(step)) == np.float32(peak(step))

@@ -11,11 +11,12 @@ from helpers import drawn_params
 from flowvid import random_keys
 from flowvid.config.schema import preset_config
 from flowvid.video import head, joint, sampling, tail
+from flowvid.video.build import Drawing
 from flowvid.video.frames import Batch
 from flowvid.video.pixels import to_grid, to_pixels
 
 VIDEOS, FRAMES, LABELS = 3, 5, 4
-ONE = jnp.float32(1)
+ONE = Drawing(jnp.float32(1), None)
 CONFIG = preset_config(
     "paper_small",
     variant="state_label",
@@ -59,7 +60,7 @@ def videos_of_a_loop(params, keys, labels):
 
 def test_generated_videos_are_those_of_a_loop(params):
     keys, labels = random_keys.video_keys(0, VIDEOS), jnp.array([2, 0, 3], jnp.int32)
-    found = sampling.generate(CONFIG, params, keys, labels, FRAMES, sampling.Temperatures(ONE, ONE))
+    found = sampling.generate(CONFIG, params, keys, labels, FRAMES, sampling.Drawings(ONE, ONE))
     assert np.all(found.finite)
     expected = videos_of_a_loop(params, keys, labels)
     # Rounding may move a value into the next bin of 8 grey levels.

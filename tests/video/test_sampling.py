@@ -17,11 +17,12 @@ from flowvid.evaluation import scoring
 from flowvid.parallel.devices import replicate
 from flowvid.training import loop
 from flowvid.video import sampling, tail
+from flowvid.video.build import Drawing
 from flowvid.video.pixels import bits_per_dim
 
 pytest_plugins = ["system_fixtures"]
 
-HOT = jnp.float32(1)
+HOT = Drawing(jnp.float32(1), None)
 
 
 @pytest.fixture(scope="module")
@@ -146,9 +147,7 @@ def nan_params(params):
 def test_videos_that_are_not_finite_are_reported(model, part):
     params = model.params | {part: nan_params(model.params[part])}
     keys, labels = random_keys.video_keys(0, 3), jnp.zeros(3, jnp.int32)
-    samples = sampling.generate(
-        model.config, params, keys, labels, 4, sampling.Temperatures(HOT, HOT)
-    )
+    samples = sampling.generate(model.config, params, keys, labels, 4, sampling.Drawings(HOT, HOT))
     assert not samples.finite.any()
 
 
@@ -158,9 +157,7 @@ def test_each_video_is_reported_on_its_own(model):
     bad = {"labels": {"params": {"images": images.at[1].set(jnp.nan)}}}
     params = model.params | {"head": model.params["head"] | {"context": context | bad}}
     keys, labels = random_keys.video_keys(0, 3), jnp.array([0, 1, 2], jnp.int32)
-    samples = sampling.generate(
-        model.config, params, keys, labels, 4, sampling.Temperatures(HOT, HOT)
-    )
+    samples = sampling.generate(model.config, params, keys, labels, 4, sampling.Drawings(HOT, HOT))
     assert samples.finite.tolist() == [True, False, True]
 
 

@@ -28,6 +28,7 @@ class PyramidSettings(fields.Settings):
         _GROUP, "standard deviation of the label images at initialisation; 1 in the paper.", low=0
     )
 
+    DROPS_LABELS: ClassVar[bool] = False
     PRESETS: ClassVar[fields.Presets] = {
         "paper": {"state_size": 16, "label_size": None, "label_scale": 1.0},
         "paper_small": _SMALL,

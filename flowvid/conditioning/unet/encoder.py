@@ -25,7 +25,6 @@ from flowvid.conditioning.unet.memory import Memory
 from flowvid.conditioning.unet.settings import UnetSettings
 from flowvid.flows.protocol import Contexts, Diagnostic, Shape
 
-_LABEL_CHANNELS = 8
 _NORMAL = nn.initializers.normal(1.0)
 
 
@@ -39,16 +38,17 @@ class _View(NamedTuple):
 def unet_encoder(settings: UnetSettings, options: EncoderOptions) -> ContextEncoder:
     """Returns an encoder whose maps are anchors and the features of a U-Net.
 
-    A label is seen as a learned vector at every pixel. Parameters are those of the parts that are
-    used, of "labels", "layers" and "unet".
+    A label is seen as a learned vector, which scales and shifts the features of the networks. There
+    is one more, for a label that is not told. Where the label alone is seen, the vector is the map
+    of every level. Parameters are those of the parts that are used, of "labels", "layers" and
+    "unet".
     """
     sees, levels = options.sees, options.levels
     anchors = 4 if sees.state else int(sees.previous)
-    of_label = nn.Embed(options.num_labels, _LABEL_CHANNELS, embedding_init=_NORMAL)
+    of_label = nn.Embed(options.num_labels + 1, settings.label_width, embedding_init=_NORMAL)
     unet = network.UNet(settings.unet_width, settings.features, levels)
     layered = layering.LayerNetwork(settings.layer_width)
-    num_seen = _LABEL_CHANNELS * sees.label
-    num_seen += _STATE_CHANNELS if sees.state else CHANNELS * sees.previous
+    num_seen = _STATE_CHANNELS if sees.state else CHANNELS * sees.previous
 
     def init(key: PRNGKeyArray, labels: Labels, frames: Any) -> dict[str, Params]:
         del frames
@@ -59,33 +59,31 @@ def unet_encoder(settings: UnetSettings, options: EncoderOptions) -> ContextEnco
             params["labels"] = of_label.init(label_key, labels)
         if sees.state:
             blank = memories.first_memory(jnp.zeros((1, size, size, CHANNELS)))
-            params["layers"] = layered.init(layers_key, blank)
+            params["layers"] = layered.init(layers_key, blank, vector_of(params, labels[:1]))
         if num_seen:
-            params["unet"] = unet.init(unet_key, jnp.zeros((1, size, size, num_seen)))
+            blank_maps = jnp.zeros((1, size, size, num_seen))
+            params["unet"] = unet.init(unet_key, blank_maps, vector_of(params, labels[:1]))
         return params
 
-    def layers_of(params: Params, memory: Memory) -> Layers:
-        found: Any = layered.apply(params["layers"], memory)
+    def vector_of(params: Params, labels: Labels | None) -> Any:
+        return of_label.apply(params["labels"], labels) if sees.label else None
+
+    def layers_of(params: Params, memory: Memory, vector: Array | None) -> Layers:
+        found: Any = layered.apply(params["layers"], memory, vector)
         return found
 
-    def view(params: Params, seen: Conditioning) -> _View:
-        found = _View([], [])
+    def view(params: Params, seen: Conditioning, vector: Array | None) -> _View:
         if sees.state:
-            found = _of_layers(layers_of(params, seen.state), seen.state)
-        elif sees.previous:
-            assert seen.previous is not None
-            found = _View([4 * seen.previous], [seen.previous])
-        if sees.label:
-            vectors: Any = of_label.apply(params["labels"], seen.label)
-            size = (len(vectors), options.image_size, options.image_size, _LABEL_CHANNELS)
-            found.maps.append(jnp.broadcast_to(vectors[:, None, None], size))
-        return found
+            return _of_layers(layers_of(params, seen.state, vector), seen.state)
+        assert seen.previous is not None
+        return _View([4 * seen.previous], [seen.previous])
 
     def encode(params: Params, conditioning: Conditioning) -> Contexts:
+        vector = vector_of(params, conditioning.label)
         if not num_seen:
-            return (None,) * levels
-        maps, guesses = view(params, conditioning)
-        features: Any = unet.apply(params["unet"], jnp.concatenate(maps, axis=-1))
+            return (None if vector is None else vector[:, None, None],) * levels
+        maps, guesses = view(params, conditioning, vector)
+        features: Any = unet.apply(params["unet"], jnp.concatenate(maps, axis=-1), vector)
         return tuple(
             jnp.concatenate(
                 [*(guess[:, :: 2**level, :: 2**level] for guess in guesses), features[level]],
@@ -102,14 +100,23 @@ def unet_encoder(settings: UnetSettings, options: EncoderOptions) -> ContextEnco
         return None if state is None else memories.next_memory(state, frame)
 
     def auxiliary_loss(
-        params: Params, keys: Key[Array, " batch"], frames: Any, states: Memory
+        params: Params, keys: Key[Array, " batch"], frames: Any, states: Memory, labels: Labels
     ) -> tuple[Array, dict[str, Array]]:
-        return hindsight.hindsight_loss(
-            lambda memory: layers_of(params, memory), keys, frames, states
-        )
+        vector = vector_of(params, labels)
+
+        def of_memories(memory: Memory) -> Layers:
+            """Returns the layers of memories of all clips, once or several times in turn."""
+            times = len(memory.mean) // len(frames)
+            return layers_of(
+                params, memory, None if vector is None else jnp.tile(vector, (times, 1))
+            )
+
+        return hindsight.hindsight_loss(of_memories, keys, frames, states)
 
     def label_table(params: Params) -> Any:
-        return params["labels"]["params"]["embedding"] if sees.label else None
+        if not sees.label:
+            return None
+        return params["labels"]["params"]["embedding"][: options.num_labels]
 
     def flop(shape: Shape) -> dict[str, float]:
         rows, columns, _ = shape
@@ -120,7 +127,9 @@ def unet_encoder(settings: UnetSettings, options: EncoderOptions) -> ContextEnco
             return {"unet": of_unet}
         return {"unet": of_unet, "layers": layering.flop(layered, rows, columns)}
 
-    channels = CHANNELS * anchors + settings.features if num_seen else 0
+    channels = settings.label_width * sees.label
+    if num_seen:
+        channels = CHANNELS * anchors + settings.features
     return ContextEncoder(
         init=init,
         encode=encode,

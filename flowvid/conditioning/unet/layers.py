@@ -65,8 +65,11 @@ class LayerNetwork(nn.Module):
     width: int
 
     @nn.compact
-    def __call__(self, memory: Memory) -> Layers:
-        """Returns the layers of a memory's last frame."""
+    def __call__(self, memory: Memory, vector: network.Vector | None = None) -> Layers:
+        """Returns the layers of a memory's last frame.
+
+        A vector, that of the label, conditions how things move on.
+        """
         last, before, before_that, _ = memory.frames
         height, width = last.shape[1:3]
         of_layers, of_motion = _unets(self.width, height, width)
@@ -95,7 +98,7 @@ class LayerNetwork(nn.Module):
         fixed_mask = lax.stop_gradient(mask)
         seen = [4 * last, 4 * lax.stop_gradient(ground), fixed_mask]
         seen += [moved, moved_before, moved - moved_before, at, fixed_mask * at]
-        change = self._read_off(of_motion(jnp.concatenate(seen, axis=-1)), 2)
+        change = self._read_off(of_motion(jnp.concatenate(seen, axis=-1), vector), 2)
         change = masked_mean(change, fixed_mask, _GROUP)
         moves = moved + (moved - moved_before) / 2 + change
         weight, layer = _moved_on(last, mask, moves)

@@ -1,6 +1,6 @@
 """The U-Net that turns what is seen of the frames before into features of every level.
 
-Dimensions: B batch, H height, W width, C channels, F features, L levels.
+Dimensions: B batch, H height, W width, C channels, F features, L levels, V vector.
 """
 
 import einops
@@ -10,8 +10,10 @@ from jaxtyping import Float
 
 from flowvid.flows.bijectors import depth_to_space, space_to_depth
 from flowvid.flows.convolution import Conv
+from flowvid.flows.scale_and_shift import ScaleAndShift
 
 Maps = Float[Array, "batch height width channels"]
+Vector = Float[Array, "batch vector"]
 
 
 def widths(width: int, levels: int) -> list[int]:
@@ -39,8 +41,12 @@ class UNet(nn.Module):
     read: int | None = None
 
     @nn.compact
-    def __call__(self, seen: Maps) -> list[Array]:
-        """Returns features [B, H / 2^l, W / 2^l, F] of levels l = 0, 1, ... of [B, H, W, C]."""
+    def __call__(self, seen: Maps, vector: Vector | None = None) -> list[Array]:
+        """Returns features [B, H / 2^l, W / 2^l, F] of levels l = 0, 1, ... of [B, H, W, C].
+
+        A vector, such as that of a label, scales and shifts the features before each residual
+        convolution.
+        """
         read = self.levels if self.read is None else self.read
         sizes = widths(self.width, self.levels)
         x = Conv(sizes[0], (1, 1))(space_to_depth(seen))
@@ -48,13 +54,13 @@ class UNet(nn.Module):
         for level, size in enumerate(sizes):
             if level:
                 x = Conv(size, (3, 3), strides=(2, 2))(nn.silu(x))
-            x = _residual(x)
+            x = _residual(x, vector)
             ways_down.append(x)
-        x = _residual(_residual(x))
+        x = _residual(_residual(x, vector), vector)
         found = [self._read_off(x)] if read == self.levels else []
         for level in reversed(range(self.levels - 1)):
             x = ways_down[level] + _enlarged(Conv(sizes[level], (1, 1))(nn.silu(x)))
-            x = _residual(x)
+            x = _residual(x, vector)
             if level < read:
                 found.append(self._read_off(x))
         return found[::-1]
@@ -63,9 +69,10 @@ class UNet(nn.Module):
         return depth_to_space(Conv(4 * self.features, (1, 1))(nn.silu(x)))
 
 
-def _residual(x: Maps) -> Maps:
+def _residual(x: Maps, vector: Vector | None) -> Maps:
     """Adds a 3x3 convolution; called inside `UNet.__call__`, whose parameters it makes."""
-    convolved: Array = Conv(x.shape[-1], (3, 3))(nn.silu(x))
+    y = x if vector is None else ScaleAndShift()(x, vector)
+    convolved: Array = Conv(x.shape[-1], (3, 3))(nn.silu(y))
     return x + convolved
 
 

@@ -7,7 +7,7 @@ from flowvid import fields
 from flowvid.conditioning.sees import Sees
 
 _GROUP = "Context (unet)"
-_SMALL = {"unet_width": 48, "features": 24, "layer_width": 32}
+_SMALL = {"unet_width": 48, "features": 24, "layer_width": 32, "label_width": 16}
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,11 @@ class UnetSettings(fields.Settings):
     layer_width: int = fields.field(
         _GROUP, "channels of the networks that part what moves from the ground, at half resolution."
     )
+    label_width: int = fields.field(_GROUP, "numbers in the learned vector of a label.")
 
+    DROPS_LABELS: ClassVar[bool] = True
     PRESETS: ClassVar[fields.Presets] = {
-        "paper": {"unet_width": 96, "features": 32, "layer_width": 64},
+        "paper": {"unet_width": 96, "features": 32, "layer_width": 64, "label_width": 32},
         "paper_small": _SMALL,
         "small": _SMALL,
     }

@@ -26,6 +26,7 @@ Pixels = Float[Array, "*pixels channels"]
 
 _FAR = -80.0  # the log of a tail's probability that float32 can still represent
 _LEAST_TEMPERATURE = 1e-3
+_EXCLUDED = math.log(1e-6)  # a bin of so little mass given the label is not drawn with guidance
 _JUST_BELOW_ONE = 1 - 2.0**-14  # inside a bin, also after rounding to float32
 
 
@@ -219,6 +220,62 @@ def inverse(mixture: Mixture, z: Pixels, num_bins: int) -> tuple[Pixels, Float[A
     _, (x, masses) = lax.scan(of_channel, first, given)
     log_det = -jnp.sum(masses, axis=0) - _log_bins_minus_normal(z, num_bins)
     return jnp.moveaxis(x, 0, -1), log_det
+
+
+def guided(
+    mixture: Mixture,
+    unguided: Mixture,
+    scale: Float[Array, ""],
+    z: Pixels,
+    num_bins: int,
+) -> Pixels:
+    """Returns the pixel values of z under guided masses, each in the middle of its bin.
+
+    Channel after channel, the mass of each bin is that of `unguided` times the power `scale` of the
+    ratio of `mixture`'s to it, normalised over bins. A scale of 1 has the masses of `mixture`. Bins
+    that `mixture` all but excludes stay excluded, so that a ratio of two tiny masses cannot win.
+
+    Args:
+        mixture: given the label.
+        unguided: the same pixels', without the label.
+        scale: of the difference of their log-masses.
+        z: standard normal.
+        num_bins: 2^n.
+    """
+    u = jax.scipy.special.ndtr(z)
+    both = (mixture, unguided)
+    log_weights = [jax.nn.log_softmax(one.logits) for one in both]
+    errors: list[list[Array]] = [[], []]
+    slopes = [iter(jnp.moveaxis(one.slopes, -1, 0)) for one in both]
+    all_bins = jnp.broadcast_to(jnp.arange(num_bins, dtype=z.dtype), (*z.shape[:-1], num_bins))
+    found = []
+    for index in range(z.shape[-1]):
+        channels, log_masses = [], []
+        for one, weights, errors_of, slopes_of in zip(
+            both, log_weights, errors, slopes, strict=True
+        ):
+            means = one.means[..., index]
+            moved = means + sum(next(slopes_of)[..., None] * error for error in errors_of)
+            channels.append(_Channel(weights, moved, one.log_scales[..., index], num_bins))
+            own = channels[-1]
+            over_bins = _Channel(
+                own.log_weights[..., None, :],
+                own.means[..., None, :],
+                own.log_scales[..., None, :],
+                num_bins,
+            )
+            log_masses.append(over_bins.log_mass(all_bins))
+        with_label, without = log_masses
+        log_guided = without + scale * (with_label - without)
+        log_guided = jnp.where(with_label < _EXCLUDED, -jnp.inf, log_guided)
+        below = jnp.cumsum(jax.nn.softmax(log_guided), axis=-1)
+        # The last bin takes what rounding leaves of the sum.
+        bins = jnp.sum(below[..., :-1] <= u[..., index : index + 1], axis=-1).astype(z.dtype)
+        found.append(bins)
+        for which, channel in enumerate(channels):
+            log_weights[which] = jax.nn.log_softmax(log_weights[which] + channel.log_masses(bins))
+            errors[which].append((bins + 0.5)[..., None] - both[which].means[..., index])
+    return (jnp.stack(found, axis=-1) + 0.5) / num_bins - 0.5
 
 
 def _at_quantile(channel: _Channel, log_u: Array, log_v: Array) -> tuple[Array, Array, Array]:

@@ -25,6 +25,7 @@ from flowvid.flows.protocol import (
     Latents,
     Shape,
     check_image_size,
+    is_constant_map,
     sample_by_decoding,
 )
 
@@ -73,9 +74,17 @@ def glow(
     step = flow_step(width, coupling, data_dependent, dtype)
     flow = bijectors.repeat(step, steps, reversible)
 
+    def squeezed_context(context: Array | None, shape: tuple[int, ...]) -> Array | None:
+        """Returns the context of a level whose squeezed images have this shape [B, H, W, C]."""
+        if context is None:
+            return None
+        if is_constant_map(context):
+            return jnp.broadcast_to(context, (*shape[:3], context.shape[-1]))
+        return bijectors.space_to_depth(context)
+
     def squeezed(x: Images, context: Array | None) -> tuple[Array, Array | None]:
-        squeeze = bijectors.space_to_depth
-        return squeeze(x), None if context is None else squeeze(context)
+        x = bijectors.space_to_depth(x)
+        return x, squeezed_context(context, x.shape)
 
     def prior(params: Params, kept: Array) -> Any:
         """Returns mean and log-scale [B, H, W, C] of the factored-out half, given the kept one."""
@@ -130,8 +139,7 @@ def glow(
             if level < levels - 1:
                 mean, log_sd = prior(params["priors"][level], x)
                 x = jnp.concatenate([x, latents[level] * jnp.exp(log_sd) + mean], axis=-1)
-            context = contexts[level]
-            context = None if context is None else bijectors.space_to_depth(context)
+            context = squeezed_context(contexts[level], x.shape)
             x, _ = flow.inverse(params["flows"][level], x, context)
             x = bijectors.depth_to_space(x)
         return x

@@ -19,6 +19,7 @@ class GlowSettings(fields.Settings):
 
     BINS: ClassVar[bool] = False
     TEMPERATURES: ClassVar[dict[str, float]] = {"head": 1.0, "tail": 1.0}
+    GUIDANCE: ClassVar[dict[str, float] | None] = None  # its numbers have no masses to multiply
     PRESETS: ClassVar[fields.Presets] = {
         "paper": {"head_steps": 32, "tail_steps": 1, "width": 512, "coupling": "additive"},
         "paper_small": _SMALL,

@@ -3,49 +3,63 @@
 from collections.abc import Iterator, Sequence
 
 from flowvid.arrays import CHANNELS
+from flowvid.flows.mixture import causal
+from flowvid.flows.mixture.causal import CausalPixels
+from flowvid.flows.mixture.flow import MixtureFlow
 from flowvid.flows.mixture.phases import ORDER
 from flowvid.flows.mixture.stage import num_outputs
 from flowvid.flows.protocol import Shape
 
 
+def _features(flow: MixtureFlow, context: int) -> int:
+    """Returns how many features of a level's context its stages see."""
+    return 4 * (context - CHANNELS * flow.anchors) + CHANNELS * flow.anchors if context else 0
+
+
 def _stages(
-    shape: Shape, context_channels: Sequence[int], anchors: int
+    flow: MixtureFlow, shape: Shape, context_channels: Sequence[int]
 ) -> Iterator[tuple[int, int]]:
-    """Yields the pixels of each stage, and the channels that its network sees."""
+    """Yields the pixels of each stage, and the channels that its network sees.
+
+    A context that is the same at every pixel costs next to nothing, and is counted as a map.
+    """
     rows, columns, _ = shape
-    for context in context_channels:
+    for level in range(flow.levels):
         rows, columns = rows // 2, columns // 2
-        features = 4 * (context - CHANNELS * anchors) + CHANNELS * anchors if context else 0
         for known in range(1, len(ORDER) + 1):
-            yield rows * columns, features + CHANNELS * (known * (2 if anchors else 1) + 1)
-    yield rows * columns, features or 2
+            seen = CHANNELS * (known * (2 if flow.anchors else 1) + 1)
+            yield rows * columns, _features(flow, context_channels[level]) + seen
+    if not isinstance(flow.last, CausalPixels):
+        yield rows * columns, _features(flow, context_channels[flow.levels - 1]) or 2
 
 
-def flop(
-    shape: Shape, context_channels: Sequence[int], width: int, components: int, anchors: int
-) -> float:
+def _last_pixels(flow: MixtureFlow, shape: Shape) -> int:
+    return (shape[0] >> flow.levels) * (shape[1] >> flow.levels)
+
+
+def flop(flow: MixtureFlow, shape: Shape, context_channels: Sequence[int]) -> float:
     """Returns the floating-point operations of one image's forward pass, those of the networks."""
-    return sum(
-        2.0 * pixels * width * (9 * seen + 9 * width + width + num_outputs(components))
-        for pixels, seen in _stages(shape, context_channels, anchors)
+    width, outputs = flow.network.width, num_outputs(flow.network.components)
+    found = sum(
+        2.0 * pixels * width * (9 * seen + 9 * width + width + outputs)
+        for pixels, seen in _stages(flow, shape, context_channels)
     )
+    if isinstance(flow.last, CausalPixels):
+        found += causal.flop(flow.last, _last_pixels(flow, shape), context_channels[0])
+    return found
 
 
-def activation_size(
-    shape: Shape,
-    context_channels: Sequence[int],
-    width: int,
-    components: int,
-    anchors: int,
-    rebuilt: bool,
-) -> int:
+def activation_size(flow: MixtureFlow, shape: Shape, context_channels: Sequence[int]) -> int:
     """Returns the numbers that the backward pass of one image keeps.
 
     It counts the networks' windows and hidden layers, and what the mixtures' masses keep of each
     component and channel. If they are rebuilt, the largest stage alone has them at once.
     """
+    width, components = flow.network.width, flow.network.components
     kept = [
         pixels * (9 * seen + 9 * width + 6 * width + 12 * CHANNELS * components)
-        for pixels, seen in _stages(shape, context_channels, anchors)
+        for pixels, seen in _stages(flow, shape, context_channels)
     ]
-    return max(kept) if rebuilt else sum(kept)
+    if isinstance(flow.last, CausalPixels):
+        kept.append(causal.activation_size(flow.last, _last_pixels(flow, shape)))
+    return max(kept) if flow.reversible else sum(kept)

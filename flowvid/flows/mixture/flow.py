@@ -3,8 +3,9 @@
 A level splits its image into the four phases of 2x2 cells (`phases`). Phase 0 is the next level's
 image; phases 3, 1 and 2 are transformed in turn by mixture CDFs (`bijectors.mixture_cdf`), whose
 parameters a network computes from the phases before them and from the level's context, and are
-factored out as standard normal latents. The last, smallest image is transformed given the context
-alone. These are RealNVP's spatial couplings and Glow's levels, with the transformation of Flow++.
+factored out as standard normal latents. The last, smallest image has a model of its own, in which
+pixels are independent (`last_image`) or each depends on those before it (`causal`). These are
+RealNVP's spatial couplings and Glow's levels, with the transformation of Flow++.
 
 The density is constant in each bin, so that bits per dimension are those of the discrete image.
 
@@ -13,32 +14,34 @@ Dimensions: B batch, H height, W width, C channels, K context channels, A anchor
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import DTypeLike
 from jaxtyping import Float, Key, PRNGKeyArray
 
-from flowvid.arrays import Images, Params
+from flowvid.arrays import CHANNELS, Images, Params
 from flowvid.flows.bijectors import mixture_cdf
 from flowvid.flows.bijectors.mixture_cdf import Mixture
 from flowvid.flows.density import Density, gaussian_log_density
-from flowvid.flows.mixture import cost, phases
+from flowvid.flows.mixture import phases
+from flowvid.flows.mixture.last_image import LastImage, Seen
 from flowvid.flows.mixture.stage import StageNetwork
 from flowvid.flows.protocol import (
     Contexts,
-    Flow,
+    Guidance,
     Latents,
     Shape,
     check_image_size,
+    is_constant_map,
     sample_latents,
 )
 
 
-class _Stage(NamedTuple):
+class Stage(NamedTuple):
     """A phase that is modelled at once: its number, at a level; the last image is of level L."""
 
     level: int
@@ -50,216 +53,240 @@ class _Stage(NamedTuple):
         return f"level_{self.level}_phase_{self.phase}"
 
 
-# From a stage, the features that it sees and its anchors, to the pixels of its phase.
-_Visit = Callable[[_Stage, Array, list[Array]], Array]
+# From a stage and what is known of its level, phases by number, to the pixels of its phase.
+_Visit = Callable[[Stage, Mapping[int, Array]], Array]
 
 
-def mixture(
-    levels: int,
-    components: int,
-    width: int,
-    num_bins: int,
-    anchors: int = 0,
-    *,
-    reversible: bool = False,
-    dtype: DTypeLike | None = None,
-) -> Flow:
-    """Returns a mixture flow of `levels` levels.
+@dataclass(frozen=True)
+class MixtureFlow:
+    """The functions of a mixture flow; `settings` makes a `Flow` of them.
 
     An image of 32x32x3 with 3 levels has the latents of three phases 16x16x3, three 8x8x3 and three
     4x4x3, and those of the last image, 4x4x3.
 
-    Args:
+    Attributes:
         levels: L; each halves the resolution.
-        components: of each pixel's mixture.
-        width: channels inside the stages' networks.
-        num_bins: 2^n.
+        network: of the stages.
+        last: the model of the last image.
         anchors: how many guesses at the image each context map begins with, the best one first, 3
             channels each, in [-1/2, 1/2); the components of the mixtures start at them.
         reversible: whether backpropagation computes the stages' activations anew.
-        dtype: the type of the networks' convolutions; by default that of the parameters.
     """
-    # The last image comes first, then the levels from the coarsest to the finest.
-    stages = [_Stage(levels, 0)]
-    stages += [_Stage(level, p) for level in reversed(range(levels)) for p in phases.ORDER]
-    network = StageNetwork(width, components, num_bins, dtype)
 
-    def described(params: Params, maps: Array, anchors: Sequence[Array]) -> Mixture:
-        found: Any = network.apply(params, maps, anchors)
-        return found
+    levels: int
+    network: StageNetwork
+    last: LastImage
+    anchors: int = 0
+    reversible: bool = False
 
-    if reversible:
-        described = jax.checkpoint(described)
+    @property
+    def num_bins(self) -> int:
+        """2^n, the bins of a channel."""
+        return self.network.num_bins
 
-    def inputs(
-        stage: _Stage, contexts: Contexts, known: Mapping[int, Array], size: tuple[int, ...]
-    ) -> tuple[Array, list[Array]]:
-        """Returns the features [B, H, W, F] that a stage sees, and the anchors of its pixels."""
-        context = contexts[min(stage.level, levels - 1)]
-        maps, guesses = [], []
-        if context is not None:
+    @property
+    def _stages(self) -> list[Stage]:
+        """All stages but the last image, from the coarsest level to the finest."""
+        return [Stage(level, p) for level in reversed(range(self.levels)) for p in phases.ORDER]
+
+    @property
+    def _last_stage(self) -> Stage:
+        return Stage(self.levels, 0)
+
+    def init(self, key: PRNGKeyArray, x: Images, contexts: Contexts) -> Params:
+        """Returns the parameters of each stage by its name."""
+        check_image_size(x.shape[1], x.shape[2], self.levels)
+        stages = [self._last_stage, *self._stages]
+        keys = dict(zip(stages, jax.random.split(key, len(stages)), strict=True))
+        targets, last = self._targets(x), self._last_stage
+        params: dict[str, Params] = {
+            last.name: self.last.init(keys[last], targets[last], self._seen(last, contexts, {}))
+        }
+
+        def visit(stage: Stage, known: Mapping[int, Array]) -> Array:
+            params[stage.name] = self.network.init(keys[stage], *self._seen(stage, contexts, known))
+            return targets[stage]
+
+        self._walk(targets[last], visit)
+        return params
+
+    def log_prob(self, params: Params, x: Images, contexts: Contexts) -> Density:
+        """Returns the log-density of images [B, H, W, C], in nats."""
+        mixtures, pixels = self._mixtures_and_pixels(params, x, contexts)
+        log_mass = jnp.sum(mixture_cdf.log_mass(mixtures, pixels, self.num_bins), axis=1)
+        # The latents only say how the density divides, so no gradient goes through them.
+        z, _ = mixture_cdf.forward(jax.lax.stop_gradient(mixtures), pixels, self.num_bins)
+        log_prior = gaussian_log_density(z)
+        log_density = log_mass + x[0].size * jnp.log(float(self.num_bins))
+        return Density(log_density - log_prior, log_prior)
+
+    def encode(self, params: Params, x: Images, contexts: Contexts) -> Latents:
+        """Returns one array of latents per level, phases in channels, and those of the last image.
+
+        The finest level is the first.
+        """
+        mixtures, pixels = self._mixtures_and_pixels(params, x, contexts)
+        z, _ = mixture_cdf.forward(mixtures, pixels, self.num_bins)
+        targets = self._targets(x)
+        stages = [self._last_stage, *self._stages]
+        ends = np.cumsum([math.prod(targets[stage].shape[1:3]) for stage in stages])[:-1]
+        parts = zip(stages, jnp.split(z, ends, axis=1), strict=True)
+        found = {stage: part.reshape(targets[stage].shape) for stage, part in parts}
+        by_level = [
+            jnp.concatenate([found[Stage(level, p)] for p in phases.ORDER], axis=-1)
+            for level in range(self.levels)
+        ]
+        return (*by_level, found[self._last_stage])
+
+    def decode(self, params: Params, latents: Latents, contexts: Contexts) -> Images:
+        """Returns the images of latents."""
+        return self._drawn(params, latents, [contexts], None, None)
+
+    def sample(
+        self,
+        params: Params,
+        keys: Key[Array, " batch"],
+        shape: Shape,
+        contexts: Contexts,
+        temperature: Float[Array, "*levels"],
+        guidance: Guidance | None = None,
+    ) -> Images:
+        """Draws images at a temperature per level: of weights and scales, not of latents."""
+        latents = sample_latents(keys, self.latent_shapes(shape), jnp.ones(()))
+        if guidance is None:
+            return self._drawn(params, latents, [contexts], temperature, None)
+        both = [contexts, guidance.contexts]
+        return self._drawn(params, latents, both, temperature, guidance.scale)
+
+    def latent_shapes(self, shape: Shape) -> list[Shape]:
+        """Returns the shapes of latents of images [H, W, C], without the batch."""
+        height, columns, channels = shape
+        check_image_size(height, columns, self.levels)
+        sizes = [(height >> level, columns >> level) for level in range(1, self.levels + 1)]
+        return [(*size, 3 * channels) for size in sizes] + [(*sizes[-1], channels)]
+
+    def _seen(self, stage: Stage, contexts: Contexts, known: Mapping[int, Array]) -> Seen:
+        """Returns what a stage sees of the context of its level and of the phases before it."""
+        context = contexts[min(stage.level, self.levels - 1)]
+        maps, guesses, vector = [], [], None
+        if context is not None and is_constant_map(context):
+            vector = context[:, 0, 0]
+        elif context is not None:
+            start = CHANNELS * self.anchors
             cells = phases.split(context)
             own = cells[stage.phase]
-            guesses = jnp.split(own[..., : 3 * anchors], anchors, axis=-1) if anchors else []
+            if self.anchors:
+                guesses = jnp.split(own[..., :start], self.anchors, axis=-1)
             # The features of the whole cell, those of the phase itself first.
-            maps = [own[..., 3 * anchors :]]
-            maps += [cells[p][..., 3 * anchors :] for p in range(4) if p != stage.phase]
-            if anchors:  # how far the first, best one is from what is known
-                maps += [8 * (values - cells[p][..., :3]) for p, values in known.items()]
+            maps = [own[..., start:]]
+            maps += [cells[p][..., start:] for p in range(4) if p != stage.phase]
+            if self.anchors:  # how far the first, best one is from what is known
+                maps += [8 * (values - cells[p][..., :CHANNELS]) for p, values in known.items()]
         maps += [4 * values for values in known.values()]
         if known:
             guesses = [*guesses, phases.interpolated(known, stage.phase)]
-        if not maps:  # the last image of an unconditional flow: only its positions are known
-            maps = [_positions(size)]
-        return jnp.concatenate(maps, axis=-1), guesses
+        return Seen(jnp.concatenate(maps, axis=-1) if maps else None, guesses, vector)
 
-    def walk(contexts: Contexts, size: tuple[int, ...], visit: _Visit) -> Array:
-        """Calls `visit` with each stage and its inputs, and returns the whole image.
+    def _walk(self, last: Images, visit: _Visit) -> Array:
+        """Calls `visit` with each stage, from the last image on, and returns the whole image.
 
-        `visit` returns the stage's pixels. What conditions the later stages is the lower edge of
-        their bins, so that noise within a bin has no influence.
+        What conditions the later stages is the lower edge of their bins, so that noise within a bin
+        has no influence.
         """
-        batch, height, width, channels = size
-        small = (batch, height // 2**levels, width // 2**levels, channels)
-        x = visit(stages[0], *inputs(stages[0], contexts, {}, small))
-        known, values = {0: _edge(x, num_bins)}, {0: x}
-        for stage in stages[1:]:
-            found = visit(stage, *inputs(stage, contexts, known, x.shape))
-            values[stage.phase], known[stage.phase] = found, _edge(found, num_bins)
+        x = last
+        known, values = {0: self._edge(x)}, {0: x}
+        for stage in self._stages:
+            found = visit(stage, known)
+            values[stage.phase], known[stage.phase] = found, self._edge(found)
             if stage.phase == phases.ORDER[-1]:
                 x = phases.merge(values)
-                known, values = {0: _edge(x, num_bins)}, {0: x}
+                known, values = {0: self._edge(x)}, {0: x}
         return x
 
-    def targets(x: Images) -> dict[_Stage, Array]:
+    def _edge(self, x: Images) -> Images:
+        """Returns the lower edges of the bins that hold x, to which the gradient is zero."""
+        return mixture_cdf.bins_of(x, self.num_bins) / self.num_bins - 0.5
+
+    def _targets(self, x: Images) -> dict[Stage, Array]:
         """Returns the pixels that each stage models."""
-        found: dict[_Stage, Array] = {}
-        for level in range(levels):
+        found: dict[Stage, Array] = {}
+        for level in range(self.levels):
             split = phases.split(x)
-            found |= {_Stage(level, p): split[p] for p in phases.ORDER}
+            found |= {Stage(level, p): split[p] for p in phases.ORDER}
             x = split[0]
-        return found | {_Stage(levels, 0): x}
+        return found | {self._last_stage: x}
 
-    def init(key: PRNGKeyArray, x: Images, contexts: Contexts) -> Params:
-        check_image_size(x.shape[1], x.shape[2], levels)
-        keys = dict(zip(stages, jax.random.split(key, len(stages)), strict=True))
-        params: dict[str, Params] = {}
-        known = targets(x)
-
-        def visit(stage: _Stage, maps: Array, guesses: list[Array]) -> Array:
-            params[stage.name] = network.init(keys[stage], maps, guesses)
-            return known[stage]
-
-        walk(contexts, x.shape, visit)
-        return params
-
-    def mixtures_and_pixels(params: Params, x: Images, contexts: Contexts) -> tuple[Mixture, Array]:
+    def _mixtures_and_pixels(
+        self, params: Params, x: Images, contexts: Contexts
+    ) -> tuple[Mixture, Array]:
         """Returns the mixtures of all pixels of x, [B, H W, ...], and these pixels [B, H W, C].
 
         Pixels are ordered by stage. One array of all pixels takes far less time to compile than
         one for each stage.
         """
-        check_image_size(x.shape[1], x.shape[2], levels)
-        known = targets(x)
-        found: list[tuple[Mixture, Array]] = []
+        check_image_size(x.shape[1], x.shape[2], self.levels)
+        kept = jax.checkpoint if self.reversible else lambda function: function
+        targets, last = self._targets(x), self._last_stage
+        of_last = kept(self.last.mixtures)(
+            params[last.name], self._edge(targets[last]), self._seen(last, contexts, {})
+        )
+        found: list[tuple[Any, Array]] = [(of_last, targets[last])]
 
-        def visit(stage: _Stage, maps: Array, guesses: list[Array]) -> Array:
-            found.append((described(params[stage.name], maps, guesses), known[stage]))
-            return known[stage]
+        def visit(stage: Stage, known: Mapping[int, Array]) -> Array:
+            described = kept(self.network.apply)
+            mixtures = described(params[stage.name], *self._seen(stage, contexts, known))
+            found.append((mixtures, targets[stage]))
+            return targets[stage]
 
-        walk(contexts, x.shape, visit)
+        self._walk(targets[last], visit)
         pixels_in_one = lambda a: a.reshape(a.shape[0], -1, *a.shape[3:])  # noqa: E731
         return jax.tree.map(
             lambda *parts: jnp.concatenate([pixels_in_one(part) for part in parts], axis=1), *found
         )
 
-    def log_prob(params: Params, x: Images, contexts: Contexts) -> Density:
-        mixtures, pixels = mixtures_and_pixels(params, x, contexts)
-        log_mass = jnp.sum(mixture_cdf.log_mass(mixtures, pixels, num_bins), axis=1)
-        # The latents only say how the density divides, so no gradient goes through them.
-        z, _ = mixture_cdf.forward(jax.lax.stop_gradient(mixtures), pixels, num_bins)
-        log_prior = gaussian_log_density(z)
-        log_density = log_mass + x[0].size * jnp.log(float(num_bins))
-        return Density(log_density - log_prior, log_prior)
-
-    def encode(params: Params, x: Images, contexts: Contexts) -> Latents:
-        mixtures, pixels = mixtures_and_pixels(params, x, contexts)
-        z, _ = mixture_cdf.forward(mixtures, pixels, num_bins)
-        shapes = {stage: target.shape for stage, target in targets(x).items()}
-        ends = np.cumsum([math.prod(shapes[stage][1:3]) for stage in stages])[:-1]
-        parts = zip(stages, jnp.split(z, ends, axis=1), strict=True)
-        return _by_level({stage: part.reshape(shapes[stage]) for stage, part in parts})
-
-    def _by_level(latents: dict[_Stage, Array]) -> Latents:
-        """Returns one array per level, phases in channels; the last image is a further one."""
-        found = [
-            jnp.concatenate([latents[_Stage(level, p)] for p in phases.ORDER], axis=-1)
-            for level in range(levels)
-        ]
-        return (*found, latents[_Stage(levels, 0)])
-
-    def decode(params: Params, latents: Latents, contexts: Contexts) -> Images:
-        return at_temperature(params, latents, contexts, None)
-
-    def at_temperature(
-        params: Params, latents: Latents, contexts: Contexts, temperature: Array | None
+    def _drawn(
+        self,
+        params: Params,
+        latents: Latents,
+        contexts: Sequence[Contexts],
+        temperature: Float[Array, "*levels"] | None,
+        guidance: Float[Array, ""] | None,
     ) -> Images:
-        by_stage = {_Stage(levels, 0): latents[-1]}
+        """Returns the images of latents, at a temperature and with guidance if they are given.
+
+        Args:
+            params: of the flow.
+            latents: standard normal.
+            contexts: what is seen, and, with guidance, also what is seen without the label.
+            temperature: one, or one per level; the last one is also that of coarser levels.
+            guidance: the scale of the difference that the label makes; 1 leaves the model as it is.
+        """
+        by_stage = {self._last_stage: latents[-1]}
         for level, z in enumerate(latents[:-1]):
             parts = jnp.split(z, len(phases.ORDER), axis=-1)
-            by_stage |= {_Stage(level, p): z for p, z in zip(phases.ORDER, parts, strict=True)}
-        batch, height, columns, channels = latents[-1].shape
+            by_stage |= {Stage(level, p): z for p, z in zip(phases.ORDER, parts, strict=True)}
 
-        def visit(stage: _Stage, maps: Array, guesses: list[Array]) -> Array:
-            mixtures = described(params[stage.name], maps, guesses)
-            if temperature is not None:
-                mixtures = mixture_cdf.sharpened(mixtures, temperature)
-            return mixture_cdf.inverse(mixtures, by_stage[stage], num_bins)[0]
+        def draw_at(level: int) -> Callable[[Sequence[Mixture], Array], Array]:
+            def draw(mixtures: Sequence[Mixture], z: Array) -> Array:
+                if temperature is not None:
+                    own = jnp.atleast_1d(temperature)
+                    own = own[min(level, len(own) - 1)]
+                    mixtures = [mixture_cdf.sharpened(mixture, own) for mixture in mixtures]
+                if guidance is None:
+                    return mixture_cdf.inverse(mixtures[0], z, self.num_bins)[0]
+                with_label, without = mixtures
+                return mixture_cdf.guided(with_label, without, guidance, z, self.num_bins)
 
-        size = (batch, height * 2**levels, columns * 2**levels, channels)
-        return walk(contexts, size, visit)
+            return draw
 
-    def sample(
-        params: Params,
-        keys: Key[Array, " batch"],
-        shape: Shape,
-        contexts: Contexts,
-        temperature: Float[Array, ""],
-    ) -> Images:
-        latents = sample_latents(keys, latent_shapes(shape), jnp.ones(()))
-        return at_temperature(params, latents, contexts, temperature)
+        def visit(stage: Stage, known: Mapping[int, Array]) -> Array:
+            mixtures: list[Any] = [
+                self.network.apply(params[stage.name], *self._seen(stage, one, known))
+                for one in contexts
+            ]
+            return draw_at(stage.level)(mixtures, by_stage[stage])
 
-    def latent_shapes(shape: Shape) -> list[Shape]:
-        height, columns, channels = shape
-        check_image_size(height, columns, levels)
-        sizes = [(height >> level, columns >> level) for level in range(1, levels + 1)]
-        return [(*size, 3 * channels) for size in sizes] + [(*sizes[-1], channels)]
-
-    return Flow(
-        init=init,
-        log_prob=log_prob,
-        encode=encode,
-        decode=decode,
-        sample=sample,
-        prepare=lambda params: params,
-        latent_shapes=latent_shapes,
-        diagnostics=lambda params: {},
-        flop=lambda shape, channels: cost.flop(shape, channels, width, components, anchors),
-        activation_size=lambda shape, channels: cost.activation_size(
-            shape, channels, width, components, anchors, reversible
-        ),
-    )
-
-
-def _edge(x: Images, num_bins: int) -> Images:
-    """Returns the lower edges of the bins that hold x, to which the gradient is zero."""
-    return mixture_cdf.bins_of(x, num_bins) / num_bins - 0.5
-
-
-def _positions(size: tuple[int, ...]) -> Array:
-    """Returns row and column of each pixel from -1 to 1, [B, H, W, 2]."""
-    batch, height, width, _ = size
-    rows, columns = jnp.meshgrid(
-        jnp.linspace(-1, 1, height), jnp.linspace(-1, 1, width), indexing="ij"
-    )
-    return jnp.broadcast_to(jnp.stack([rows, columns], axis=-1), (batch, height, width, 2))
+        last = self._last_stage
+        seen = [self._seen(last, one, {}) for one in contexts]
+        x = self.last.decode(params[last.name], by_stage[last], seen, draw_at(last.level))
+        return self._walk(x, visit)

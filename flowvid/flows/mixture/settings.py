@@ -4,9 +4,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from flowvid import fields
+from flowvid.errors import ConfigError
 
 _GROUP = "Flow (mixture)"
-_SMALL = {"components": 5, "stage_width": 48}
+_SMALL = {
+    "components": 5,
+    "stage_width": 48,
+    "head_levels": 1,
+    "head_width": 128,
+    "head_depth": 4,
+}
 
 
 @dataclass(frozen=True)
@@ -15,31 +22,84 @@ class MixtureSettings(fields.Settings):
 
     components: int = fields.field(_GROUP, "logistics in each pixel's mixture.")
     stage_width: int = fields.field(_GROUP, "channels inside the network of a stage.")
+    head_levels: int = fields.field(
+        _GROUP,
+        "levels of the head's flow, at most --levels. The image below them is drawn pixel by pixel "
+        "by a causal transformer, whose work grows with the square of its pixels.",
+    )
+    head_width: int = fields.field(
+        _GROUP, "features of that transformer, a multiple of 32 or fewer than 32."
+    )
+    head_depth: int = fields.field(_GROUP, "blocks of that transformer.")
 
     BINS: ClassVar[bool] = True
     # In the tail, errors of single pixels would condition all later frames.
     TEMPERATURES: ClassVar[dict[str, float]] = {"head": 1.0, "tail": 0.4}
+    GUIDANCE: ClassVar[dict[str, float] | None] = {"head": 3.0, "tail": 1.0}
     PRESETS: ClassVar[fields.Presets] = {
-        "paper": {"components": 8, "stage_width": 128},
+        "paper": {
+            "components": 8,
+            "stage_width": 128,
+            "head_levels": 2,
+            "head_width": 256,
+            "head_depth": 8,
+        },
         "paper_small": _SMALL,
         "small": _SMALL,
     }
 
+    def check(self, image_size: int, levels: int) -> None:
+        """Checks that the head's last image can be cut into cells of 2x2 pixels.
+
+        Raises:
+            ConfigError: naming the flag and what it may be.
+        """
+        super().check(image_size, levels)
+        if self.head_levels > levels:
+            raise ConfigError(
+                f"--head_levels={self.head_levels} must be at most --levels={levels}: use fewer."
+            )
+        if image_size % 2 ** (self.head_levels + 1):
+            raise ConfigError(
+                f"--image_size={image_size} must be divisible by {2 ** (self.head_levels + 1)} for "
+                f"--head_levels={self.head_levels}: use fewer, or another size."
+            )
+        if self.head_width > 32 and self.head_width % 32:
+            raise ConfigError(
+                f"--head_width={self.head_width} must be a multiple of 32, or below 32."
+            )
+
     def build(self, options: Any) -> Any:
         """Returns the `Flow` of one model, for `flowvid.flows.protocol.BuildOptions`."""
-        from flowvid.flows.mixture.flow import mixture
+        from flowvid.flows.mixture import cost
+        from flowvid.flows.mixture.causal import CausalPixels
+        from flowvid.flows.mixture.flow import MixtureFlow
+        from flowvid.flows.mixture.last_image import IndependentPixels
+        from flowvid.flows.mixture.stage import StageNetwork
+        from flowvid.flows.protocol import Flow
 
-        return mixture(
-            options.levels,
-            self.components,
-            self.stage_width,
-            options.num_bins,
-            options.anchors,
-            reversible=options.reversible,
-            dtype=options.dtype,
+        network = StageNetwork(self.stage_width, self.components, options.num_bins, options.dtype)
+        of_head = options.model == "head"
+        levels = self.head_levels if of_head else options.levels
+        last: Any = IndependentPixels(network)
+        if of_head:
+            last = CausalPixels(
+                self.head_width, self.head_depth, self.components, options.num_bins, options.dtype
+            )
+        flow = MixtureFlow(levels, network, last, options.anchors, options.reversible)
+        return Flow(
+            init=flow.init,
+            log_prob=flow.log_prob,
+            encode=flow.encode,
+            decode=flow.decode,
+            sample=flow.sample,
+            prepare=lambda params: params,
+            latent_shapes=flow.latent_shapes,
+            diagnostics=lambda params: {},
+            flop=lambda shape, channels: cost.flop(flow, shape, channels),
+            activation_size=lambda shape, channels: cost.activation_size(flow, shape, channels),
         )
 
     def describe(self, model: str) -> str:
         """Returns what a level does, for the model diagram."""
-        del model
         return f"3 phases, each by mixture CDFs of {self.components} logistics"

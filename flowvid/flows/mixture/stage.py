@@ -1,6 +1,6 @@
 """The network of a stage: from what is known to the mixture of each pixel of one phase.
 
-Dimensions: B batch, H height and W width of the phase, K components, A anchors.
+Dimensions: B batch, H height and W width of the phase, K components, A anchors, V vector.
 """
 
 import math
@@ -16,9 +16,9 @@ from jaxtyping import Float
 from flowvid.arrays import CHANNELS
 from flowvid.flows.bijectors.mixture_cdf import Mixture
 from flowvid.flows.convolution import Conv
+from flowvid.flows.scale_and_shift import ScaleAndShift
 
 Maps = Float[Array, "batch height width features"]
-Anchors = Float[Array, "batch height width anchors channels"]
 
 _NUM_SLOPES = CHANNELS * (CHANNELS - 1) // 2
 _NARROWEST = -4.0  # of the log-scales, in bins: nearly all mass is in one bin
@@ -32,8 +32,8 @@ def num_outputs(components: int) -> int:
 class StageNetwork(nn.Module):
     """A 3x3 convolution, two residual ones, 3x3 and 1x1, and a linear map that starts at zero.
 
-    At the start, component k lies at anchor k mod A, or, where there is none, components are spread
-    over all values; their scales are spread around one bin.
+    A vector, such as that of a label, scales and shifts the features before each residual
+    convolution.
     """
 
     width: int
@@ -42,40 +42,63 @@ class StageNetwork(nn.Module):
     dtype: DTypeLike | None = None
 
     @nn.compact
-    def __call__(self, maps: Maps, anchors: Sequence[Array]) -> Mixture:
+    def __call__(
+        self,
+        maps: Maps,
+        anchors: Sequence[Array],
+        vector: Float[Array, "batch vector"] | None = None,
+    ) -> Mixture:
         """Returns the mixtures of pixels [B, H, W].
 
         Args:
             maps: what is known, [B, H, W, features]; anchors need not be among it.
             anchors: guesses at the pixels, each [B, H, W, 3], in [-1/2, 1/2).
+            vector: what is seen alike at every pixel, [B, V].
         """
-        size = (*maps.shape[:-1], self.components, CHANNELS)
         inputs = jnp.concatenate([maps, *(4 * anchor for anchor in anchors)], axis=-1)
         x = Conv(self.width, (3, 3), dtype=self.dtype)(inputs)
-        x += Conv(self.width, (3, 3), dtype=self.dtype)(nn.silu(x))
-        x += Conv(self.width, (1, 1), dtype=self.dtype)(nn.silu(x))
+        for size in ((3, 3), (1, 1)):
+            y = x if vector is None else ScaleAndShift()(x, vector)
+            x += Conv(self.width, size, dtype=self.dtype)(nn.silu(y))
         out = nn.Dense(num_outputs(self.components), kernel_init=nn.initializers.zeros)(
             nn.silu(x).astype(maps.dtype)
         )
-        ends = np.cumsum([self.components, *2 * [self.components * CHANNELS]])
-        logits, means, log_scales, slopes = jnp.split(out, ends, axis=-1)
-        starts, scale_starts = self._starts(anchors)
-        return Mixture(
-            logits=logits,
-            means=starts + means.reshape(size) * (self.num_bins / 16),
-            log_scales=jnp.clip(
-                scale_starts + log_scales.reshape(size), _NARROWEST, math.log(self.num_bins)
-            ),
-            slopes=jnp.tanh(slopes),
-        )
+        return as_mixture(out, anchors, self.components, self.num_bins)
 
-    def _starts(self, anchors: Sequence[Array]) -> tuple[Array, Array]:
-        """Returns the components' means and log-scales before training, both in bins."""
-        rank = jnp.arange(self.components, dtype=jnp.float32).reshape(1, 1, 1, -1, 1) + 0.5
-        if not anchors:
-            middles = rank / self.components * self.num_bins
-            width = self.num_bins / (2 * self.components)
-            return middles, jnp.full_like(rank, math.log(width))
-        chosen = [anchors[k % len(anchors)] for k in range(self.components)]
-        spread = 2 * rank / self.components - 1 + math.log(self.num_bins / 32)
-        return (jnp.stack(chosen, axis=-2) + 0.5) * self.num_bins + 0.5, spread
+
+def as_mixture(
+    outputs: Float[Array, "*pixels outputs"],
+    anchors: Sequence[Array],
+    components: int,
+    num_bins: int,
+) -> Mixture:
+    """Returns the mixtures that a network's outputs describe.
+
+    Where the outputs are zero, as before training, component k lies at anchor k mod A, or, where
+    there is none, components are spread over all values; their scales are spread around one bin.
+
+    Args:
+        outputs: `num_outputs` numbers per pixel.
+        anchors: guesses at the pixels, each [*pixels, 3], in [-1/2, 1/2).
+        components: K.
+        num_bins: 2^n.
+    """
+    size = (*outputs.shape[:-1], components, CHANNELS)
+    ends = np.cumsum([components, *2 * [components * CHANNELS]])
+    logits, means, log_scales, slopes = jnp.split(outputs, ends, axis=-1)
+    rank = jnp.arange(components, dtype=jnp.float32).reshape(*(1,) * (len(size) - 2), -1, 1) + 0.5
+    if anchors:
+        chosen = [anchors[k % len(anchors)] for k in range(components)]
+        starts = (jnp.stack(chosen, axis=-2) + 0.5) * num_bins + 0.5
+        scale_starts = 2 * rank / components - 1 + math.log(num_bins / 32)
+    else:
+        starts = rank / components * num_bins
+        scale_starts = jnp.full_like(rank, math.log(num_bins / (2 * components)))
+    return Mixture(
+        logits=logits,
+        means=starts + means.reshape(size) * (num_bins / 16),
+        log_scales=jnp.clip(
+            scale_starts + log_scales.reshape(size), _NARROWEST, math.log(num_bins)
+        ),
+        slopes=jnp.tanh(slopes),
+    )

@@ -1,0 +1,345 @@
+"""A causal transformer over the last image of a mixture flow: each pixel depends on earlier ones.
+
+The image is cut into cells of 2x2 pixels, in raster order. A transformer computes features of each
+cell from the cells before it; a small network for each of the cell's four pixels, in raster order,
+computes its mixture from these features and from the pixels of the cell before it. Nothing is
+independent, so an object that is begun is gone on with, and the ground keeps its colours.
+
+To sample, cells are drawn one after another; keys and values of attention are kept, so that all
+cells together cost about as much as one evaluation of the density.
+
+Dimensions: B batch, H height, W width, C channels, h height and w width in cells, N = h w cells, T
+cells at once, D width of the transformer, V what is seen.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+from flax import linen as nn
+from jax import Array, lax
+from jax.typing import DTypeLike
+from jaxtyping import Float, PRNGKeyArray
+
+from flowvid.arrays import CHANNELS, Images, Params
+from flowvid.flows.bijectors.mixture_cdf import Mixture
+from flowvid.flows.mixture.last_image import Draw, Seen
+from flowvid.flows.mixture.stage import as_mixture, num_outputs
+from flowvid.flows.scale_and_shift import OF_VECTOR
+
+_PIXELS = 4  # of a cell
+_CELL = _PIXELS * CHANNELS
+_HEAD_WIDTH = 32  # of attention
+_FREQUENCIES = 4  # of the sines and cosines of a cell's position
+_ZEROS = nn.initializers.zeros
+
+Tokens = Float[Array, "batch cells width"]
+Kept = Float[Array, "batch all_cells heads head_width"]  # keys or values
+# What is seen at each cell, or, with one entry, alike at all of them.
+SeenByCells = Float[Array, "batch cells_or_one seen"]
+
+
+class Block(nn.Module):
+    """Attention to earlier cells and two dense layers, scaled and shifted by what is seen."""
+
+    width: int
+    dtype: DTypeLike | None = None
+
+    @nn.compact
+    def __call__(
+        self, x: Tokens, seen: SeenByCells, kept: tuple[Kept, Kept], first: Array | int
+    ) -> tuple[Tokens, tuple[Kept, Kept]]:
+        """Returns the features of cells `first` to `first` + T - 1, and the keys and values kept.
+
+        Args:
+            x: features of these cells, [B, T, D].
+            seen: what is seen, [B, T or 1, V].
+            kept: keys and values of the cells before them, [B, N, heads, D / heads].
+            first: the number of the first of these cells.
+        """
+        of_seen = nn.Dense(6 * self.width, kernel_init=_ZEROS, name=OF_VECTOR)(seen)
+        parts = jnp.split(of_seen, 6, axis=-1)
+        normal = nn.LayerNorm(use_bias=False, use_scale=False)
+        y = (1 + parts[0]) * normal(x) + parts[1]
+        heads = self.width // _HEAD_WIDTH or 1
+        qkv = nn.Dense(3 * self.width, use_bias=False, dtype=self.dtype)(y)
+        query, *new = rearrange(qkv, "b t (part heads d) -> part b t heads d", part=3, heads=heads)
+        key, value = (
+            lax.dynamic_update_slice_in_dim(old, part.astype(old.dtype), first, axis=1)
+            for old, part in zip(kept, new, strict=True)
+        )
+        at = first + jnp.arange(x.shape[1])
+        visible = jnp.arange(key.shape[1])[None, :] <= at[:, None]
+        attended = nn.dot_product_attention(query, key, value, mask=visible[None, None])
+        attended = rearrange(attended, "b t heads d -> b t (heads d)")
+        x += (1 + parts[2]) * nn.Dense(self.width, dtype=self.dtype)(attended)
+        y = (1 + parts[3]) * normal(x) + parts[4]
+        y = nn.gelu(nn.Dense(4 * self.width, dtype=self.dtype)(y))
+        x += (1 + parts[5]) * nn.Dense(self.width, dtype=self.dtype)(y)
+        return x, (key, value)
+
+
+class PixelNetwork(nn.Module):
+    """Two dense layers and a linear map that starts at zero, for one of a cell's pixels."""
+
+    width: int
+    outputs: int
+    dtype: DTypeLike | None = None
+
+    @nn.compact
+    def __call__(self, known: Float[Array, "*cells features"]) -> Float[Array, "*cells outputs"]:
+        """Returns the numbers that describe the pixel's mixture."""
+        x = nn.Dense(self.width, dtype=self.dtype)(known)
+        x += nn.Dense(self.width, dtype=self.dtype)(nn.silu(x))
+        last = nn.Dense(self.outputs, kernel_init=_ZEROS)
+        found: Array = last(nn.silu(x).astype(known.dtype))
+        return found
+
+
+@dataclass(frozen=True)
+class CausalPixels:
+    """Every pixel's mixture depends on all pixels before it; a `LastImage`.
+
+    Attributes:
+        width: D, a multiple of 32 or below 32.
+        depth: blocks of the transformer.
+        components: of a pixel's mixture.
+        num_bins: 2^n.
+        dtype: the type of the networks' products; by default that of the parameters.
+    """
+
+    width: int
+    depth: int
+    components: int
+    num_bins: int
+    dtype: DTypeLike | None = None
+
+    @property
+    def _block(self) -> Block:
+        return Block(self.width, self.dtype)
+
+    @property
+    def _pixel(self) -> PixelNetwork:
+        return PixelNetwork(self.width, num_outputs(self.components), self.dtype)
+
+    def init(self, key: PRNGKeyArray, x: Images, seen: Seen) -> Params:
+        """Returns parameters; those of blocks and of pixels are stacked."""
+        keys = jax.random.split(key, 3)
+        vectors = _seen_by_cells(x, seen)
+        tokens = jnp.zeros((len(x), 1, self.width))
+        known = jnp.zeros((1, self.width + 5 * _CELL))
+        near = _near(_cells(x))
+
+        def of_block(key: PRNGKeyArray) -> Params:
+            found: Params = self._block.init(key, tokens, vectors[:, :1], self._nothing_kept(x), 0)
+            return found
+
+        return {
+            "cells": self._embedding.init(keys[0], _with_positions(near, x)),
+            "blocks": jax.vmap(of_block)(jax.random.split(keys[1], self.depth)),
+            "pixels": jax.vmap(lambda k: self._pixel.init(k, known))(
+                jax.random.split(keys[2], _PIXELS)
+            ),
+        }
+
+    @property
+    def _embedding(self) -> nn.Dense:
+        return nn.Dense(self.width)
+
+    def _nothing_kept(self, x: Images) -> Any:
+        """Returns the keys and values of a block before any cell is seen."""
+        batch, height, width, _ = x.shape
+        heads = self.width // _HEAD_WIDTH or 1
+        shape = (batch, height * width // _PIXELS, heads, self.width // heads)
+        return jnp.zeros(shape), jnp.zeros(shape)
+
+    def _features(
+        self, params: Params, tokens: Array, vectors: SeenByCells, kept: Any, first: Array | int
+    ) -> tuple[Tokens, Any]:
+        """Returns the features of cells [B, T, D], and what each block keeps, stacked."""
+
+        def body(x: Array, block: Any) -> tuple[Array, Any]:
+            of_block, of_past = block
+            found: Any = self._block.apply(of_block, x, vectors, of_past, first)
+            return found
+
+        x: Any = self._embedding.apply(params["cells"], tokens)
+        x, kept = lax.scan(body, x, (params["blocks"], kept))
+        return x * lax.rsqrt(jnp.mean(x**2, axis=-1, keepdims=True) + 1e-6), kept
+
+    def mixtures(self, params: Params, x: Images, seen: Seen) -> Mixture:
+        """Returns the mixtures of all pixels, [B, H, W, ...], in one pass."""
+        height, width = x.shape[1] // 2, x.shape[2] // 2
+        cells, near = _cells(x), _near(_cells(x))
+        kept = jax.tree.map(
+            lambda part: jnp.broadcast_to(part, (self.depth, *part.shape)), self._nothing_kept(x)
+        )
+        tokens = _with_positions(near, x)
+        features, _ = self._features(params, tokens, _seen_by_cells(x, seen), kept, 0)
+        features = features.reshape(*cells.shape[:3], self.width)
+        known = jnp.stack([_known(features, near, cells, pixel) for pixel in range(_PIXELS)])
+        outputs: Any = jax.vmap(self._pixel.apply)(params["pixels"], known)
+        anchors = [_of_pixels(anchor) for anchor in _anchors(x)]
+        mixtures = as_mixture(outputs, anchors, self.components, self.num_bins)
+        to_image = lambda part: rearrange(  # noqa: E731
+            part, "(row col) b h w ... -> b (h row) (w col) ...", row=2, h=height, w=width
+        )
+        return jax.tree.map(to_image, mixtures)
+
+    def decode(self, params: Params, z: Images, seen: Sequence[Seen], draw: Draw) -> Images:
+        """Returns the image [B, H, W, C] of latents [B, H, W, C], cell by cell."""
+        count, columns = z.shape[1] * z.shape[2] // _PIXELS, z.shape[2] // 2
+        vectors = [_seen_by_cells(z, one) for one in seen]
+        kept = jax.tree.map(
+            lambda part: jnp.broadcast_to(part, (self.depth, *part.shape)), self._nothing_kept(z)
+        )
+
+        def cell(carry: Any, number: Array) -> tuple[Any, None]:
+            x, values, kept = carry
+            row, column = number // columns, number % columns
+            all_near = _near(_cells(x))
+            near = _at(all_near, row, column)
+            token = lax.dynamic_slice_in_dim(_with_positions(all_near, x), number, 1, axis=1)
+            found = []
+            for vector, past in zip(vectors, kept, strict=True):
+                own = vector
+                if vector.shape[1] > 1:
+                    own = lax.dynamic_slice_in_dim(vector, number, 1, axis=1)
+                found.append(self._features(params, token, own, past, number))
+            features, kept = zip(*found, strict=True)
+
+            def pixel(carry: Any, of_pixel: Any) -> tuple[Any, None]:
+                x, values = carry
+                which, own_params = of_pixel
+                cells, at = (
+                    _at(_cells(x), row, column),
+                    (2 * row + which // 2, 2 * column + which % 2),
+                )
+                anchors = [_at(anchor, *at)[:, 0, 0] for anchor in _anchors(x)]
+                mixtures = []
+                for one in features:
+                    known = _known(one[:, None], near, cells, which)[:, 0, 0]
+                    outputs: Any = self._pixel.apply(own_params, known)
+                    mixtures.append(as_mixture(outputs, anchors, self.components, self.num_bins))
+                drawn = draw(mixtures, _at(z, *at)[:, 0, 0])
+                edge = jnp.floor((drawn + 0.5) * self.num_bins) / self.num_bins - 0.5
+                put = lambda image, pixel: lax.dynamic_update_slice(  # noqa: E731
+                    image, pixel[:, None, None], (0, *at, 0)
+                )
+                return (put(x, edge), put(values, drawn)), None
+
+            of_pixels = (jnp.arange(_PIXELS), params["pixels"])
+            (x, values), _ = lax.scan(pixel, (x, values), of_pixels)
+            return (x, values, kept), None
+
+        empty = jnp.zeros_like(z)
+        start = (empty, empty, tuple(kept for _ in seen))
+        (_, values, _), _ = lax.scan(cell, start, jnp.arange(count))
+        return values
+
+
+def _at(image: Array, row: Array, column: Array) -> Array:
+    """Returns the entry [B, 1, 1, C] of an image at a place."""
+    sizes = (image.shape[0], 1, 1, image.shape[3])
+    return lax.dynamic_slice(image, (0, row, column, 0), sizes)
+
+
+def _cells(x: Images) -> Array:
+    """Returns the pixels of each cell, [B, h, w, 4 C], in raster order."""
+    return rearrange(x, "b (h row) (w col) c -> b h w (row col c)", row=2, col=2)
+
+
+def _of_pixels(x: Images) -> Array:
+    """Returns an image's pixels by their place in the cell, [4, B, h, w, C]."""
+    return rearrange(x, "b (h row) (w col) c -> (row col) b h w c", row=2, col=2)
+
+
+def _shifted(x: Array, rows: int, columns: int) -> Array:
+    """Returns x with entry (i, j) taken from (i - rows, j - columns), and zero outside."""
+    _, height, width, _ = x.shape
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return padded[:, 1 - rows : 1 - rows + height, 1 - columns : 1 - columns + width]
+
+
+def _near(cells: Array) -> Array:
+    """Returns the cells to the left and above, scaled, [B, h, w, 16 C]."""
+    places = ((0, 1), (1, 0), (1, 1), (1, -1))
+    return 4 * jnp.concatenate([_shifted(cells, *place) for place in places], axis=-1)
+
+
+def _with_positions(near: Array, x: Images) -> Array:
+    """Returns what the transformer reads of each cell, [B, N, ...]: its neighbours and place."""
+    height, width = x.shape[1] // 2, x.shape[2] // 2
+    rows, columns = _waves(height)[:, None], _waves(width)[None]
+    for part in (rows, columns):
+        of_all = jnp.broadcast_to(part, (len(x), height, width, part.shape[-1]))
+        near = jnp.concatenate([near, of_all], axis=-1)
+    return rearrange(near, "b h w c -> b (h w) c")
+
+
+def _waves(size: int) -> Array:
+    """Returns cosines and sines of `size` places along an axis, [size, 2 frequencies]."""
+    place = (jnp.arange(size) + 0.5) / size
+    angles = jnp.pi * jnp.outer(place, 2.0 ** jnp.arange(_FREQUENCIES))
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+
+def _known(features: Array, near: Array, cells: Array, pixel: Array | int) -> Array:
+    """Returns what the network of a pixel of each cell reads; the cell's later pixels are zero."""
+    earlier = jnp.arange(_CELL) // CHANNELS < pixel
+    own = jnp.where(earlier[None, None, None], cells, 0)
+    return jnp.concatenate([features, near, 4 * own], axis=-1)
+
+
+def _anchors(x: Images) -> list[Array]:
+    """Returns guesses at each pixel from earlier ones, each [B, H, W, C].
+
+    They are the pixels to the left and above, their mean, the plane through the three nearest, and
+    the mean of the two above, where the one above to the right is earlier.
+    """
+    left, above = _shifted(x, 0, 1), _shifted(x, 1, 0)
+    corner, right = _shifted(x, 1, 1), _shifted(x, 1, -1)
+    _, height, width, _ = x.shape
+    later = np.outer(np.arange(height) % 2, np.arange(width) % 2)[None, :, :, None] > 0
+    return [
+        left,
+        above,
+        (left + above) / 2,
+        left + above - corner,
+        jnp.where(later, above, (above + right) / 2),
+    ]
+
+
+def _seen_by_cells(x: Images, seen: Seen) -> SeenByCells:
+    """Returns what is seen at each cell, [B, N, V], or, where it is the same at all, [B, 1, V]."""
+    if seen.maps is None:
+        vector = jnp.ones((len(x), 1)) if seen.vector is None else seen.vector
+        return vector[:, None]
+    height, width = x.shape[1] // 2, x.shape[2] // 2
+    maps = rearrange(seen.maps, "b (h r) (w c) k -> b (h w) (r c k)", h=height, w=width)
+    if seen.vector is None:
+        return maps
+    vector = jnp.broadcast_to(seen.vector[:, None], (*maps.shape[:2], seen.vector.shape[-1]))
+    return jnp.concatenate([maps, vector], axis=-1)
+
+
+def flop(last: CausalPixels, pixels: int, seen: int) -> float:
+    """Returns the floating-point operations of the density of an image of so many pixels."""
+    cells, width = pixels / _PIXELS, last.width
+    block = 12 * width**2 + 2 * width * cells + 6 * width * seen
+    embedding = width * (4 * _CELL + 4 * _FREQUENCIES)
+    pixel = width * (width + 5 * _CELL) + width**2 + width * num_outputs(last.components)
+    return 2.0 * cells * (last.depth * block + embedding + _PIXELS * pixel)
+
+
+def activation_size(last: CausalPixels, pixels: int) -> int:
+    """Returns the numbers that the backward pass of one image keeps."""
+    cells, width = pixels // _PIXELS, last.width
+    block = 24 * width + 2 * cells * math.ceil(width / _HEAD_WIDTH)
+    pixel = 6 * width + 5 * _CELL + 12 * CHANNELS * last.components
+    return cells * (last.depth * block + _PIXELS * pixel)
