@@ -102,9 +102,9 @@ class Config:
     )
     label_contrast: float = fields.field(
         "Training",
-        "weight of a further loss of the head, where it sees the label: "
-        "softplus(log p(frame | another label) - log p(frame | its label)) of every fourth frame, "
-        "in bits per dimension. It keeps what the label does not tell from depending on it.",
+        "weight of a further loss of models that see the label: softplus(log p(frame | another "
+        "label) - log p(frame | its label)) of every eighth frame, in bits per dimension. It keeps "
+        "what the label does not tell from depending on it.",
         low=0,
     )
     warmup_steps: int = fields.field(

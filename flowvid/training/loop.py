@@ -1,5 +1,6 @@
 """The training loop: data in, steps, validation, TensorBoard and checkpoints."""
 
+import concurrent.futures
 import dataclasses
 import functools
 import pathlib
@@ -221,11 +222,16 @@ class _Loop:
         return self.trainer.step % every == 0 or self.trainer.step == self.num_steps
 
     def _compile(self) -> None:
+        """Compiles the steps of all models at the same time; XLA uses one core for much of each."""
+
+        def compile_step(name: str) -> None:
+            with self.reporter.compiling(name):
+                self.trainer.compile(name)
+
         # With several processes the first step compiles.
         if self.trainer.step < self.num_steps and jax.process_count() == 1:
-            for name in self.config.models:
-                with self.reporter.compiling(name):
-                    self.trainer.compile(name)
+            with concurrent.futures.ThreadPoolExecutor() as threads:
+                list(threads.map(compile_step, self.config.models))
 
     def _complete_interrupted_validation(self) -> None:
         """Validates a step that was saved without its validation, because a signal stopped it."""

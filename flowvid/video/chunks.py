@@ -97,22 +97,45 @@ def _zeros(f: Callable, params: PyTree, chunks: PyTree, weights: Array) -> Any:
 
 
 def _weighted_mean_fwd(f: Callable, params: PyTree, chunks: PyTree, weights: Array) -> Any:
-    gradients_of = jax.value_and_grad(f, argnums=(0, 1), has_aux=True)
+    leaves, structure = jax.tree.flatten(chunks)
+    has_gradient = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
+
+    def of_leaves(params: PyTree, floats: list[Array], others: list[Array], weight: Array) -> Any:
+        from_floats, from_others = iter(floats), iter(others)
+        parts = [next(from_floats) if is_float else next(from_others) for is_float in has_gradient]
+        return f(params, jax.tree.unflatten(structure, parts), weight)
+
+    gradients_of = jax.value_and_grad(of_leaves, argnums=(0, 1), has_aux=True)
+    floats, others = (
+        [leaf for leaf, is_float in zip(leaves, has_gradient, strict=True) if is_float == wanted]
+        for wanted in (True, False)
+    )
 
     def body(carry: Any, chunk: Any) -> tuple[Any, PyTree]:
         total, dparams = carry
-        value, (dparams_of_chunk, dchunk) = gradients_of(params, *chunk)
-        return jax.tree.map(jnp.add, (total, dparams), (value, dparams_of_chunk)), dchunk
+        value, (dparams_of_chunk, dfloats) = gradients_of(params, *chunk)
+        return jax.tree.map(jnp.add, (total, dparams), (value, dparams_of_chunk)), dfloats
 
     zeros = (_zeros(f, params, chunks, weights), jax.tree.map(jnp.zeros_like, params))
-    (total, dparams), dchunks = lax.scan(body, zeros, (chunks, weights))
-    return total, (dparams, dchunks, weights)
+    (total, dparams), dfloats = lax.scan(body, zeros, (floats, others, weights))
+    of_floats = iter(dfloats)
+    # Whole numbers, such as labels, stand for themselves: the backward pass tells them by type.
+    dleaves = [
+        next(of_floats) if is_float else leaf
+        for leaf, is_float in zip(leaves, has_gradient, strict=True)
+    ]
+    return total, (dparams, jax.tree.unflatten(structure, dleaves), weights)
 
 
 def _weighted_mean_bwd(f: Callable, gradients: Any, cotangents: Any) -> Any:
     dparams, dchunks, weights = gradients
-    scaled = jax.tree.map(lambda g: g * cotangents[0], (dparams, dchunks))
-    return (*scaled, jnp.zeros_like(weights))
+
+    def scaled(g: Array) -> Any:
+        if jnp.issubdtype(g.dtype, jnp.inexact):
+            return g * cotangents[0]
+        return np.zeros(g.shape, jax.dtypes.float0)
+
+    return (*jax.tree.map(scaled, (dparams, dchunks)), jnp.zeros_like(weights))
 
 
 _weighted_mean.defvjp(_weighted_mean_fwd, _weighted_mean_bwd)

@@ -98,3 +98,24 @@ def test_chunks_are_few_and_even(at_most, size, arguments):
     assert sizes_seen(at_most, lambda f, n: chunks.mean(f, params, arrays, n)) == {size}
     each = lambda f, n: chunks.each(functools.partial(f, params), arrays, n)  # noqa: E731
     assert sizes_seen(at_most, each) == {size}
+
+
+@every_size
+def test_whole_numbers_choose_and_have_no_gradient(at_most, arguments):
+    """Such as labels, beside arrays that have one."""
+    params, (x, _, _) = arguments
+    which = jnp.arange(EXAMPLES) % 3
+
+    def chosen(params, arrays):
+        x, which = arrays
+        values = jnp.sum(x, axis=(1, 2)) * jnp.sum(params["weights"][which], axis=1)
+        return values, values
+
+    def chunked(params, x):
+        return chunks.mean(chosen, params, (x, which), at_most)[0]
+
+    def at_once(params, x):
+        return jnp.mean(chosen(params, (x, which))[0])
+
+    found, expected = (jax.jit(jax.grad(f, (0, 1)))(params, x) for f in (chunked, at_once))
+    assert_near(found, expected, 1e-5)

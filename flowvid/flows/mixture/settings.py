@@ -12,7 +12,7 @@ _SMALL = {
     "stage_width": 48,
     "head_levels": 1,
     "head_width": 128,
-    "head_depth": 4,
+    "head_depth": 3,
 }
 
 

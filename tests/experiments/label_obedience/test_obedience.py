@@ -2,14 +2,18 @@
 
 import dataclasses
 import json
+import types
 
 import imageio.v3 as iio
 import numpy as np
 import pytest
 from helpers import assert_same
 
+import flowvid
 from experiments.label_obedience import classifier, obedience
 from experiments.running import finished_runs
+from flowvid.config.schema import preset_config
+from flowvid.errors import ConfigError
 from flowvid.evaluation.scoring import standard_error
 
 pytest_plugins = ["system_fixtures", "command_line"]
@@ -74,6 +78,11 @@ def test_samples_of_every_label_are_classified(run_of, call, tmp_path):
     assert len(report["label_names"]) == 8
     assert iio.imread(out / "confusion.png").ndim == iio.imread(out / "samples.png").ndim == 3
 
-    code, _, err = call("experiments.obedience", f"--run={run_of('state')}", f"--out={out}")
-    assert code == 1
-    assert "is of the variant state, which has no labels to obey" in err
+
+def test_a_run_without_labels_is_refused(monkeypatch, tmp_path):
+    unlabelled = types.SimpleNamespace(config=preset_config("small", variant="state"))
+    monkeypatch.setattr(flowvid, "load", lambda run, checkpoint: unlabelled)
+    with pytest.raises(ConfigError, match="is of the variant state, which has no labels to obey"):
+        obedience.measure(
+            tmp_path, checkpoint="last", per_label=1, temperature=None, steps=1, seed=0
+        )

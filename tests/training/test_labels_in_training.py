@@ -1,0 +1,119 @@
+"""What training does with labels: some are not told, others are contrasted, with their own rate."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_models import BATCH, LABELS, SIZE, tiny
+
+from flowvid import random_keys
+from flowvid.config.schema import preset_config
+from flowvid.errors import ConfigError
+from flowvid.training import labels, objectives, trainer
+from flowvid.video import head
+from flowvid.video.frames import head_frames
+
+pytest_plugins = ["tiny_models"]
+
+UNET = {
+    "preset": "small",
+    "variant": "label_everywhere",
+    "levels": 1,
+    "components": 2,
+    "stage_width": 4,
+    "head_width": 4,
+    "head_depth": 1,
+    "unet_width": 4,
+    "features": 3,
+    "layer_width": 4,
+    "label_width": 3,
+    "image_size": SIZE,
+    "num_labels": LABELS,
+}
+
+
+def test_a_share_of_the_labels_is_not_told_and_others_stay(batch):
+    config = preset_config(**UNET, label_dropout=0.3)
+    told = jax.jit(functools.partial(labels.told, config))
+    found = np.stack([told(batch, step) for step in range(200)])
+    untold = found == LABELS
+    assert untold.mean() == pytest.approx(0.3, abs=4 * np.sqrt(0.3 * 0.7 / untold.size))
+    np.testing.assert_array_equal(
+        np.where(untold, np.asarray(batch.label), found), batch.label + 0 * found
+    )
+    np.testing.assert_array_equal(told(batch, 7), found[7])
+    # It depends on the clip's index, so that devices which share a batch draw the same.
+    half = jax.tree.map(lambda part: part[2:], batch)
+    np.testing.assert_array_equal(told(half, 7), found[7, 2:])
+    assert labels.told(preset_config(**UNET, label_dropout=0.0), batch, 0) is batch.label
+
+
+def test_contrast_compares_a_frame_under_its_label_and_another(batch, params_of):
+    config, params = tiny("state_label", label_contrast=0.5), params_of("state_label")["head"]
+    batch = jax.tree.map(lambda part: jnp.concatenate([part, part, part]), batch)
+    loss, logs = jax.jit(functools.partial(objectives.head_loss, config))(params, batch, 3)
+    assert float(loss - logs["bits_per_dim"]) == pytest.approx(
+        0.5 * logs["label_contrast"], rel=1e-3
+    )
+    keys = random_keys.keys_of_frames(config.seed, random_keys.TRAINING, 3, batch.example)
+    x = head_frames(keys, batch, config.metric)
+    log_prob = jax.jit(lambda under: head.log_prob(config, params, x, under).log_prob)
+    of_labels = np.stack([log_prob(jnp.full(3 * BATCH, label)) for label in range(LABELS)])
+    gaps = []
+    for frame in (0, 8):  # every eighth
+        own = int(batch.label[frame])
+        others = [label for label in range(LABELS) if label != own]
+        gaps.append([np.logaddexp(0, of_labels[o, frame] - of_labels[own, frame]) for o in others])
+    possible = [(a + b) / 2 / (SIZE * SIZE * 3 * np.log(2)) for a in gaps[0] for b in gaps[1]]
+    assert np.min(np.abs(np.array(possible) - float(logs["label_contrast"]))) < 1e-5
+    without = tiny("state", label_contrast=0.5)
+    _, logs = objectives.head_loss(without, params_of("state")["head"], batch, 3)
+    assert "label_contrast" not in logs
+
+
+def test_labels_and_head_have_their_own_learning_rates():
+    """The first step of Adam changes a parameter by the learning rate, whatever the gradient."""
+    fields = UNET | {"schedule": "constant", "warmup_steps": 0, "learning_rate": 0.01}
+    config = preset_config(**fields, head_learning_rate=0.02, label_learning_rate=0.003)
+    template = trainer.state_template(config)
+    for name, rate in (("head", 0.02), ("tail", 0.01)):
+        params = jax.tree.map(lambda s: jnp.ones(s.shape), getattr(template, name).params)
+        optimiser = trainer.optimisers(config)[name]
+        updates, _ = optimiser.update(params, optimiser.init(params), params)
+        rates = {"labels": set(), "rest": set()}
+        for path, leaf in jax.tree_util.tree_leaves_with_path(updates):
+            keys = [entry.key for entry in path]
+            kind = "labels" if "labels" in keys or "of_vector" in keys else "rest"
+            rates[kind] |= {round(float(value), 5) for value in np.unique(-np.asarray(leaf))}
+        assert rates == {"labels": {0.003}, "rest": {rate}}, name
+    same = preset_config(**fields, label_learning_rate=None)
+    assert trainer.state_template(same).tail.opt_state.inner_states.keys() == {
+        "trained",
+        "constant",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"context": "pyramid"}, r"--context=pyramid cannot encode a label that is not told: use"),
+        ({"label_dropout": 1.0}, r"--label_dropout=1.0 must be below 1"),
+        ({"head_frames": "first"}, r"--head_frames_drawn=2 needs --head_frames=any"),
+        ({"head_frames_drawn": 31}, r"--head_frames_drawn=31 frames cannot be drawn from 30"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        preset_config("small", **changes)
+
+
+def test_guidance_has_an_effect_where_some_labels_are_not_told():
+    config = preset_config(**UNET)
+    assert config.guidance("head") == 3.0
+    assert config.guidance("tail") == 1.0
+    for changes in ({"label_dropout": 0.0}, {"variant": "state"}):
+        assert preset_config(**UNET | changes).guidance("head") is None
+    assert preset_config(**UNET | {"variant": "state_label"}).guidance("tail") is None
+    assert preset_config("paper", variant="state_label").guidance("head") is None
