@@ -12,7 +12,7 @@ from absl import flags
 
 from experiments.measuring.benchmark_sections import MODES, SECTIONS, Plan, measure
 from flowvid import cli, fields
-from flowvid.config import schema
+from flowvid.config import presets, schema
 from flowvid.errors import ConfigError
 
 MODELS = ("head", "tail")
@@ -24,7 +24,7 @@ _MODES = flags.DEFINE_list("modes", list(MODES), "Ways of differentiating the fl
 _PROFILE = flags.DEFINE_bool(
     "profile", False, "Measure where the time of the head's step on CPU goes, and nothing else."
 )
-_PRESET = flags.DEFINE_enum("preset", "paper", list(schema.PRESETS), "Preset of the models.")
+_PRESET = flags.DEFINE_enum("preset", "paper", list(presets.PRESETS), "Preset of the models.")
 _VARIANT = flags.DEFINE_enum("variant", "state", list(schema.VARIANTS), "Variant of the models.")
 _TAIL_STEPS = flags.DEFINE_integer(
     "tail_steps", None, "Steps of flow per level in the tail. [the preset's]"

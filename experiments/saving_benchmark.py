@@ -12,9 +12,9 @@ import tempfile
 from absl import flags
 
 from flowvid import cli, fields
-from flowvid.config import schema
+from flowvid.config import making, presets, schema
 
-_PRESET = flags.DEFINE_enum("preset", "paper_small", list(schema.PRESETS), "Preset of the model.")
+_PRESET = flags.DEFINE_enum("preset", "paper_small", list(presets.PRESETS), "Preset of the model.")
 _VARIANT = flags.DEFINE_enum(
     "variant", "state_label", list(schema.VARIANTS), "Variant of the model."
 )
@@ -30,7 +30,7 @@ def main() -> None:
     """Measures in a temporary folder, and prints and writes the cost."""
     from experiments.measuring import saving_cost
 
-    settings = schema.preset_config(_PRESET.value, variant=_VARIANT.value, data_dir=_DATA_DIR.value)
+    settings = making.preset_config(_PRESET.value, variant=_VARIANT.value, data_dir=_DATA_DIR.value)
     with tempfile.TemporaryDirectory() as folder:
         cost = saving_cost.measure(
             settings, pathlib.Path(folder), pairs=_PAIRS.value, num_steps=_STEPS.value

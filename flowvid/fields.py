@@ -116,7 +116,7 @@ def define_flags(config: type, presets: Presets) -> None:
             flags.DEFINE_enum(of.name, None, of.metadata["choices"], help_text)
         elif "int" in str(of.type):
             flags.DEFINE_integer(of.name, None, help_text)
-        elif of.type is float:
+        elif "float" in str(of.type):
             flags.DEFINE_float(of.name, None, help_text)
         elif of.type is bool:
             flags.DEFINE_bool(of.name, None, help_text)

@@ -114,7 +114,7 @@ def _number_given() -> int:
     return 1 if is_file and decoding.is_single(source) else 4
 
 
-def _temperature() -> list[float] | None:
+def _temperature() -> list[float] | float | None:
     """Returns --temperature as numbers.
 
     Raises:
@@ -123,11 +123,12 @@ def _temperature() -> list[float] | None:
     if FLAGS.temperature is None:
         return None
     try:
-        return [float(value) for value in FLAGS.temperature]
+        numbers = [float(value) for value in FLAGS.temperature]
     except ValueError as error:
         raise ConfigError(
             f"--temperature={','.join(FLAGS.temperature)}: use a number, or several with commas."
         ) from error
+    return numbers if len(numbers) > 1 else numbers[0]
 
 
 def _number_of_clips(dataset: datasets.Dataset) -> int:

@@ -13,7 +13,7 @@ from helpers import NUM_CLIPS, TINY
 
 from data_builders.generated_builder import GeneratedConfig
 from data_builders.moving_shapes import moving_shapes_dataset_builder as moving_shapes
-from flowvid.config import presets, schema
+from flowvid.config import making, presets
 from flowvid.config.schema import Config
 from flowvid.evaluation import scoring
 from flowvid.training import loop, stability, trainer
@@ -43,7 +43,7 @@ def image_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny(data_dir: Path) -> Callable[..., Config]:
     """A function that returns the tiny configuration, with changes."""
-    return lambda **changes: schema.preset_config(**TINY | {"data_dir": str(data_dir)} | changes)
+    return lambda **changes: making.preset_config(**TINY | {"data_dir": str(data_dir)} | changes)
 
 
 @pytest.fixture(scope="module")

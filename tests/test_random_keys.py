@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowvid import random_keys
-from flowvid.config.schema import preset_config
+from flowvid.config.making import preset_config
 from flowvid.random_keys import Stream
 from flowvid.video import joint
 from flowvid.video.frames import Batch, head_frames, tail_frames

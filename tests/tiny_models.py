@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers import drawn_params
 
-from flowvid.config.schema import preset_config
+from flowvid.config.making import preset_config
 from flowvid.video import joint
 from flowvid.video.frames import Batch
 

@@ -15,7 +15,8 @@ import numpy as np
 from jax import Array
 
 from flowvid import random_keys
-from flowvid.config.schema import Config, preset_config
+from flowvid.config.making import preset_config
+from flowvid.config.schema import Config
 from flowvid.data import datasets
 from flowvid.gan import config as gan_config
 from flowvid.gan import steps as gan_steps

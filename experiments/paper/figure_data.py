@@ -12,7 +12,7 @@ import numpy as np
 import flowvid
 from experiments.paper import overfitting
 from experiments.running import configurations, finished_runs, run_processes
-from flowvid.config import config_file, schema
+from flowvid.config import config_file, making
 from flowvid.errors import ConfigError
 from flowvid.gan import config as gan_config
 from flowvid.gan import model as gan_model
@@ -51,7 +51,7 @@ def model_diagram(request: Request) -> Arrays:
     if request.run is not None:
         settings, labels = config_file.read(request.run)
     else:
-        settings, labels = schema.preset_config(**{"num_labels": 8} | request.given), ()
+        settings, labels = making.preset_config(**{"num_labels": 8} | request.given), ()
     return {"config": np.array(json.dumps(config_file.to_dict(settings, labels)))}
 
 

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 import flowvid
 from experiments.running import finished_runs, run_processes
-from flowvid.config import schema
+from flowvid.config import making
 from flowvid.data import decoding
 
 Clip = UInt8[np.ndarray, "time height width 3"]
@@ -70,7 +70,7 @@ def overfit(
         {"real", "generated", "psnr" per frame, "metric", "head/steps", "head/bits", ...}.
     """
     given = _DEFAULTS | given
-    settings = schema.preset_config(**given)
+    settings = making.preset_config(**given)
     if clip_file is not None:
         clip = decoding.read_clip(clip_file, settings.num_frames, settings.image_size)
     else:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 import flowvid
 from experiments.run_report import evaluation, plots, sections
 from experiments.running import finished_runs
-from flowvid.config import schema
+from flowvid.config import making
 from flowvid.evaluation import text_report
 
 _SIDE = 128  # pixels of a clip in the page
@@ -72,7 +72,7 @@ def render(workdir: pathlib.Path, contents: Contents) -> str:
     return environment.from_string(template).render(
         title=f"{model.config.variant} on {model.config.dataset}",
         summary=f"{workdir}, step {model.step}, {model.config.preset} preset.",
-        configuration=schema.flat(model.config),
+        configuration=making.flat(model.config),
         likelihood=text_report.format_report(report),
         per_frame=Markup(plots.per_frame(report)),
         curves=Markup(plots.curves(workdir, model.config)),

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from flowvid.config import config_file, presets, schema
+from flowvid.config import config_file, making, presets
 from flowvid.errors import ConfigError
 from flowvid.gan import config as gan_config
 from flowvid.gan.config import GanConfig
@@ -22,7 +22,7 @@ def fields_of_model(config: Any) -> dict[str, Any]:
     if isinstance(config, GanConfig):
         values, resumable = dataclasses.asdict(config), {*gan_config.RESUMABLE}
     else:
-        values, resumable = schema.flat(config), {*presets.RESUMABLE}
+        values, resumable = making.flat(config), {*presets.RESUMABLE}
     left_out = resumable - {"num_steps"} | {"preset", "num_labels"}
     return {name: value for name, value in values.items() if name not in left_out}
 
@@ -56,7 +56,7 @@ def check_reusable(workdir: pathlib.Path, module: str, given: dict[str, Any]) ->
         saved = config_file.read(workdir)[0]
         # `flowvid.train` trains the head alone on a dataset of single images.
         images = {"num_frames": 1} if saved.num_frames == 1 and "num_frames" not in given else {}
-        asked = schema.preset_config(**given | images)
+        asked = making.preset_config(**given | images)
     different = differences(fields_of_model(saved), fields_of_model(asked))
     steps_there, steps_asked = different.pop("num_steps", (None, None))
     trains = isinstance(saved, GanConfig) or saved.ablation.trains

@@ -8,8 +8,9 @@ from absl import flags
 from flowvid import fields
 from flowvid.conditioning.table import CONTEXTS
 from flowvid.config import dataset_names
+from flowvid.config.making import changed, flat, preset_config
 from flowvid.config.presets import PRESETS, RESUMABLE
-from flowvid.config.schema import Config, changed, flat, preset_config
+from flowvid.config.schema import Config
 from flowvid.errors import ConfigError
 from flowvid.flows.table import FLOWS
 

@@ -2,9 +2,8 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Sequence
-from typing import Any, SupportsFloat
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -136,18 +135,13 @@ class Model:
             samples = sampling.generate(self.config, self.params, keys, indices, num_frames, how)
         return jax.tree.map(np.asarray, samples)
 
-    def _drawings(
-        self, temperature: float | Sequence[float] | None, guidance: float | None
-    ) -> sampling.Drawings:
+    def _drawings(self, temperature: Any, guidance: Any) -> sampling.Drawings:
         """Returns how head and tail draw, with the flow's defaults for what is None."""
-        if temperature is not None:
-            given = [temperature] if np.ndim(temperature) == 0 else list(temperature)  # type: ignore[arg-type]
-            if not given or not all(_is_finite(one) for one in given):
-                raise ConfigError(
-                    f"temperature={temperature!r}: use a finite number from 0 on, or several, one "
-                    "per level."
-                )
-        if guidance is not None and not _is_finite(guidance):
+        if temperature is not None and not _are_finite(temperature, most_axes=1):
+            raise ConfigError(
+                f"temperature={temperature!r}: use a finite number from 0 on, or one per level."
+            )
+        if guidance is not None and not _are_finite(guidance):
             raise ConfigError(f"guidance={guidance!r}: use a finite number from 0 on.")
         scales = {model: self.config.guidance(model) for model in ("head", "tail")}
         if guidance is not None and all(scale is None for scale in scales.values()):
@@ -216,11 +210,12 @@ class Model:
         return given.astype(np.int32)
 
 
-def _is_finite(value: Any) -> bool:
-    """Returns whether a value is a number, and finite and 0 or more."""
-    if np.ndim(value) or not isinstance(value, SupportsFloat):
+def _are_finite(value: Any, most_axes: int = 0) -> bool:
+    """Returns whether a value is a number, or several, and finite and 0 or more."""
+    numbers = np.asarray(value)
+    if numbers.ndim > most_axes or not numbers.size or numbers.dtype.kind not in "biuf":
         return False
-    return 0 <= float(value) < math.inf
+    return bool(np.all(np.isfinite(numbers) & (numbers >= 0)))
 
 
 @functools.partial(jax.jit, static_argnames=("config", "seed"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flowvid.conditioning.networks import ContextProcessor, ContextPyramid, LabelImages
-from flowvid.config.schema import preset_config
+from flowvid.config.making import preset_config
 from flowvid.flows.coupling_network import CouplingNetwork, ZeroConv
 from flowvid.training import train_state
 from flowvid.video import head, joint

@@ -11,7 +11,7 @@ from flowvid.conditioning.protocol import Conditioning, EncoderOptions
 from flowvid.conditioning.sees import Sees
 from flowvid.conditioning.unet import memory, network
 from flowvid.conditioning.unet.settings import UnetSettings
-from flowvid.config.schema import preset_config
+from flowvid.config.making import preset_config
 from flowvid.errors import ConfigError
 
 SIZE, LEVELS = 8, 2

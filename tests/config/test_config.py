@@ -10,9 +10,10 @@ import flowvid
 from flowvid.conditioning.pyramid.settings import PyramidSettings
 from flowvid.conditioning.sees import Sees
 from flowvid.config import command_line, config_file
+from flowvid.config.making import changed, flat, preset_config
 from flowvid.config.metrics import METRICS
 from flowvid.config.presets import PRESETS
-from flowvid.config.schema import Config, changed, flat, preset_config
+from flowvid.config.schema import Config
 from flowvid.config.variants import VARIANTS, Variant
 from flowvid.errors import ConfigError
 from flowvid.flows.glow.settings import GlowSettings

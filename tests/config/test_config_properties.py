@@ -3,13 +3,14 @@
 import dataclasses
 import json
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from flowvid.conditioning.table import CONTEXTS
 from flowvid.config import config_file
+from flowvid.config.making import changed, flat, preset_config
 from flowvid.config.presets import RESUMABLE
-from flowvid.config.schema import Config, changed, flat, preset_config
+from flowvid.config.schema import Config
 from flowvid.flows.table import FLOWS
 
 NESTED = {"flow": (FLOWS, "flow_settings"), "context": (CONTEXTS, "context_settings")}
@@ -65,11 +66,24 @@ def all_fields(draw, kinds=None):
         "n_bits": n_bits,
         "dequantization": dequantization,
         "ema_decay": draw(st.floats(0, 1, exclude_max=True)),
+        "head_frames_drawn": (
+            draw(st.integers(1, frames)) if values["head_frames"] == "any" else 1
+        ),
+        "label_dropout": (
+            draw(st.floats(0, 1, exclude_max=True))
+            if CONTEXTS[values["context"]].DROPS_LABELS
+            else 0.0
+        ),
         "seed": draw(st.integers(0, 2**32 - 1)),
     }
     for kind, (table, _) in NESTED.items():
         settings = table[values[kind]]
         values |= {field.name: draw(values_of(field)) for field in own_fields(settings)}
+        if "head_levels" in settings.__dataclass_fields__:
+            fitting = [n for n in range(1, levels + 1) if size % 2 ** (n + 1) == 0]
+            assume(fitting)
+            values["head_levels"] = draw(st.sampled_from(fitting))
+            values["head_width"] = draw(st.integers(1, 32) | st.sampled_from([64, 256]))
         if "label_size" in settings.__dataclass_fields__:
             divisors = [n for n in range(1, size + 1) if size % n == 0]
             values["label_size"] = draw(st.none() | st.sampled_from(divisors))

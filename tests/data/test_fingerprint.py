@@ -9,7 +9,7 @@ from footage import load, touch, write_clip, write_image
 
 from data_builders.generated_builder import GeneratedConfig
 from data_builders.moving_shapes import moving_shapes_dataset_builder as moving_shapes
-from flowvid.config import config_file, schema
+from flowvid.config import config_file, making
 from flowvid.errors import ConfigError
 from flowvid.training import loop
 
@@ -154,4 +154,4 @@ def test_a_run_without_a_fingerprint_resumes_and_gets_one(resume, tmp_path):
 def test_the_fingerprint_is_that_of_the_training_examples(tiny, data_dir):
     config, train, validation = loop.prepare(tiny())
     assert config.dataset_fingerprint == train.fingerprint != validation.fingerprint
-    assert schema.preset_config("paper_small").dataset_fingerprint == ""
+    assert making.preset_config("paper_small").dataset_fingerprint == ""

@@ -12,8 +12,8 @@ from helpers import NUM_CLIPS
 
 from data_builders.generated_builder import GeneratedConfig
 from data_builders.moving_shapes import moving_shapes_dataset_builder as moving_shapes
+from flowvid.config.making import preset_config
 from flowvid.config.metrics import METRICS
-from flowvid.config.schema import preset_config
 from flowvid.data import dataset_statistics, datasets
 from flowvid.paths import MARKER
 from flowvid.video import head

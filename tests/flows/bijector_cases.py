@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 
-from flowvid.config.schema import preset_config
+from flowvid.config.making import preset_config
 from flowvid.flows import bijectors
 from flowvid.flows.bijectors import Bijector, actnorm, coupling, invertible_conv, repeat, squeeze
 from flowvid.flows.coupling_network import CouplingNetwork

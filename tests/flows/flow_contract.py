@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from flowvid.config.schema import preset_config
+from flowvid.config.making import preset_config
 from flowvid.flows.density import gaussian_log_density
 from flowvid.training import train_state
 

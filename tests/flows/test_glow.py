@@ -10,7 +10,7 @@ import pytest
 from flow_contract import check_exact_density_and_round_trips, flat
 from helpers import assert_near
 
-from flowvid.config.schema import preset_config
+from flowvid.config.making import preset_config
 from flowvid.flows.glow.flow import glow
 from flowvid.flows.protocol import check_image_size, sample_latents
 from flowvid.training import train_state

@@ -11,7 +11,7 @@ import pytest
 from flow_contract import check_exact_density_and_round_trips
 from helpers import assert_near
 
-from flowvid.config.schema import preset_config
+from flowvid.config.making import preset_config
 from flowvid.errors import ConfigError
 from flowvid.flows.mixture import phases
 from flowvid.flows.mixture.settings import MixtureSettings

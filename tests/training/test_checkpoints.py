@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers import PAPERS_VARIANTS, assert_same, saved, small_state
 
-from flowvid.config import config_file, schema
+from flowvid.config import config_file, making
 from flowvid.errors import ConfigError
 from flowvid.training import loop, trainer
 from flowvid.training.checkpoints import reading, run_state
@@ -17,7 +17,7 @@ from flowvid.video import joint
 
 pytest_plugins = ["system_fixtures"]
 
-CONFIG = schema.preset_config("paper_small")
+CONFIG = making.preset_config("paper_small")
 NAMES = ("bounce", "fall")
 TEMPLATE = {"head": small_state(0).head.params}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flowvid.config.schema import preset_config
+from flowvid.config.making import preset_config
 from flowvid.training import cost
 
 

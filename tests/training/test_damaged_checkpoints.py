@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from helpers import assert_same, small_state
 
-from flowvid.config import schema
+from flowvid.config import making
 from flowvid.errors import TrainingError
 from flowvid.training.checkpoints import reading, run_state
 from flowvid.training.checkpoints.saving import Checkpoints
 
-CONFIG = schema.preset_config("paper_small")
+CONFIG = making.preset_config("paper_small")
 NAMES = ("bounce", "fall")
 TEMPLATE = {"head": small_state(0).head.params}
 

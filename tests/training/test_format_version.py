@@ -7,14 +7,14 @@ from command_line import assert_one_line
 from helpers import small_state
 
 import flowvid
-from flowvid.config import config_file, schema
+from flowvid.config import config_file, making
 from flowvid.errors import ConfigError
 from flowvid.training.checkpoints import reading
 from flowvid.training.checkpoints.saving import Checkpoints
 
 pytest_plugins = ["command_line"]
 
-CONFIG = schema.preset_config("paper_small")
+CONFIG = making.preset_config("paper_small")
 NAMES = ("bounce", "fall")
 
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from flowvid.config.schema import preset_config
+from flowvid.config.making import preset_config
 from flowvid.parallel.devices import replicate, shard, unreplicate
 from flowvid.training import train_state, trainer
 from flowvid.video import joint

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers import events, small_state
 
-from flowvid.config.schema import preset_config
+from flowvid.config.making import preset_config
 from flowvid.errors import TrainingError
 from flowvid.training import likelihood_bound, loop
 from flowvid.training.progress import Reporter

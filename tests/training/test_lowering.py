@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from flowvid.config.schema import preset_config
+from flowvid.config.making import preset_config
 from flowvid.parallel.devices import DEVICES
 from flowvid.training import objectives, steps, train_state
 from flowvid.video import joint

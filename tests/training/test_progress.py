@@ -10,7 +10,7 @@ import pytest
 from helpers import small_state
 from tensorboard.backend.event_processing import event_accumulator
 
-from flowvid.config.schema import preset_config
+from flowvid.config.making import preset_config
 from flowvid.training import loop, progress
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from flowvid.config.schema import preset_config
+from flowvid.config.making import preset_config
 from flowvid.training import train_state
 from flowvid.video.joint import params_template
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from helpers import assert_same, drawn_params
 
-from flowvid.config.schema import preset_config
+from flowvid.config.making import preset_config
 from flowvid.training import trainer
 
 BATCHES = 5

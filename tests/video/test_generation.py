@@ -9,7 +9,7 @@ import pytest
 from helpers import drawn_params
 
 from flowvid import random_keys
-from flowvid.config.schema import preset_config
+from flowvid.config.making import preset_config
 from flowvid.video import head, joint, sampling, tail
 from flowvid.video.build import Drawing
 from flowvid.video.frames import Batch

@@ -9,7 +9,7 @@ import pytest
 from helpers import assert_near, drawn_params
 
 from flowvid import random_keys
-from flowvid.config.schema import preset_config
+from flowvid.config.making import preset_config
 from flowvid.flows.bijectors import repeat
 from flowvid.flows.glow.flow import flow_step
 from flowvid.training import objectives

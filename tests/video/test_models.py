@@ -13,6 +13,7 @@ from flowvid.conditioning.protocol import Conditioning
 from flowvid.config.variants import VARIANTS
 from flowvid.flows.protocol import sample_latents
 from flowvid.video import build, head, joint, tail
+from flowvid.video.build import Drawing
 from flowvid.video.frames import TailFrames, pick, tail_frames
 from flowvid.video.pixels import to_grid
 
@@ -101,7 +102,7 @@ def test_picked_frames_initialise(batch):
 def test_samples_map_back_to_the_noise_they_were_made_of(model, params_of, batch, frames):
     config = tiny("state_label", coupling="affine")
     params = params_of("state_label", "affine")[model]
-    keys, one = jax.random.split(jax.random.key(5), BATCH), jnp.asarray(1.0)
+    keys, one = jax.random.split(jax.random.key(5), BATCH), Drawing(jnp.asarray(1.0), None)
     flow, encoder = build.flow_of(config, model), build.encoder_of(config, model)
     if model == "head":
         x = jax.jit(functools.partial(head.sample, config))(params, keys, batch.label, one)
@@ -117,7 +118,7 @@ def test_samples_map_back_to_the_noise_they_were_made_of(model, params_of, batch
     assert x.shape == (BATCH, SIZE, SIZE, 3)
     contexts = encoder.encode(params["context"], seen)
     latents = jax.jit(flow.encode)(params["flow"], x, contexts)
-    drawn = sample_latents(keys, flow.latent_shapes((SIZE, SIZE, 3)), one)
+    drawn = sample_latents(keys, flow.latent_shapes((SIZE, SIZE, 3)), one.temperature)
     for found, expected in zip(latents, drawn, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
     expected = jax.jit(flow.log_prob)(params["flow"], x, contexts).log_prob

@@ -10,8 +10,8 @@ import scipy.integrate
 import scipy.stats
 
 from flowvid import random_keys
+from flowvid.config.making import preset_config
 from flowvid.config.metrics import METRICS
-from flowvid.config.schema import preset_config
 from flowvid.flows.density import gaussian_log_density
 from flowvid.video import joint
 from flowvid.video.frames import Batch, head_frames, tail_frames

@@ -13,7 +13,7 @@ Dimensions: K components, C channels.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 import jax
@@ -84,6 +84,14 @@ class _Channel(NamedTuple):
         """Returns the log of the mixture's mass in a bin, [*pixels]."""
         return jax.nn.logsumexp(self.log_weights + self.log_masses(bins), axis=-1)
 
+    def log_mass_of_bins(self) -> Array:
+        """Returns the log of the mixture's mass in every bin, [*pixels, bins]."""
+        parts = (self.log_weights, self.means, self.log_scales)
+        weights, means, log_scales = (part[..., None, :] for part in parts)
+        shape = (*self.means.shape[:-1], self.num_bins)
+        bins = jnp.broadcast_to(jnp.arange(self.num_bins, dtype=self.means.dtype), shape)
+        return _Channel(weights, means, log_scales, self.num_bins).log_mass(bins)
+
 
 def sharpened(mixture: Mixture, temperature: Float[Array, ""]) -> Mixture:
     """Returns the mixture at a temperature T: weights to the power of 1 / T, and scales times T.
@@ -97,8 +105,8 @@ def sharpened(mixture: Mixture, temperature: Float[Array, ""]) -> Mixture:
     )
 
 
-def _walk(mixture: Mixture, num_bins: int, visit: Callable[[int, _Channel], Array]) -> None:
-    """Calls `visit` with each channel in order; it returns the channel's bins [*pixels]."""
+def _channels(mixture: Mixture, num_bins: int) -> Generator[_Channel, Array | None, None]:
+    """Yields each channel in order, given those before it; it is sent each one's bins [*pixels]."""
     log_weights = jax.nn.log_softmax(mixture.logits)
     errors: list[Array] = []
     slopes = iter(jnp.moveaxis(mixture.slopes, -1, 0))
@@ -106,10 +114,18 @@ def _walk(mixture: Mixture, num_bins: int, visit: Callable[[int, _Channel], Arra
         means = mixture.means[..., index]
         moved = means + sum(next(slopes)[..., None] * error for error in errors)
         channel = _Channel(log_weights, moved, mixture.log_scales[..., index], num_bins)
-        bins = visit(index, channel)
+        bins = yield channel
+        assert bins is not None
         # What a channel tells of the component, by Bayes' rule.
         log_weights = jax.nn.log_softmax(log_weights + channel.log_masses(bins))
         errors.append((bins + 0.5)[..., None] - means)
+
+
+def _walk(mixture: Mixture, num_bins: int, visit: Callable[[int, _Channel], Array]) -> None:
+    """Calls `visit` with each channel in order; it returns the channel's bins [*pixels]."""
+    channels, bins = _channels(mixture, num_bins), None
+    for index in range(mixture.means.shape[-1]):
+        bins = visit(index, channels.send(bins))
 
 
 def bins_of(x: Pixels, num_bins: int) -> Pixels:
@@ -243,38 +259,17 @@ def guided(
         num_bins: 2^n.
     """
     u = jax.scipy.special.ndtr(z)
-    both = (mixture, unguided)
-    log_weights = [jax.nn.log_softmax(one.logits) for one in both]
-    errors: list[list[Array]] = [[], []]
-    slopes = [iter(jnp.moveaxis(one.slopes, -1, 0)) for one in both]
-    all_bins = jnp.broadcast_to(jnp.arange(num_bins, dtype=z.dtype), (*z.shape[:-1], num_bins))
+    both = [_channels(one, num_bins) for one in (mixture, unguided)]
+    bins: Array | None = None
     found = []
     for index in range(z.shape[-1]):
-        channels, log_masses = [], []
-        for one, weights, errors_of, slopes_of in zip(
-            both, log_weights, errors, slopes, strict=True
-        ):
-            means = one.means[..., index]
-            moved = means + sum(next(slopes_of)[..., None] * error for error in errors_of)
-            channels.append(_Channel(weights, moved, one.log_scales[..., index], num_bins))
-            own = channels[-1]
-            over_bins = _Channel(
-                own.log_weights[..., None, :],
-                own.means[..., None, :],
-                own.log_scales[..., None, :],
-                num_bins,
-            )
-            log_masses.append(over_bins.log_mass(all_bins))
-        with_label, without = log_masses
+        with_label, without = (channels.send(bins).log_mass_of_bins() for channels in both)
         log_guided = without + scale * (with_label - without)
         log_guided = jnp.where(with_label < _EXCLUDED, -jnp.inf, log_guided)
         below = jnp.cumsum(jax.nn.softmax(log_guided), axis=-1)
         # The last bin takes what rounding leaves of the sum.
         bins = jnp.sum(below[..., :-1] <= u[..., index : index + 1], axis=-1).astype(z.dtype)
         found.append(bins)
-        for which, channel in enumerate(channels):
-            log_weights[which] = jax.nn.log_softmax(log_weights[which] + channel.log_masses(bins))
-            errors[which].append((bins + 0.5)[..., None] - both[which].means[..., index])
     return (jnp.stack(found, axis=-1) + 0.5) / num_bins - 0.5
 
 

@@ -19,7 +19,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from einops import rearrange
 from flax import linen as nn
 from jax import Array, lax
@@ -28,14 +27,12 @@ from jaxtyping import Float, PRNGKeyArray
 
 from flowvid.arrays import CHANNELS, Images, Params
 from flowvid.flows.bijectors.mixture_cdf import Mixture
+from flowvid.flows.mixture import cells
 from flowvid.flows.mixture.last_image import Draw, Seen
 from flowvid.flows.mixture.stage import as_mixture, num_outputs
 from flowvid.flows.scale_and_shift import OF_VECTOR
 
-_PIXELS = 4  # of a cell
-_CELL = _PIXELS * CHANNELS
 _HEAD_WIDTH = 32  # of attention
-_FREQUENCIES = 4  # of the sines and cosines of a cell's position
 _ZEROS = nn.initializers.zeros
 
 Tokens = Float[Array, "batch cells width"]
@@ -132,18 +129,18 @@ class CausalPixels:
         keys = jax.random.split(key, 3)
         vectors = _seen_by_cells(x, seen)
         tokens = jnp.zeros((len(x), 1, self.width))
-        known = jnp.zeros((1, self.width + 5 * _CELL))
-        near = _near(_cells(x))
+        known = jnp.zeros((1, self.width + 5 * cells.CELL))
+        near = cells.near(cells.of_image(x))
 
         def of_block(key: PRNGKeyArray) -> Params:
             found: Params = self._block.init(key, tokens, vectors[:, :1], self._nothing_kept(x), 0)
             return found
 
         return {
-            "cells": self._embedding.init(keys[0], _with_positions(near, x)),
+            "cells": self._embedding.init(keys[0], cells.with_positions(near, x)),
             "blocks": jax.vmap(of_block)(jax.random.split(keys[1], self.depth)),
             "pixels": jax.vmap(lambda k: self._pixel.init(k, known))(
-                jax.random.split(keys[2], _PIXELS)
+                jax.random.split(keys[2], cells.PIXELS)
             ),
         }
 
@@ -155,7 +152,7 @@ class CausalPixels:
         """Returns the keys and values of a block before any cell is seen."""
         batch, height, width, _ = x.shape
         heads = self.width // _HEAD_WIDTH or 1
-        shape = (batch, height * width // _PIXELS, heads, self.width // heads)
+        shape = (batch, height * width // cells.PIXELS, heads, self.width // heads)
         return jnp.zeros(shape), jnp.zeros(shape)
 
     def _features(
@@ -175,16 +172,19 @@ class CausalPixels:
     def mixtures(self, params: Params, x: Images, seen: Seen) -> Mixture:
         """Returns the mixtures of all pixels, [B, H, W, ...], in one pass."""
         height, width = x.shape[1] // 2, x.shape[2] // 2
-        cells, near = _cells(x), _near(_cells(x))
+        own = cells.of_image(x)
+        near = cells.near(own)
         kept = jax.tree.map(
             lambda part: jnp.broadcast_to(part, (self.depth, *part.shape)), self._nothing_kept(x)
         )
-        tokens = _with_positions(near, x)
+        tokens = cells.with_positions(near, x)
         features, _ = self._features(params, tokens, _seen_by_cells(x, seen), kept, 0)
-        features = features.reshape(*cells.shape[:3], self.width)
-        known = jnp.stack([_known(features, near, cells, pixel) for pixel in range(_PIXELS)])
+        features = features.reshape(*own.shape[:3], self.width)
+        known = jnp.stack(
+            [cells.known(features, near, own, pixel) for pixel in range(cells.PIXELS)]
+        )
         outputs: Any = jax.vmap(self._pixel.apply)(params["pixels"], known)
-        anchors = [_of_pixels(anchor) for anchor in _anchors(x)]
+        anchors = [cells.pixels(anchor) for anchor in cells.anchors(x)]
         mixtures = as_mixture(outputs, anchors, self.components, self.num_bins)
         to_image = lambda part: rearrange(  # noqa: E731
             part, "(row col) b h w ... -> b (h row) (w col) ...", row=2, h=height, w=width
@@ -193,7 +193,7 @@ class CausalPixels:
 
     def decode(self, params: Params, z: Images, seen: Sequence[Seen], draw: Draw) -> Images:
         """Returns the image [B, H, W, C] of latents [B, H, W, C], cell by cell."""
-        count, columns = z.shape[1] * z.shape[2] // _PIXELS, z.shape[2] // 2
+        count, columns = z.shape[1] * z.shape[2] // cells.PIXELS, z.shape[2] // 2
         vectors = [_seen_by_cells(z, one) for one in seen]
         kept = jax.tree.map(
             lambda part: jnp.broadcast_to(part, (self.depth, *part.shape)), self._nothing_kept(z)
@@ -202,9 +202,9 @@ class CausalPixels:
         def cell(carry: Any, number: Array) -> tuple[Any, None]:
             x, values, kept = carry
             row, column = number // columns, number % columns
-            all_near = _near(_cells(x))
-            near = _at(all_near, row, column)
-            token = lax.dynamic_slice_in_dim(_with_positions(all_near, x), number, 1, axis=1)
+            all_near = cells.near(cells.of_image(x))
+            near = cells.at(all_near, row, column)
+            token = lax.dynamic_slice_in_dim(cells.with_positions(all_near, x), number, 1, axis=1)
             found = []
             for vector, past in zip(vectors, kept, strict=True):
                 own = vector
@@ -216,24 +216,22 @@ class CausalPixels:
             def pixel(carry: Any, of_pixel: Any) -> tuple[Any, None]:
                 x, values = carry
                 which, own_params = of_pixel
-                cells, at = (
-                    _at(_cells(x), row, column),
-                    (2 * row + which // 2, 2 * column + which % 2),
-                )
-                anchors = [_at(anchor, *at)[:, 0, 0] for anchor in _anchors(x)]
+                own = cells.at(cells.of_image(x), row, column)
+                at = (2 * row + which // 2, 2 * column + which % 2)
+                anchors = [cells.at(anchor, *at)[:, 0, 0] for anchor in cells.anchors(x)]
                 mixtures = []
                 for one in features:
-                    known = _known(one[:, None], near, cells, which)[:, 0, 0]
+                    known = cells.known(one[:, None], near, own, which)[:, 0, 0]
                     outputs: Any = self._pixel.apply(own_params, known)
                     mixtures.append(as_mixture(outputs, anchors, self.components, self.num_bins))
-                drawn = draw(mixtures, _at(z, *at)[:, 0, 0])
+                drawn = draw(mixtures, cells.at(z, *at)[:, 0, 0])
                 edge = jnp.floor((drawn + 0.5) * self.num_bins) / self.num_bins - 0.5
                 put = lambda image, pixel: lax.dynamic_update_slice(  # noqa: E731
                     image, pixel[:, None, None], (0, *at, 0)
                 )
                 return (put(x, edge), put(values, drawn)), None
 
-            of_pixels = (jnp.arange(_PIXELS), params["pixels"])
+            of_pixels = (jnp.arange(cells.PIXELS), params["pixels"])
             (x, values), _ = lax.scan(pixel, (x, values), of_pixels)
             return (x, values, kept), None
 
@@ -241,78 +239,6 @@ class CausalPixels:
         start = (empty, empty, tuple(kept for _ in seen))
         (_, values, _), _ = lax.scan(cell, start, jnp.arange(count))
         return values
-
-
-def _at(image: Array, row: Array, column: Array) -> Array:
-    """Returns the entry [B, 1, 1, C] of an image at a place."""
-    sizes = (image.shape[0], 1, 1, image.shape[3])
-    return lax.dynamic_slice(image, (0, row, column, 0), sizes)
-
-
-def _cells(x: Images) -> Array:
-    """Returns the pixels of each cell, [B, h, w, 4 C], in raster order."""
-    return rearrange(x, "b (h row) (w col) c -> b h w (row col c)", row=2, col=2)
-
-
-def _of_pixels(x: Images) -> Array:
-    """Returns an image's pixels by their place in the cell, [4, B, h, w, C]."""
-    return rearrange(x, "b (h row) (w col) c -> (row col) b h w c", row=2, col=2)
-
-
-def _shifted(x: Array, rows: int, columns: int) -> Array:
-    """Returns x with entry (i, j) taken from (i - rows, j - columns), and zero outside."""
-    _, height, width, _ = x.shape
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    return padded[:, 1 - rows : 1 - rows + height, 1 - columns : 1 - columns + width]
-
-
-def _near(cells: Array) -> Array:
-    """Returns the cells to the left and above, scaled, [B, h, w, 16 C]."""
-    places = ((0, 1), (1, 0), (1, 1), (1, -1))
-    return 4 * jnp.concatenate([_shifted(cells, *place) for place in places], axis=-1)
-
-
-def _with_positions(near: Array, x: Images) -> Array:
-    """Returns what the transformer reads of each cell, [B, N, ...]: its neighbours and place."""
-    height, width = x.shape[1] // 2, x.shape[2] // 2
-    rows, columns = _waves(height)[:, None], _waves(width)[None]
-    for part in (rows, columns):
-        of_all = jnp.broadcast_to(part, (len(x), height, width, part.shape[-1]))
-        near = jnp.concatenate([near, of_all], axis=-1)
-    return rearrange(near, "b h w c -> b (h w) c")
-
-
-def _waves(size: int) -> Array:
-    """Returns cosines and sines of `size` places along an axis, [size, 2 frequencies]."""
-    place = (jnp.arange(size) + 0.5) / size
-    angles = jnp.pi * jnp.outer(place, 2.0 ** jnp.arange(_FREQUENCIES))
-    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
-
-
-def _known(features: Array, near: Array, cells: Array, pixel: Array | int) -> Array:
-    """Returns what the network of a pixel of each cell reads; the cell's later pixels are zero."""
-    earlier = jnp.arange(_CELL) // CHANNELS < pixel
-    own = jnp.where(earlier[None, None, None], cells, 0)
-    return jnp.concatenate([features, near, 4 * own], axis=-1)
-
-
-def _anchors(x: Images) -> list[Array]:
-    """Returns guesses at each pixel from earlier ones, each [B, H, W, C].
-
-    They are the pixels to the left and above, their mean, the plane through the three nearest, and
-    the mean of the two above, where the one above to the right is earlier.
-    """
-    left, above = _shifted(x, 0, 1), _shifted(x, 1, 0)
-    corner, right = _shifted(x, 1, 1), _shifted(x, 1, -1)
-    _, height, width, _ = x.shape
-    later = np.outer(np.arange(height) % 2, np.arange(width) % 2)[None, :, :, None] > 0
-    return [
-        left,
-        above,
-        (left + above) / 2,
-        left + above - corner,
-        jnp.where(later, above, (above + right) / 2),
-    ]
 
 
 def _seen_by_cells(x: Images, seen: Seen) -> SeenByCells:
@@ -330,16 +256,16 @@ def _seen_by_cells(x: Images, seen: Seen) -> SeenByCells:
 
 def flop(last: CausalPixels, pixels: int, seen: int) -> float:
     """Returns the floating-point operations of the density of an image of so many pixels."""
-    cells, width = pixels / _PIXELS, last.width
-    block = 12 * width**2 + 2 * width * cells + 6 * width * seen
-    embedding = width * (4 * _CELL + 4 * _FREQUENCIES)
-    pixel = width * (width + 5 * _CELL) + width**2 + width * num_outputs(last.components)
-    return 2.0 * cells * (last.depth * block + embedding + _PIXELS * pixel)
+    count, width = pixels / cells.PIXELS, last.width
+    block = 12 * width**2 + 2 * width * count + 6 * width * seen
+    embedding = width * (4 * cells.CELL + 4 * cells.FREQUENCIES)
+    pixel = width * (width + 5 * cells.CELL) + width**2 + width * num_outputs(last.components)
+    return 2.0 * count * (last.depth * block + embedding + cells.PIXELS * pixel)
 
 
 def activation_size(last: CausalPixels, pixels: int) -> int:
     """Returns the numbers that the backward pass of one image keeps."""
-    cells, width = pixels // _PIXELS, last.width
-    block = 24 * width + 2 * cells * math.ceil(width / _HEAD_WIDTH)
-    pixel = 6 * width + 5 * _CELL + 12 * CHANNELS * last.components
-    return cells * (last.depth * block + _PIXELS * pixel)
+    count, width = pixels // cells.PIXELS, last.width
+    block = 24 * width + 2 * count * math.ceil(width / _HEAD_WIDTH)
+    pixel = 6 * width + 5 * cells.CELL + 12 * CHANNELS * last.components
+    return count * (last.depth * block + cells.PIXELS * pixel)

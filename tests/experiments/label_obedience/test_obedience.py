@@ -12,7 +12,7 @@ from helpers import assert_same
 import flowvid
 from experiments.label_obedience import classifier, obedience
 from experiments.running import finished_runs
-from flowvid.config.schema import preset_config
+from flowvid.config.making import preset_config
 from flowvid.errors import ConfigError
 from flowvid.evaluation.scoring import standard_error
 

@@ -5,7 +5,7 @@ from helpers import TINY
 
 from experiments.paper import figure_data
 from experiments.running import run_processes
-from flowvid.config import schema
+from flowvid.config import making
 from flowvid.gan import config as gan_config
 from flowvid.gan import training as gan_training
 from flowvid.training import loop
@@ -23,7 +23,7 @@ def train_here():
             if run.module == "flowvid.gan.train":
                 gan_training.train(gan_config.preset_config(**run.train), run.workdir)
             else:
-                loop.train(schema.preset_config(**run.train), run.workdir)
+                loop.train(making.preset_config(**run.train), run.workdir)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_processes, "carry_out", carry_out)

@@ -9,7 +9,7 @@ from drawn_figures import drawn, lines
 import flowvid
 from experiments.paper import figure_data, overfitting
 from experiments.running import finished_runs, run_processes
-from flowvid.config import schema
+from flowvid.config import making
 from flowvid.data import decoding
 
 pytest_plugins = ["system_fixtures"]
@@ -39,7 +39,7 @@ def overfitted(request_of, train_here):
 
 def test_four_frames_are_learned_and_generated_again(overfitted, tmp_path):
     arrays, request = overfitted
-    settings = schema.preset_config(**request.given | {"num_frames": 4})
+    settings = making.preset_config(**request.given | {"num_frames": 4})
     held_out = finished_runs.load_split(settings, "validation")
     np.testing.assert_array_equal(arrays["real"], held_out[0]["video"])
     model = flowvid.load(overfitting.folder_of(request.folder, arrays["real"]) / "run")

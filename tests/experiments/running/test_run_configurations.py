@@ -7,7 +7,7 @@ from helpers import TINY
 
 from experiments.running import configurations
 from experiments.running.run_processes import Run, carry_out
-from flowvid.config import config_file, schema
+from flowvid.config import config_file, making
 from flowvid.errors import ConfigError
 from flowvid.gan import config as gan_config
 
@@ -17,7 +17,7 @@ LABELS = ("bounce", "fall")
 def saved_run(workdir, **changes):
     """Writes the config.json of a run, as training does, and returns the flags that made it."""
     given = TINY | {"variant": "state"} | changes
-    config = schema.preset_config(**given)
+    config = making.preset_config(**given)
     steps = config.num_steps if config.ablation.trains else 0
     config_file.write(
         dataclasses.replace(config, num_steps=steps or 0, num_labels=len(LABELS)), LABELS, workdir

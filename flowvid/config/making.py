@@ -1,0 +1,82 @@
+"""Makes configurations: from a preset, from another one, and as a flat dictionary."""
+
+import dataclasses
+from typing import Any
+
+from flowvid import fields
+from flowvid.conditioning.table import CONTEXTS
+from flowvid.config.presets import PRESETS
+from flowvid.config.schema import Config
+from flowvid.errors import ConfigError
+from flowvid.flows.table import FLOWS
+
+_OWN = frozenset(of.name for of in dataclasses.fields(Config))
+# The fields of `Config` that name an entry of a table, and the field that holds its settings.
+_NESTED = {"flow": (FLOWS, "flow_settings"), "context": (CONTEXTS, "context_settings")}
+
+
+def preset_config(preset: str = "paper", **changes: Any) -> Config:
+    """Returns the preset's configuration with some fields changed.
+
+    `changes` may name fields of the chosen flow and encoder beside those of `Config`. With
+    num_frames=1 there are no frames for the tail and one for the head, and the preset's tail_frames
+    and head_frames_drawn are left out.
+
+    Raises:
+        ConfigError: for an unknown preset, a field's unusable value, or a field of another flow or
+            encoder than the chosen ones.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"--preset={preset} is unknown: use one of {', '.join(PRESETS)}.")
+    values = PRESETS[preset] | {"preset": preset}
+    if changes.get("num_frames") == 1:
+        values |= {"tail_frames": None, "head_frames_drawn": 1}
+    values |= {name: value for name, value in changes.items() if name in _OWN}
+    for kind, (table, settings_field) in _NESTED.items():
+        if values[kind] in table:  # otherwise `Config` names those that are known
+            settings = table[values[kind]]
+            given = {n: v for n, v in changes.items() if n in settings.__dataclass_fields__}
+            values[settings_field] = settings(**settings.PRESETS[preset] | given)
+        else:
+            fields.check_choice(kind, values[kind], tuple(table))
+    config = Config(**values)
+    _refuse_strangers(config, changes)
+    return config
+
+
+def changed(config: Config, **changes: Any) -> Config:
+    """Returns a configuration with some fields changed, those of its settings among them.
+
+    Raises:
+        ConfigError: as `preset_config`.
+    """
+    _refuse_strangers(config, changes)
+    values = {name: value for name, value in changes.items() if name in _OWN}
+    for _, settings_field in _NESTED.values():
+        settings = getattr(config, settings_field)
+        given = {n: v for n, v in changes.items() if n in settings.__dataclass_fields__}
+        values[settings_field] = dataclasses.replace(settings, **given)
+    return dataclasses.replace(config, **values)
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """Returns all fields by name, those of the flow's and encoder's settings beside the others."""
+    found = {name: getattr(config, name) for name in _OWN}
+    for _, settings_field in _NESTED.values():
+        found |= dataclasses.asdict(found.pop(settings_field))
+    return found
+
+
+def _refuse_strangers(config: Config, names: Any) -> None:
+    known = flat(config)
+    for name in names:
+        if name in known or name in _OWN:
+            continue
+        for kind, (table, _) in _NESTED.items():
+            owners = [key for key, s in table.items() if name in s.__dataclass_fields__]
+            if owners:
+                raise ConfigError(
+                    f"--{name} belongs to --{kind}={' or '.join(owners)}, but this run has "
+                    f"--{kind}={getattr(config, kind)}: leave --{name} out, or choose that {kind}."
+                )
+        raise TypeError(f"Config has no field {name!r}.")
