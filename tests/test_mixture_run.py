@@ -31,6 +31,7 @@ SIZES = {name: value for name, value in TINY.items() if name not in OF_OTHERS} |
     "label_learning_rate": 0.005,
     "label_dropout": 0.25,
 }
+GUIDED = {"guidance": 3.0}
 
 
 def flags_of(data_dir, **changes):
@@ -95,15 +96,15 @@ def test_it_trains_evaluates_continues_is_measured_and_resumes(data_dir, tmp_pat
     np.testing.assert_array_equal(videos[:, 2:] % 8, 4)  # the middles of 5-bit bins
 
     # From nothing, guided towards the label by default.
-    drawings = ((), ("--guidance=3",), ("--guidance=1",), ("--guidance=3", "--temperature=0.5,1"))
-    sheets = []
-    for args in drawings:
-        code, _, _ = call("sample", f"--workdir={workdir}", "--num_frames=1", f"--out={out}", *args)
-        assert code == 0
-        sheets.append(iio.imread(out / "samples.png"))
-    np.testing.assert_array_equal(sheets[0], sheets[1])
-    assert np.any(sheets[0] != sheets[2])
-    assert np.any(sheets[0] != sheets[3])
+    first = [model.sample(2, num_frames=1, **how).videos for how in ({}, GUIDED, {"guidance": 9.0})]
+    np.testing.assert_array_equal(first[0], first[1])
+    assert np.any(first[0] != first[2])
+    args = ("--num_frames=1", "--num_videos=2", "--guidance=3", "--temperature=0.5,1")
+    code, _, _ = call("sample", f"--workdir={workdir}", f"--out={out}", *args)
+    assert code == 0
+    cool_details = model.sample(2, num_frames=1, temperature=[0.5, 1], **GUIDED).videos
+    np.testing.assert_array_equal(iio.imread(out / "000.png"), cool_details[0, 0])
+    assert np.any(cool_details != first[0])
     guided = model.sample(**given_labels, guidance=4.0).videos
     assert np.any(guided != videos)  # the tail's frames, which are not guided by default
     for flag in ("--temperature=1,warm", "--temperature=-1"):

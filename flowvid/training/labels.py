@@ -43,8 +43,8 @@ def contrast(
 ) -> Array:
     """Returns softplus(log p(x | y') - log p(x | y)) in bits, y' another label than y.
 
-    It is that of every eighth frame, times eight, and 0 of the others [N], so that its mean is one
-    over frames; it is 0, too, where the label is not told. Both terms are of the same frame, so
+    It is that of every eighth frame, and 0 of the others [N], scaled so that the mean over all
+    frames is that of these; it is 0, too, where the label is not told. Both terms are of the same frame, so
     that the noise of all that the label does not tell, which drowns it in bits per dimension,
     cancels.
 
@@ -58,5 +58,6 @@ def contrast(
     is_told = own < num_labels
     other = jnp.where(is_told, (own + by) % num_labels, own)
     gap = jax.nn.softplus(density_under(some, other).log_prob - log_prob)
-    gap = _CONTRASTED * jnp.where(is_told, gap, 0) / jnp.log(2.0)
-    return jnp.zeros_like(compared[2]).at[some].set(gap)
+    of_all = compared[2]
+    gap = len(of_all) / len(gap) * jnp.where(is_told, gap, 0) / jnp.log(2.0)
+    return jnp.zeros_like(of_all).at[some].set(gap)
