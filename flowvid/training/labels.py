@@ -44,9 +44,9 @@ def contrast(
     """Returns softplus(log p(x | y') - log p(x | y)) in bits, y' another label than y.
 
     It is that of every eighth frame, and 0 of the others [N], scaled so that the mean over all
-    frames is that of these; it is 0, too, where the label is not told. Both terms are of the same frame, so
-    that the noise of all that the label does not tell, which drowns it in bits per dimension,
-    cancels.
+    frames is that of these. It is also 0 where the label is not told. Both terms are of the same
+    frame, so that the noise of all that the label does not tell, which drowns it in bits per
+    dimension, cancels.
 
     Args:
         density_under: from a slice of the frames and their other labels to p(x | y').
