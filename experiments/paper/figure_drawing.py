@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from experiments.running.plotting import pyplot
-from flowvid.arrays import CHANNELS
 from flowvid.config import config_file
 from flowvid.data import media
 from flowvid.video.build import encoder_of, flow_of, frame_shape
@@ -25,46 +24,47 @@ def _arrow(panel: Any, start: tuple[float, float], end: tuple[float, float], **s
     panel.annotate("", xy=end, xytext=start, arrowprops=properties)
 
 
-def _shape(size: int, channels: int) -> str:
-    return f"{size}x{size}x{channels}"
+def _shape(height: int, width: int, channels: int) -> str:
+    return f"{height}x{width}x{channels}"
 
 
 def model_diagram(arrays: Arrays) -> Any:
     """Draws figure 1: head and tail, level by level, with the shapes of inputs and outputs."""
     settings, _ = config_file.from_dict(json.loads(str(arrays["config"])))
-    figure, panels = pyplot().subplots(
-        1, len(settings.models), figsize=(8.4 * len(settings.models), 1.5 + 1.3 * settings.levels)
-    )
-    context = {
-        name: settings.context_settings.describe(settings.sees(name)) for name in settings.models
-    }
-    for panel, name in zip(np.atleast_1d(panels), settings.models, strict=True):
-        latents = flow_of(settings, name).latent_shapes(frame_shape(settings))
-        top, size, channels = float(settings.levels), settings.image_size, CHANNELS
+    shape, names = frame_shape(settings), settings.models
+    latents = {name: flow_of(settings, name).latent_shapes(shape) for name in names}
+    top = float(max(map(len, latents.values())))
+    figure, panels = pyplot().subplots(1, len(names), figsize=(8.4 * len(names), 1.5 + 1.3 * top))
+    for panel, name in zip(np.atleast_1d(panels), names, strict=True):
+        seen = settings.context_settings.describe(settings.sees(name))
         what = "first frame" if name == "head" else "next frame"
-        _box(panel, 0, top, f"{what}\n{_shape(size, channels)}", "#dbe9f6")
-        if context[name]:
-            _box(panel, -3.7, top, "\n".join(context[name]), "#fde9cf")
+        _box(panel, 0, top, f"{what}\n{_shape(*shape)}", "#dbe9f6")
+        if seen:
+            _box(panel, -3.7, top, "\n".join(seen), "#fde9cf")
         if settings.sees(name).state:
             carries = "context processor:\nstate and frame to next state"
             _box(panel, -3.7, top + 0.8, carries, "#f8d9d9")
             _arrow(panel, (-3.7, top + 0.8), (-3.7, top))
-        for level, latent in enumerate(latents):
+        height, width, _ = shape  # of what a level begins with
+        texts = settings.flow_settings.describe(name, shape, settings.levels)
+        for level, (text, latent) in enumerate(zip(texts, latents[name], strict=True)):
             y = top - 1 - level
-            size, inside = size // 2, channels * 4
-            inner = settings.flow_settings.describe(name)
-            _box(panel, 0, y, f"squeeze to {_shape(size, inside)}\n{inner}", "#e3f1df")
+            _box(panel, 0, y, text, "#e3f1df")
             _arrow(panel, (0, y + 1), (0, y))
-            last = level == settings.levels - 1
-            gaussian = f"z{level + 1}, Gaussian\n{_shape(latent[0], latent[2])}"
-            _box(panel, 3.6, y, gaussian, "#eee3f3")
+            _box(panel, 3.6, y, f"z{level + 1}, Gaussian\n{_shape(*latent)}", "#eee3f3")
             _arrow(panel, (2.05, y), (2.9, y), shrinkA=0, shrinkB=0)
-            if context[name]:
-                shape = _shape(size * 2, encoder_of(settings, name).channels[level])
-                _box(panel, -3.7, y, f"context map\n{shape}", "#fde9cf")
+            channels = encoder_of(settings, name).channels
+            if latent[0] < height and channels[level]:  # the last image of a flow has no own map
+                _box(
+                    panel,
+                    -3.7,
+                    y,
+                    f"context map\n{_shape(height, width, channels[level])}",
+                    "#fde9cf",
+                )
                 _arrow(panel, (-3.7, y + 1), (-3.7, y))
                 _arrow(panel, (-2.95, y), (-2.05, y), shrinkA=0, shrinkB=0)
-            channels = inside if last else inside // 2
+            height, width, _ = latent
         panel.set(xlim=(-5, 4.4), ylim=(-0.4, top + 1.2), title=f"{name} ({settings.variant})")
         panel.axis("off")
     figure.tight_layout()

@@ -39,7 +39,8 @@ class ContextEncoder(NamedTuple):
     - `first_state(frame) -> state` before any frame is seen, and
       `next_state(params, state, frame) -> state` once a frame is seen; of a fixed size for videos
       of any length, and None where the model sees no state.
-    - `channels`: K of each level; 0 where nothing is seen.
+    - `channels`: K of each level; 0 where nothing is seen, or the same at every pixel, which costs
+      next to nothing.
     - `label_table(params)`: what is learned of each label, [labels, ...], such as its image; None
       where the label is not seen.
     - `diagnostics(params) -> {name: Diagnostic}`, of parameters on the host.

@@ -186,7 +186,7 @@ class Config:
                 f"--n_bits={self.n_bits} with --dequantization={self.dequantization} is not "
                 "defined: use 5 or 8 with floor, 5 with paper."
             )
-        check_head_frames(self)
+        _check_head_frames(self)
         if self.label_dropout > 0 and not self.context_settings.DROPS_LABELS:
             raise ConfigError(
                 f"--context={self.context} cannot encode a label that is not told: use "
@@ -259,7 +259,7 @@ def check_seed_and_average(run: Any) -> None:
         raise ConfigError(f"--seed={run.seed} must be below 2^32 = {2**32}.")
 
 
-def check_head_frames(config: Config) -> None:
+def _check_head_frames(config: Config) -> None:
     """Checks how many frames the head draws from a clip.
 
     Raises:

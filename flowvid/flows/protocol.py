@@ -114,8 +114,11 @@ class FlowSettings(Protocol):
     def build(self, options: BuildOptions) -> Flow:
         """Returns the flow of one model."""
 
-    def describe(self, model: str) -> str:
-        """Returns what a level does, in a few words, for the model diagram (Figure 1)."""
+    def describe(self, model: str, shape: Shape, levels: int) -> list[str]:
+        """Returns a text for each of the flow's latents, for the model diagram (Figure 1).
+
+        It says in a few words how frames of this shape get there.
+        """
 
 
 def check_image_size(height: int, width: int, levels: int) -> None:
@@ -137,6 +140,12 @@ def is_constant_map(context: Float[Array, "batch height width channels"]) -> boo
     return context.shape[1:3] == (1, 1)
 
 
+def of_level(temperature: Float[Array, "*levels"], level: int) -> Float[Array, ""]:
+    """Returns the temperature of a level; one, or the last of several, is that of coarser ones."""
+    found = jnp.atleast_1d(temperature)
+    return found[min(level, len(found) - 1)]
+
+
 def sample_latents(
     keys: Key[Array, " batch"], shapes: Sequence[Shape], temperature: Float[Array, "*levels"]
 ) -> Latents:
@@ -150,8 +159,8 @@ def sample_latents(
         level_keys = jax.random.split(key, len(shapes))
         return tuple(jax.random.normal(k, s) for k, s in zip(level_keys, shapes, strict=True))
 
-    scales, drawn = jnp.atleast_1d(temperature), jax.vmap(draw)(keys)
-    return tuple(scales[min(level, len(scales) - 1)] * z for level, z in enumerate(drawn))
+    drawn = enumerate(jax.vmap(draw)(keys))
+    return tuple(of_level(temperature, level) * z for level, z in drawn)
 
 
 def sample_by_decoding(

@@ -15,7 +15,8 @@ def step_gflop(config: Config) -> dict[str, float]:
     A multiply-add counts as two, and the backward pass as twice the forward pass.
     """
     tail_frames = config.tail_frames or config.num_frames - 1
-    frames = {"head": config.batch_size, "tail": config.batch_size * tail_frames}
+    of_clip = {"head": config.head_frames_drawn, "tail": tail_frames}
+    frames = {name: config.batch_size * count for name, count in of_clip.items()}
     return {name: 3 * frames[name] * flow_gflop(config, name) for name in frames}
 
 

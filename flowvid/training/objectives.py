@@ -53,14 +53,15 @@ def tail_loss(config: Config, params: Params, batch: Batch, step: Array | int) -
     keys = random_keys.keys_of_frames(config.seed, random_keys.TRAINING, step, batch.example)
     batch = batch._replace(label=labels.told(config, batch, step))
     frames = tail_frames(keys, batch, config.metric, config.tail_frames)
-
-    further = jnp.repeat(labels.further(config, batch, step), frames.x.shape[1])
+    further = None
+    if labels.contrasts(config, "tail"):
+        further = jnp.repeat(labels.further(config, batch, step), frames.x.shape[1])
 
     def loss_and_terms(params: Params, chunk: Any) -> tuple[Array, dict[str, Array]]:
         x, seen, further = chunk
         density = tail.frames_log_prob(config, params, x, seen)
         loss, terms = _loss_and_terms(config, density, x)
-        if not labels.contrasts(config, "tail"):
+        if further is None:
             return loss, terms
 
         def density_under(some: slice, other: Array) -> Density:

@@ -114,7 +114,7 @@ def test_a_label_alone_is_a_vector_and_there_is_one_for_labels_that_are_not_told
     params = encoder.init(jax.random.key(0), jnp.array([0, 1]), None)
     maps = encoder.encode(params, Conditioning(label=jnp.array([0, 3, 2, 0])))
     assert [m.shape for m in maps] == [(4, 1, 1, 3)] * LEVELS
-    assert tuple(encoder.channels) == (3,) * LEVELS
+    assert tuple(encoder.channels) == (0,) * LEVELS  # it is no map
     np.testing.assert_array_equal(maps[0][0], maps[0][3])
     assert len(np.unique(maps[0].round(6), axis=0)) == 3
     table = encoder.label_table(params)

@@ -28,9 +28,9 @@ class ToySettings(fields.Settings):
     def check(self, image_size: int, levels: int) -> None:
         """Any size can be modelled."""
 
-    def describe(self, model: str) -> str:
-        """Returns what a level does."""
-        return f"one affine map per pixel in the {model}"
+    def describe(self, model: str, shape: Any, levels: int) -> list[str]:
+        """Returns what the flow does; it has no levels of its own."""
+        return [f"one affine map per pixel in the {model}"]
 
     def build(self, options: Any) -> Any:
         """Returns the flow."""

@@ -127,9 +127,7 @@ def unet_encoder(settings: UnetSettings, options: EncoderOptions) -> ContextEnco
             return {"unet": of_unet}
         return {"unet": of_unet, "layers": layering.flop(layered, rows, columns)}
 
-    channels = settings.label_width * sees.label
-    if num_seen:
-        channels = CHANNELS * anchors + settings.features
+    channels = CHANNELS * anchors + settings.features if num_seen else 0
     return ContextEncoder(
         init=init,
         encode=encode,

@@ -133,6 +133,11 @@ def bins_of(x: Pixels, num_bins: int) -> Pixels:
     return jnp.clip(jnp.floor((x + 0.5) * num_bins), 0, num_bins - 1)
 
 
+def lower_edges(x: Pixels, num_bins: int) -> Pixels:
+    """Returns the pixel values at which the bins that hold x begin; their gradient is zero."""
+    return bins_of(x, num_bins) / num_bins - 0.5
+
+
 def log_mass(mixture: Mixture, x: Pixels, num_bins: int) -> Float[Array, "*pixels"]:
     """Returns the log of the probability of the bins that hold x, in nats per pixel."""
     bins = bins_of(x, num_bins)

@@ -44,6 +44,13 @@ class GlowSettings(fields.Settings):
             dtype=options.dtype,
         )
 
-    def describe(self, model: str) -> str:
-        """Returns what a level does, for the model diagram."""
-        return f"{self.steps(model)} x (ActNorm, 1x1 conv, {self.coupling} coupling)"
+    def describe(self, model: str, shape: Any, levels: int) -> list[str]:
+        """Returns what each level does, for the model diagram."""
+        steps = f"{self.steps(model)} x (ActNorm, 1x1 conv, {self.coupling} coupling)"
+        height, width, channels = shape
+        texts = []
+        for level in range(1, levels + 1):
+            # A level passes half of its 4C channels on.
+            squeezed = f"{height >> level}x{width >> level}x{channels * 2 ** (level + 1)}"
+            texts.append(f"squeeze to {squeezed}\n{steps}")
+        return texts

@@ -26,8 +26,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, PRNGKeyArray
 
 from flowvid.arrays import CHANNELS, Images, Params
-from flowvid.flows.bijectors.mixture_cdf import Mixture
-from flowvid.flows.mixture import cells
+from flowvid.flows.bijectors import space_to_depth
+from flowvid.flows.bijectors.mixture_cdf import Mixture, lower_edges
+from flowvid.flows.mixture import cells, phases
 from flowvid.flows.mixture.last_image import Draw, Seen
 from flowvid.flows.mixture.stage import as_mixture, num_outputs
 from flowvid.flows.scale_and_shift import OF_VECTOR
@@ -37,8 +38,8 @@ _ZEROS = nn.initializers.zeros
 
 Tokens = Float[Array, "batch cells width"]
 Kept = Float[Array, "batch all_cells heads head_width"]  # keys or values
-# What is seen at each cell, or, with one entry, alike at all of them.
-SeenByCells = Float[Array, "batch cells_or_one seen"]
+# What is seen at each cell, or, with one entry, alike at all of them; None if nothing is.
+SeenByCells = Float[Array, "batch cells_or_one seen"] | None
 
 
 class Block(nn.Module):
@@ -55,15 +56,17 @@ class Block(nn.Module):
 
         Args:
             x: features of these cells, [B, T, D].
-            seen: what is seen, [B, T or 1, V].
+            seen: what is seen, [B, T or 1, V], or None.
             kept: keys and values of the cells before them, [B, N, heads, D / heads].
             first: the number of the first of these cells.
         """
-        of_seen = nn.Dense(6 * self.width, kernel_init=_ZEROS, name=OF_VECTOR)(seen)
-        parts = jnp.split(of_seen, 6, axis=-1)
+        parts = [jnp.zeros(())] * 6
+        if seen is not None:
+            of_seen = nn.Dense(6 * self.width, kernel_init=_ZEROS, name=OF_VECTOR)(seen)
+            parts = jnp.split(of_seen, 6, axis=-1)
         normal = nn.LayerNorm(use_bias=False, use_scale=False)
         y = (1 + parts[0]) * normal(x) + parts[1]
-        heads = self.width // _HEAD_WIDTH or 1
+        heads = kept[0].shape[2]
         qkv = nn.Dense(3 * self.width, use_bias=False, dtype=self.dtype)(y)
         query, *new = rearrange(qkv, "b t (part heads d) -> part b t heads d", part=3, heads=heads)
         key, value = (
@@ -127,13 +130,14 @@ class CausalPixels:
     def init(self, key: PRNGKeyArray, x: Images, seen: Seen) -> Params:
         """Returns parameters; those of blocks and of pixels are stacked."""
         keys = jax.random.split(key, 3)
-        vectors = _seen_by_cells(x, seen)
+        own = _at_cell(_seen_by_cells(x, seen), 0)
         tokens = jnp.zeros((len(x), 1, self.width))
         known = jnp.zeros((1, self.width + 5 * cells.CELL))
-        near = cells.near(cells.of_image(x))
+        near = cells.near(space_to_depth(x))
+        kept = jax.tree.map(lambda part: part[0], self._nothing_kept(x))
 
         def of_block(key: PRNGKeyArray) -> Params:
-            found: Params = self._block.init(key, tokens, vectors[:, :1], self._nothing_kept(x), 0)
+            found: Params = self._block.init(key, tokens, own, kept, 0)
             return found
 
         return {
@@ -149,10 +153,11 @@ class CausalPixels:
         return nn.Dense(self.width)
 
     def _nothing_kept(self, x: Images) -> Any:
-        """Returns the keys and values of a block before any cell is seen."""
+        """Returns the keys and values of all blocks, stacked, before any cell is seen."""
         batch, height, width, _ = x.shape
-        heads = self.width // _HEAD_WIDTH or 1
-        shape = (batch, height * width // cells.PIXELS, heads, self.width // heads)
+        heads = max(self.width // _HEAD_WIDTH, 1)
+        count = height * width // cells.PIXELS
+        shape = (self.depth, batch, count, heads, self.width // heads)
         return jnp.zeros(shape), jnp.zeros(shape)
 
     def _features(
@@ -171,52 +176,40 @@ class CausalPixels:
 
     def mixtures(self, params: Params, x: Images, seen: Seen) -> Mixture:
         """Returns the mixtures of all pixels, [B, H, W, ...], in one pass."""
-        height, width = x.shape[1] // 2, x.shape[2] // 2
-        own = cells.of_image(x)
+        own = space_to_depth(x)
         near = cells.near(own)
-        kept = jax.tree.map(
-            lambda part: jnp.broadcast_to(part, (self.depth, *part.shape)), self._nothing_kept(x)
-        )
-        tokens = cells.with_positions(near, x)
-        features, _ = self._features(params, tokens, _seen_by_cells(x, seen), kept, 0)
+        tokens, by_cells = cells.with_positions(near, x), _seen_by_cells(x, seen)
+        features, _ = self._features(params, tokens, by_cells, self._nothing_kept(x), 0)
         features = features.reshape(*own.shape[:3], self.width)
         known = jnp.stack(
             [cells.known(features, near, own, pixel) for pixel in range(cells.PIXELS)]
         )
         outputs: Any = jax.vmap(self._pixel.apply)(params["pixels"], known)
-        anchors = [cells.pixels(anchor) for anchor in cells.anchors(x)]
+        anchors = [jnp.stack(phases.split(anchor)) for anchor in cells.anchors(x)]
         mixtures = as_mixture(outputs, anchors, self.components, self.num_bins)
-        to_image = lambda part: rearrange(  # noqa: E731
-            part, "(row col) b h w ... -> b (h row) (w col) ...", row=2, h=height, w=width
-        )
-        return jax.tree.map(to_image, mixtures)
+        return jax.tree.map(lambda part: phases.merge(dict(enumerate(part))), mixtures)
 
     def decode(self, params: Params, z: Images, seen: Sequence[Seen], draw: Draw) -> Images:
         """Returns the image [B, H, W, C] of latents [B, H, W, C], cell by cell."""
         count, columns = z.shape[1] * z.shape[2] // cells.PIXELS, z.shape[2] // 2
         vectors = [_seen_by_cells(z, one) for one in seen]
-        kept = jax.tree.map(
-            lambda part: jnp.broadcast_to(part, (self.depth, *part.shape)), self._nothing_kept(z)
-        )
 
         def cell(carry: Any, number: Array) -> tuple[Any, None]:
             x, values, kept = carry
             row, column = number // columns, number % columns
-            all_near = cells.near(cells.of_image(x))
+            all_near = cells.near(space_to_depth(x))
             near = cells.at(all_near, row, column)
             token = lax.dynamic_slice_in_dim(cells.with_positions(all_near, x), number, 1, axis=1)
-            found = []
-            for vector, past in zip(vectors, kept, strict=True):
-                own = vector
-                if vector.shape[1] > 1:
-                    own = lax.dynamic_slice_in_dim(vector, number, 1, axis=1)
-                found.append(self._features(params, token, own, past, number))
+            found = [
+                self._features(params, token, _at_cell(vector, number), past, number)
+                for vector, past in zip(vectors, kept, strict=True)
+            ]
             features, kept = zip(*found, strict=True)
 
             def pixel(carry: Any, of_pixel: Any) -> tuple[Any, None]:
                 x, values = carry
                 which, own_params = of_pixel
-                own = cells.at(cells.of_image(x), row, column)
+                own = cells.at(space_to_depth(x), row, column)
                 at = (2 * row + which // 2, 2 * column + which % 2)
                 anchors = [cells.at(anchor, *at)[:, 0, 0] for anchor in cells.anchors(x)]
                 mixtures = []
@@ -225,7 +218,7 @@ class CausalPixels:
                     outputs: Any = self._pixel.apply(own_params, known)
                     mixtures.append(as_mixture(outputs, anchors, self.components, self.num_bins))
                 drawn = draw(mixtures, cells.at(z, *at)[:, 0, 0])
-                edge = jnp.floor((drawn + 0.5) * self.num_bins) / self.num_bins - 0.5
+                edge = lower_edges(drawn, self.num_bins)
                 put = lambda image, pixel: lax.dynamic_update_slice(  # noqa: E731
                     image, pixel[:, None, None], (0, *at, 0)
                 )
@@ -236,7 +229,7 @@ class CausalPixels:
             return (x, values, kept), None
 
         empty = jnp.zeros_like(z)
-        start = (empty, empty, tuple(kept for _ in seen))
+        start = (empty, empty, tuple(self._nothing_kept(z) for _ in seen))
         (_, values, _), _ = lax.scan(cell, start, jnp.arange(count))
         return values
 
@@ -244,14 +237,16 @@ class CausalPixels:
 def _seen_by_cells(x: Images, seen: Seen) -> SeenByCells:
     """Returns what is seen at each cell, [B, N, V], or, where it is the same at all, [B, 1, V]."""
     if seen.maps is None:
-        vector = jnp.ones((len(x), 1)) if seen.vector is None else seen.vector
-        return vector[:, None]
+        return None if seen.vector is None else seen.vector[:, None]
     height, width = x.shape[1] // 2, x.shape[2] // 2
-    maps = rearrange(seen.maps, "b (h r) (w c) k -> b (h w) (r c k)", h=height, w=width)
-    if seen.vector is None:
-        return maps
-    vector = jnp.broadcast_to(seen.vector[:, None], (*maps.shape[:2], seen.vector.shape[-1]))
-    return jnp.concatenate([maps, vector], axis=-1)
+    return rearrange(seen.maps, "b (h r) (w c) k -> b (h w) (r c k)", h=height, w=width)
+
+
+def _at_cell(seen: SeenByCells, number: Array | int) -> SeenByCells:
+    """Returns what is seen at one cell, [B, 1, V]."""
+    if seen is None or seen.shape[1] == 1:
+        return seen
+    return lax.dynamic_slice_in_dim(seen, number, 1, axis=1)
 
 
 def flop(last: CausalPixels, pixels: int, seen: int) -> float:

@@ -9,6 +9,7 @@ from einops import rearrange
 from jax import Array, lax
 
 from flowvid.arrays import CHANNELS, Images
+from flowvid.flows.mixture import phases
 
 PIXELS = 4  # of a cell
 CELL = PIXELS * CHANNELS
@@ -21,27 +22,15 @@ def at(image: Array, row: Array, column: Array) -> Array:
     return lax.dynamic_slice(image, (0, row, column, 0), sizes)
 
 
-def of_image(x: Images) -> Array:
-    """Returns the pixels of each cell, [B, h, w, 4 C], in raster order."""
-    return rearrange(x, "b (h row) (w col) c -> b h w (row col c)", row=2, col=2)
-
-
-def pixels(x: Images) -> Array:
-    """Returns an image's pixels by their place in the cell, [4, B, h, w, C]."""
-    return rearrange(x, "b (h row) (w col) c -> (row col) b h w c", row=2, col=2)
-
-
-def shifted(x: Array, rows: int, columns: int) -> Array:
-    """Returns x with entry (i, j) taken from (i - rows, j - columns), and zero outside."""
-    _, height, width, _ = x.shape
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    return padded[:, 1 - rows : 1 - rows + height, 1 - columns : 1 - columns + width]
-
-
 def near(cells: Array) -> Array:
     """Returns the cells to the left and above, scaled, [B, h, w, 16 C]."""
-    places = ((0, 1), (1, 0), (1, 1), (1, -1))
-    return 4 * jnp.concatenate([shifted(cells, *place) for place in places], axis=-1)
+    return 4 * jnp.concatenate(_earlier(cells), axis=-1)
+
+
+def _earlier(x: Array) -> list[Array]:
+    """Returns what is to the left, above, and above to the left and right; zero outside."""
+    places = ((0, -1), (-1, 0), (-1, -1), (-1, 1))
+    return [phases.moved(x, *place, mode="constant") for place in places]
 
 
 def with_positions(near: Array, x: Images) -> Array:
@@ -74,8 +63,7 @@ def anchors(x: Images) -> list[Array]:
     They are the pixels to the left and above, their mean, the plane through the three nearest, and
     the mean of the two above, where the one above to the right is earlier.
     """
-    left, above = shifted(x, 0, 1), shifted(x, 1, 0)
-    corner, right = shifted(x, 1, 1), shifted(x, 1, -1)
+    left, above, corner, right = _earlier(x)
     _, height, width, _ = x.shape
     later = np.outer(np.arange(height) % 2, np.arange(width) % 2)[None, :, :, None] > 0
     return [

@@ -19,10 +19,7 @@ def _features(flow: MixtureFlow, context: int) -> int:
 def _stages(
     flow: MixtureFlow, shape: Shape, context_channels: Sequence[int]
 ) -> Iterator[tuple[int, int]]:
-    """Yields the pixels of each stage, and the channels that its network sees.
-
-    A context that is the same at every pixel costs next to nothing, and is counted as a map.
-    """
+    """Yields the pixels of each stage, and the channels that its network sees."""
     rows, columns, _ = shape
     for level in range(flow.levels):
         rows, columns = rows // 2, columns // 2

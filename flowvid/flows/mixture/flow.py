@@ -37,6 +37,7 @@ from flowvid.flows.protocol import (
     Shape,
     check_image_size,
     is_constant_map,
+    of_level,
     sample_latents,
 )
 
@@ -204,8 +205,7 @@ class MixtureFlow:
         return x
 
     def _edge(self, x: Images) -> Images:
-        """Returns the lower edges of the bins that hold x, to which the gradient is zero."""
-        return mixture_cdf.bins_of(x, self.num_bins) / self.num_bins - 0.5
+        return mixture_cdf.lower_edges(x, self.num_bins)
 
     def _targets(self, x: Images) -> dict[Stage, Array]:
         """Returns the pixels that each stage models."""
@@ -269,8 +269,7 @@ class MixtureFlow:
         def draw_at(level: int) -> Callable[[Sequence[Mixture], Array], Array]:
             def draw(mixtures: Sequence[Mixture], z: Array) -> Array:
                 if temperature is not None:
-                    own = jnp.atleast_1d(temperature)
-                    own = own[min(level, len(own) - 1)]
+                    own = of_level(temperature, level)
                     mixtures = [mixture_cdf.sharpened(mixture, own) for mixture in mixtures]
                 if guidance is None:
                     return mixture_cdf.inverse(mixtures[0], z, self.num_bins)[0]

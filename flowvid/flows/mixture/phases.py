@@ -26,16 +26,22 @@ def split(x: Image) -> tuple[Phase, ...]:
     return tuple(phases)
 
 
-def merge(phases: Mapping[int, Phase]) -> Image:
-    """Returns the image [B, 2H, 2W, C] of four phases by number; the inverse of `split`."""
+def merge(phases: Mapping[int, Array]) -> Array:
+    """Returns the image [B, 2H, 2W, C] of four phases by number; the inverse of `split`.
+
+    Pixels may have more axes than that of channels.
+    """
     stacked = jnp.stack([phases[p] for p in range(4)])
-    return rearrange(stacked, "(row col) b h w c -> b (h row) (w col) c", row=2, col=2)
+    return rearrange(stacked, "(row col) b h w ... -> b (h row) (w col) ...", row=2, col=2)
 
 
-def _moved(x: Phase, rows: int, columns: int) -> Phase:
-    """Returns x with entry (i, j) taken from (i + rows, j + columns); the edges are repeated."""
+def moved(x: Phase, rows: int, columns: int, mode: str = "edge") -> Phase:
+    """Returns x with entry (i, j) taken from (i + rows, j + columns), at most 1 each.
+
+    Outside, edges are repeated, or, with the mode "constant" of `jnp.pad`, it is zero.
+    """
     _, height, width, _ = x.shape
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode=mode)
     return padded[:, 1 + rows : 1 + rows + height, 1 + columns : 1 + columns + width]
 
 
@@ -45,9 +51,9 @@ def interpolated(known: Mapping[int, Phase], phase: int) -> Phase:
     `known` holds the phases before it, by number: phase 0, then those before it in `ORDER`.
     """
     if phase == 3:  # between four pixels of phase 0
-        nearest = [_moved(known[0], row, column) for row in (0, 1) for column in (0, 1)]
+        nearest = [moved(known[0], row, column) for row in (0, 1) for column in (0, 1)]
     elif phase == 1:  # phase 0 to the left and right, phase 3 above and below
-        nearest = [known[0], _moved(known[0], 0, 1), _moved(known[3], -1, 0), known[3]]
+        nearest = [known[0], moved(known[0], 0, 1), moved(known[3], -1, 0), known[3]]
     else:  # phase 0 above and below, phase 3 to the left and right
-        nearest = [known[0], _moved(known[0], 1, 0), _moved(known[3], 0, -1), known[3]]
+        nearest = [known[0], moved(known[0], 1, 0), moved(known[3], 0, -1), known[3]]
     return sum(nearest[1:], nearest[0]) / 4

@@ -100,6 +100,17 @@ class MixtureSettings(fields.Settings):
             activation_size=lambda shape, channels: cost.activation_size(flow, shape, channels),
         )
 
-    def describe(self, model: str) -> str:
-        """Returns what a level does, for the model diagram."""
-        return f"3 phases, each by mixture CDFs of {self.components} logistics"
+    def describe(self, model: str, shape: Any, levels: int) -> list[str]:
+        """Returns what each level does, and how the last image is drawn, for the model diagram."""
+        mixtures = f"mixture CDFs of {self.components} logistics"
+        levels, last = (
+            (self.head_levels, f"pixel by pixel, {self.head_depth} blocks of attention")
+            if model == "head"
+            else (levels, "its pixels independent of each other")
+        )
+        height, width, _ = shape
+        texts = [
+            f"3 phases of {height >> level}x{width >> level}x3\n{mixtures}"
+            for level in range(1, levels + 1)
+        ]
+        return [*texts, f"the last image, {last}\n{mixtures}"]

@@ -42,6 +42,19 @@ def test_the_diagram_is_of_the_configuration(request_of, variant, tmp_path):
     assert maps == [f"{size}x{size}x{channels}" for size in sizes]
 
 
+def test_the_diagram_of_a_mixture_flow_shows_its_last_images(request_of, tmp_path):
+    given = {"variant": "label_everywhere", "preset": "small"}
+    figure, _ = drawn("1", figure_data.model_diagram(request_of(given=given)), tmp_path)
+    head, tail = ([text.get_text() for text in axes.texts] for axes in figure.axes)
+    shapes = [[t.split("\n")[1] for t in texts if t.startswith("z")] for texts in (head, tail)]
+    assert shapes == [["16x16x9", "16x16x3"], ["16x16x9", "8x8x9", "4x4x9", "4x4x3"]]
+    assert any("pixel by pixel, 3 blocks" in text for text in head)
+    assert any("independent of each other" in text for text in tail)
+    # The label of the head is the same at every pixel: it has no map.
+    maps = [sum(t.startswith("context map") for t in texts) for texts in (head, tail)]
+    assert maps == [0, 3]
+
+
 def test_the_diagram_of_a_run_is_of_its_configuration(request_of, run_of):
     arrays = figure_data.model_diagram(request_of(run=run_of("state_label")))
     settings, _ = config_file.from_dict(json.loads(str(arrays["config"])))
