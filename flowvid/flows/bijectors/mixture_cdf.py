@@ -244,11 +244,7 @@ def inverse(mixture: Mixture, z: Pixels, num_bins: int) -> tuple[Pixels, Float[A
 
 
 def guided(
-    mixture: Mixture,
-    unguided: Mixture,
-    scale: Float[Array, ""],
-    z: Pixels,
-    num_bins: int,
+    mixture: Mixture, unguided: Mixture, scale: Float[Array, ""], z: Pixels, num_bins: int
 ) -> Pixels:
     """Returns the pixel values of z under guided masses, each in the middle of its bin.
 

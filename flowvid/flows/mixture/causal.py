@@ -242,7 +242,7 @@ def _seen_by_cells(x: Images, seen: Seen) -> SeenByCells:
     return rearrange(seen.maps, "b (h r) (w c) k -> b (h w) (r c k)", h=height, w=width)
 
 
-def _at_cell(seen: SeenByCells, number: Array | int) -> SeenByCells:
+def _at_cell(seen: SeenByCells, number: Array | int) -> Float[Array, "batch one seen"] | None:
     """Returns what is seen at one cell, [B, 1, V]."""
     if seen is None or seen.shape[1] == 1:
         return seen
