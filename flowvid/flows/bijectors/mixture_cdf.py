@@ -27,7 +27,7 @@ Pixels = Float[Array, "*pixels channels"]
 _FAR = -80.0  # the log of a tail's probability that float32 can still represent
 _LEAST_TEMPERATURE = 1e-3
 _EXCLUDED = math.log(1e-6)  # a bin of so little mass given the label is not drawn with guidance
-_JUST_BELOW_ONE = 1 - 2.0**-14  # inside a bin, also after rounding to float32
+_ROOM = 2.0**9  # times the precision, below the end of a bin: inside it, also after rounding
 
 
 class Mixture(NamedTuple):
@@ -296,4 +296,4 @@ def _at_quantile(channel: _Channel, log_u: Array, log_v: Array) -> tuple[Array, 
         jnp.exp(log_u - mass) - jnp.exp(below - mass),
         1 - (jnp.exp(log_v - mass) - jnp.exp(above - mass)),
     )
-    return at, jnp.clip(part, 0.0, _JUST_BELOW_ONE), mass
+    return at, jnp.clip(part, 0.0, 1 - _ROOM * jnp.finfo(part.dtype).eps), mass
