@@ -41,6 +41,8 @@ class Flow(NamedTuple):
 
     - `init(key, x, contexts) -> params` sees a batch, for data-dependent initialisation.
     - `log_prob(params, x, contexts) -> Density`.
+    - `comparable_log_prob(params, x, contexts) -> log p(x)`, up to a term that is the same for all
+      contexts [B, 1, 1, K]. It compares what two labels say of the same image, at less cost.
     - `encode(params, x, contexts) -> latents` and `decode(params, latents, contexts) -> x` are each
       other's inverse, up to rounding.
     - `sample(params, keys, shape, contexts, temperature, guidance) -> x` draws images of `shape`
@@ -59,6 +61,7 @@ class Flow(NamedTuple):
 
     init: Callable[[PRNGKeyArray, Any, Contexts], Params]
     log_prob: Callable[[Params, Any, Contexts], Density]
+    comparable_log_prob: Callable[[Params, Any, Contexts], Array]
     encode: Callable[[Params, Any, Contexts], Latents]
     decode: Callable[[Params, Latents, Contexts], Any]
     sample: Callable[[Params, Any, Shape, Contexts, Any, "Guidance | None"], Any]
@@ -138,6 +141,11 @@ def check_image_size(height: int, width: int, levels: int) -> None:
 def is_constant_map(context: Float[Array, "batch height width channels"]) -> bool:
     """Returns whether a context map says the same of every pixel."""
     return context.shape[1:3] == (1, 1)
+
+
+def are_constant_maps(contexts: Contexts) -> bool:
+    """Returns whether the flow is conditioned, and each level on the same at every pixel."""
+    return all(context is not None and is_constant_map(context) for context in contexts)
 
 
 def of_level(temperature: Float[Array, "*levels"], level: int) -> Float[Array, ""]:

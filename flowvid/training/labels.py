@@ -8,10 +8,10 @@ from jax import Array
 
 from flowvid import random_keys
 from flowvid.config.schema import Config
-from flowvid.flows.density import Density
 from flowvid.video.frames import Batch
 
-_CONTRASTED = 8  # every so manyth frame
+# Every so manyth frame of a model; two labels of the head are compared by its last image alone.
+_CONTRASTED = {"head": 2, "tail": 8}
 
 
 def told(config: Config, batch: Batch, step: Array | int) -> Array:
@@ -37,27 +37,31 @@ def further(config: Config, batch: Batch, step: Array | int) -> Array:
 
 
 def contrast(
-    density_under: Callable[[slice, Array], Density],
-    compared: tuple[Array, Array, Array],
+    log_prob_under: Callable[[slice, Array], Array],
+    model: str,
+    own: Array,
+    by: Array,
     num_labels: int,
+    log_prob: Array | None = None,
 ) -> Array:
-    """Returns softplus(log p(x | y') - log p(x | y)) in bits, y' another label than y.
+    """Returns the mean of softplus(log p(x | y') - log p(x | y)) in bits, y' another label than y.
 
-    It is that of every eighth frame, and 0 of the others [N], scaled so that the mean over all
-    frames is that of these. It is also 0 where the label is not told. Both terms are of the same
-    frame, so that the noise of all that the label does not tell, which drowns it in bits per
-    dimension, cancels.
+    It is the mean over some of the frames; those whose label is not told count 0. Both terms are of
+    the same frame, so that the noise of all that the label does not tell, which drowns it in bits
+    per dimension, cancels.
 
     Args:
-        density_under: from a slice of the frames and their other labels to p(x | y').
-        compared: y, how many labels further y' is, and log p(x | y) in nats, of all frames [N].
+        log_prob_under: from a slice of the frames and their labels to log p(x | y), in nats.
+        model: "head" or "tail".
+        own: y of all frames [N].
+        by: how many labels further y' is [N].
         num_labels: how many labels there are.
+        log_prob: log p(x | y) of all frames, if it is known.
     """
-    some = slice(None, None, _CONTRASTED)
-    own, by, log_prob = (part[some] for part in compared)
+    some = slice(None, None, _CONTRASTED[model])
+    own, by = own[some], by[some]
     is_told = own < num_labels
     other = jnp.where(is_told, (own + by) % num_labels, own)
-    gap = jax.nn.softplus(density_under(some, other).log_prob - log_prob)
-    of_all = compared[2]
-    gap = len(of_all) / len(gap) * jnp.where(is_told, gap, 0) / jnp.log(2.0)
-    return jnp.zeros_like(of_all).at[some].set(gap)
+    under_own = log_prob_under(some, own) if log_prob is None else log_prob[some]
+    gap = jax.nn.softplus(log_prob_under(some, other) - under_own)
+    return jnp.mean(jnp.where(is_told, gap, 0)) / jnp.log(2.0)

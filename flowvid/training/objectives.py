@@ -36,8 +36,10 @@ def head_loss(config: Config, params: Params, batch: Batch, step: Array | int) -
     if labels.contrasts(config, "head"):
         further = jnp.repeat(labels.further(config, batch, step), config.head_frames_drawn)
         found = labels.contrast(
-            lambda some, other: head.log_prob(config, params, x[some], other),
-            (told, further, density.log_prob),
+            lambda some, label: head.comparable_log_prob(config, params, x[some], label),
+            "head",
+            told,
+            further,
             config.num_labels,
         )
         loss, terms = _with_contrast(config, loss, terms, found / dims(x))
@@ -64,12 +66,13 @@ def tail_loss(config: Config, params: Params, batch: Batch, step: Array | int) -
         if further is None:
             return loss, terms
 
-        def density_under(some: slice, other: Array) -> Density:
-            of_some = jax.tree.map(lambda part: part[some], seen)
-            return tail.frames_log_prob(config, params, x[some], of_some._replace(label=other))
+        def log_prob_under(some: slice, label: Array) -> Array:
+            seen_of = jax.tree.map(lambda part: part[some], seen)._replace(label=label)
+            return tail.frames_log_prob(config, params, x[some], seen_of).log_prob
 
-        compared = (seen.label, further, density.log_prob)
-        found = labels.contrast(density_under, compared, config.num_labels)
+        found = labels.contrast(
+            log_prob_under, "tail", seen.label, further, config.num_labels, density.log_prob
+        )
         return _with_contrast(config, loss, terms, found / dims(x))
 
     seen = tail.conditionings(config, params, frames.clean, frames.labels)
@@ -101,7 +104,9 @@ def _loss_and_terms(config: Config, density: Density, x: Array) -> tuple[Array, 
 def _with_contrast(
     config: Config, loss: Array, terms: dict[str, Array], contrast: Array
 ) -> tuple[Array, dict[str, Array]]:
-    return loss + config.label_contrast * contrast, terms | {"label_contrast": contrast}
+    """Adds the contrast, a scalar in bits per dimension, to losses [N] and to the terms."""
+    of_each = jnp.full_like(loss, contrast)
+    return loss + config.label_contrast * of_each, terms | {"label_contrast": of_each}
 
 
 def _moments(x: Array) -> dict[str, Array]:

@@ -41,6 +41,12 @@ def log_prob(config: Config, params: Params, x: Images, labels: Labels) -> Densi
     return flow_of(config, "head").log_prob(params["flow"], x, _contexts(config, params, labels))
 
 
+def comparable_log_prob(config: Config, params: Params, x: Images, labels: Labels) -> Array:
+    """Returns log p(x | label) in nats, [B], up to a term that no label changes."""
+    contexts = _contexts(config, params, labels)
+    return flow_of(config, "head").comparable_log_prob(params["flow"], x, contexts)
+
+
 def reconstruct(config: Config, params: Params, x: Images, labels: Labels) -> Images:
     """Encodes first frames [B, H, W, 3] to latents and decodes these: x, up to rounding."""
     flow, contexts = flow_of(config, "head"), _contexts(config, params, labels)

@@ -7,6 +7,9 @@ factored out as standard normal latents. The last, smallest image has a model of
 pixels are independent (`last_image`) or each depends on those before it (`causal`). These are
 RealNVP's spatial couplings and Glow's levels, with the transformation of Flow++.
 
+What is seen alike at every pixel, such as a label's vector, conditions the last image alone: what
+an image shows is decided there, and the levels above it follow.
+
 The density is constant in each bin, so that bits per dimension are those of the discrete image.
 
 Dimensions: B batch, H height, W width, C channels, K context channels, A anchors, L levels.
@@ -15,7 +18,7 @@ Dimensions: B batch, H height, W width, C channels, K context channels, A anchor
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,30 +32,18 @@ from flowvid.flows.bijectors.mixture_cdf import Mixture
 from flowvid.flows.density import Density, gaussian_log_density
 from flowvid.flows.mixture import phases
 from flowvid.flows.mixture.last_image import LastImage, Seen
-from flowvid.flows.mixture.stage import StageNetwork
+from flowvid.flows.mixture.stage import Stage, StageNetwork
 from flowvid.flows.protocol import (
     Contexts,
     Guidance,
     Latents,
     Shape,
+    are_constant_maps,
     check_image_size,
     is_constant_map,
     of_level,
     sample_latents,
 )
-
-
-class Stage(NamedTuple):
-    """A phase that is modelled at once: its number, at a level; the last image is of level L."""
-
-    level: int
-    phase: int
-
-    @property
-    def name(self) -> str:
-        """The key of its parameters."""
-        return f"level_{self.level}_phase_{self.phase}"
-
 
 # From a stage and what is known of its level, phases by number, to the pixels of its phase.
 _Visit = Callable[[Stage, Mapping[int, Array]], Array]
@@ -105,7 +96,8 @@ class MixtureFlow:
         }
 
         def visit(stage: Stage, known: Mapping[int, Array]) -> Array:
-            params[stage.name] = self.network.init(keys[stage], *self._seen(stage, contexts, known))
+            inputs = self._inputs(stage, contexts, known)
+            params[stage.name] = self.network.init(keys[stage], *inputs)
             return targets[stage]
 
         self._walk(targets[last], visit)
@@ -120,6 +112,16 @@ class MixtureFlow:
         log_prior = gaussian_log_density(z)
         log_density = log_mass + x[0].size * jnp.log(float(self.num_bins))
         return Density(log_density - log_prior, log_prior)
+
+    def comparable_log_prob(self, params: Params, x: Images, contexts: Contexts) -> Array:
+        """Returns log p(x), less the levels above the last image if contexts are constant maps."""
+        if not are_constant_maps(contexts):
+            return self.log_prob(params, x, contexts).log_prob
+        last = self._last_stage
+        pixels = self._targets(x)[last]
+        seen = self._seen(last, contexts, {})
+        mixtures = self.last.mixtures(params[last.name], self._edge(pixels), seen)
+        return jnp.sum(mixture_cdf.log_mass(mixtures, pixels, self.num_bins), axis=(1, 2))
 
     def encode(self, params: Params, x: Images, contexts: Contexts) -> Latents:
         """Returns one array of latents per level, phases in channels, and those of the last image.
@@ -171,7 +173,7 @@ class MixtureFlow:
         context = contexts[min(stage.level, self.levels - 1)]
         maps, guesses, vector = [], [], None
         if context is not None and is_constant_map(context):
-            vector = context[:, 0, 0]
+            vector = context[:, 0, 0] if stage == self._last_stage else None
         elif context is not None:
             start = CHANNELS * self.anchors
             cells = phases.split(context)
@@ -187,6 +189,11 @@ class MixtureFlow:
         if known:
             guesses = [*guesses, phases.interpolated(known, stage.phase)]
         return Seen(jnp.concatenate(maps, axis=-1) if maps else None, guesses, vector)
+
+    def _inputs(self, stage: Stage, contexts: Contexts, known: Mapping[int, Array]) -> Any:
+        """Returns the maps and guesses that the network of a stage sees; there are some by now."""
+        seen = self._seen(stage, contexts, known)
+        return seen.maps, seen.guesses
 
     def _walk(self, last: Images, visit: _Visit) -> Array:
         """Calls `visit` with each stage, from the last image on, and returns the whole image.
@@ -234,7 +241,7 @@ class MixtureFlow:
 
         def visit(stage: Stage, known: Mapping[int, Array]) -> Array:
             described = kept(self.network.apply)
-            mixtures = described(params[stage.name], *self._seen(stage, contexts, known))
+            mixtures = described(params[stage.name], *self._inputs(stage, contexts, known))
             found.append((mixtures, targets[stage]))
             return targets[stage]
 
@@ -271,7 +278,7 @@ class MixtureFlow:
                 if temperature is not None:
                     own = of_level(temperature, level)
                     mixtures = [mixture_cdf.sharpened(mixture, own) for mixture in mixtures]
-                if guidance is None:
+                if guidance is None or len(mixtures) == 1:
                     return mixture_cdf.inverse(mixtures[0], z, self.num_bins)[0]
                 with_label, without = mixtures
                 return mixture_cdf.guided(with_label, without, guidance, z, self.num_bins)
@@ -280,8 +287,8 @@ class MixtureFlow:
 
         def visit(stage: Stage, known: Mapping[int, Array]) -> Array:
             mixtures: list[Any] = [
-                self.network.apply(params[stage.name], *self._seen(stage, one, known))
-                for one in contexts
+                self.network.apply(params[stage.name], *self._inputs(stage, one, known))
+                for one in (contexts[:1] if are_constant_maps(contexts[0]) else contexts)
             ]
             return draw_at(stage.level)(mixtures, by_stage[stage])
 

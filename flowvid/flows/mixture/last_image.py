@@ -25,7 +25,7 @@ class Seen(NamedTuple):
 
     maps: Float[Array, "batch height width features"] | None  # at each of its pixels
     guesses: list[Array]  # at its pixels, each [B, H, W, C]
-    vector: Float[Array, "batch vector"] | None  # the same at every pixel
+    vector: Float[Array, "batch vector"] | None  # the same at every pixel; of the last image alone
 
 
 @runtime_checkable
@@ -61,9 +61,13 @@ class IndependentPixels(NamedTuple):
         """Returns the image [B, H, W, C] of latents [B, H, W, C]."""
         return draw([self.mixtures(params, z, one) for one in seen], z)
 
-    def _inputs(self, x: Images, seen: Seen) -> tuple[Array, list[Array], Array | None]:
+    def _inputs(self, x: Images, seen: Seen) -> tuple[Array, list[Array]]:
         maps = positions(x) if seen.maps is None else seen.maps
-        return maps, seen.guesses, seen.vector
+        if seen.vector is not None:
+            same = seen.vector[:, None, None]
+            same = jnp.broadcast_to(same, (*x.shape[:3], same.shape[-1]))
+            maps = jnp.concatenate([maps, same], axis=-1)
+        return maps, seen.guesses
 
 
 def positions(x: Images) -> Array:

@@ -1,10 +1,11 @@
-"""The network of a stage: from what is known to the mixture of each pixel of one phase.
+"""A stage and its network: from what is known to the mixture of each pixel of one phase.
 
-Dimensions: B batch, H height and W width of the phase, K components, A anchors, V vector.
+Dimensions: B batch, H height and W width of the phase, K components, A anchors.
 """
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +17,6 @@ from jaxtyping import Float
 from flowvid.arrays import CHANNELS
 from flowvid.flows.bijectors.mixture_cdf import Mixture
 from flowvid.flows.convolution import Conv
-from flowvid.flows.scale_and_shift import ScaleAndShift
 
 Maps = Float[Array, "batch height width features"]
 
@@ -29,12 +29,20 @@ def num_outputs(components: int) -> int:
     return components * (1 + 2 * CHANNELS) + _NUM_SLOPES
 
 
-class StageNetwork(nn.Module):
-    """A 3x3 convolution, two residual ones, 3x3 and 1x1, and a linear map that starts at zero.
+class Stage(NamedTuple):
+    """A phase that is modelled at once: its number, at a level; the last image is of level L."""
 
-    A vector, such as that of a label, scales and shifts the features before each residual
-    convolution.
-    """
+    level: int
+    phase: int
+
+    @property
+    def name(self) -> str:
+        """The key of its parameters."""
+        return f"level_{self.level}_phase_{self.phase}"
+
+
+class StageNetwork(nn.Module):
+    """A 3x3 convolution, two residual ones, 3x3 and 1x1, and a linear map that starts at zero."""
 
     width: int
     components: int
@@ -42,24 +50,17 @@ class StageNetwork(nn.Module):
     dtype: DTypeLike | None = None
 
     @nn.compact
-    def __call__(
-        self,
-        maps: Maps,
-        anchors: Sequence[Array],
-        vector: Float[Array, "batch vector"] | None = None,
-    ) -> Mixture:
+    def __call__(self, maps: Maps, anchors: Sequence[Array]) -> Mixture:
         """Returns the mixtures of pixels [B, H, W].
 
         Args:
             maps: what is known, [B, H, W, features]; anchors need not be among it.
             anchors: guesses at the pixels, each [B, H, W, 3], in [-1/2, 1/2).
-            vector: what is seen alike at every pixel, [B, V].
         """
         inputs = jnp.concatenate([maps, *(4 * anchor for anchor in anchors)], axis=-1)
         x = Conv(self.width, (3, 3), dtype=self.dtype)(inputs)
         for size in ((3, 3), (1, 1)):
-            y = x if vector is None else ScaleAndShift()(x, vector)
-            x += Conv(self.width, size, dtype=self.dtype)(nn.silu(y))
+            x += Conv(self.width, size, dtype=self.dtype)(nn.silu(x))
         out = nn.Dense(num_outputs(self.components), kernel_init=nn.initializers.zeros)(
             nn.silu(x).astype(maps.dtype)
         )
