@@ -26,6 +26,13 @@ def define_flags() -> None:
     flags.DEFINE_string("dataset", None, "Dataset to evaluate on. [the run's]")
     fields.path_flag("data_dir", None, "Folder of prepared datasets. [the run's]")
     flags.DEFINE_integer("num_videos", None, "Number of videos to evaluate. [all]")
+    flags.DEFINE_integer(
+        "label_videos",
+        None,
+        "Number of videos on which labels are compared. Each is scored once for every label, so "
+        "fewer take less time. [all that are evaluated]",
+        lower_bound=1,
+    )
     flags.DEFINE_list(
         "metrics", None, f"Metrics, of {', '.join(METRICS)}. [all that fit the run's flow]"
     )
@@ -91,6 +98,7 @@ def main() -> None:
         validation,
         metrics=metrics,
         num_videos=len(validation) if FLAGS.num_videos is None else FLAGS.num_videos,
+        label_videos=FLAGS.label_videos,
         seed=FLAGS.seed,
         noise_draws=FLAGS.noise_draws,
         checkpoint=FLAGS.checkpoint,

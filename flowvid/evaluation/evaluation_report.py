@@ -38,7 +38,7 @@ class Evaluation(NamedTuple):
     images.
 
     Per video, there are "5-bit/head" [N], "5-bit/tail" [N, T - 1], "5-bit/baselines/png" [N],
-    "labels" [N], "video_labels" [N], ...
+    "labels" [M], "video_labels" [M] of the first M videos, ...
     """
 
     report: Report
@@ -54,6 +54,7 @@ def evaluate(
     num_videos: int,
     seed: int,
     noise_draws: int = 1,
+    label_videos: int | None = None,
     checkpoint: str = "last",
     keep_in: pathlib.Path | None = None,
 ) -> Evaluation:
@@ -68,6 +69,8 @@ def evaluate(
         seed: seed of the dequantisation noise.
         noise_draws: draws of the importance-weighted bound; with 1 it is not computed, nor for a
             flow that models bins, whose bits do not depend on the noise.
+        label_videos: number of videos on which labels are compared, the first ones; by default,
+            and at most, `num_videos`.
         checkpoint: how the model's checkpoint was chosen, as for `flowvid.load`: "last", "best" or
             a step.
         keep_in: folder for intermediate results, from which the same evaluation is resumed. Once
@@ -92,7 +95,8 @@ def evaluate(
         per_video |= {f"{name}/baselines/{n}": bits for n, bits in of_baselines.tail.items()}
     of_labels: dict[str, Any] = {"labels": None, "video_labels": None}
     if model.config.ablation.uses_labels:
-        found, bits = _evaluate_labels(task)
+        compared = num_videos if label_videos is None else min(label_videos, num_videos)
+        found, bits = _evaluate_labels(dataclasses.replace(task, num_videos=compared))
         of_labels |= found
         per_video |= bits
     report = {

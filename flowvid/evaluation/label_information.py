@@ -87,6 +87,7 @@ def report(
         counts: how often each label occurs in the training split: the prior, once normalised.
 
     Returns:
+        - "videos": their number;
         - "bits_per_video", "stderr": mean `label_bits`; "per_label": the same by the name of the
           label, where there are videos of it;
         - "most_bits": the entropy of the prior, which bounds the mean where the videos' labels are
@@ -114,6 +115,7 @@ def report(
         "most_bits": float(entr(prior).sum() / np.log(2)),
         "accuracy": float(right.mean()),
         "accuracy_stderr": standard_error(right),
+        "videos": len(labels),
         "chance": float(np.mean(labels == np.argmax(counts))),
         "per_label": per_label,
     }

@@ -98,6 +98,16 @@ def test_the_report_has_what_labels_are_worth(report, model, splits, evaluated):
     )
 
 
+def test_labels_may_be_compared_on_fewer_videos(evaluated, model, splits):
+    whole, folder = evaluated
+    options = {"metrics": ["5-bit"], "num_videos": 5, "noise_draws": DRAWS, "keep_in": folder}
+    part = evaluation_report.evaluate(model, *splits, seed=0, **options, label_videos=3)
+    assert (whole.report["labels"]["videos"], part.report["labels"]["videos"]) == (5, 3)
+    assert part.report["metrics"]["5-bit"] == whole.report["metrics"]["5-bit"]
+    np.testing.assert_allclose(part.per_video["labels"], whole.per_video["labels"][:3], rtol=1e-5)
+    assert "bits per video over 3 (entropy" in text_report.format_report(part.report)
+
+
 def test_there_is_one_number_per_video_for_paired_errors(evaluated, score):
     per_video = evaluated[0].per_video
     np.testing.assert_array_equal(per_video["5-bit/tail"], score().tail)
@@ -205,7 +215,7 @@ def test_the_table_names_the_metric_of_each_number(report):
     assert len(table) == 14
     most = report["labels"]["most_bits"]
     pattern = (
-        r"labels, from first frames: -?[\d.]+ ± [\d.]+ bits per video "
+        r"labels, from first frames: -?[\d.]+ ± [\d.]+ bits per video over 5 "
         rf"\(entropy of the 8 labels .*: {most:.2f}\)"
     )
     assert re.match(pattern, rows[-2])
