@@ -83,6 +83,12 @@ class Config:
         "Training", "frames drawn from each clip for the tail's step; the default is all of them."
     )
     learning_rate: float = fields.field("Training", "learning rate of Adam.", low=0)
+    muon_learning_rate: float | None = fields.field(
+        "Training",
+        "learning rate of Muon, which then trains the matrices of the networks in place of Adam. "
+        "By default Adam trains everything.",
+        low=0,
+    )
     head_learning_rate: float | None = fields.field(
         "Training", "learning rate of the head; the default is that of the tail.", low=0
     )

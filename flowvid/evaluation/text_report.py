@@ -81,7 +81,8 @@ def _error(stderr: float | None, digits: int) -> str:
 def _label_lines(labels: dict[str, Any], title: str) -> list[str]:
     lines = [
         f"{title}: {labels['bits_per_video']:.3f}{_error(labels['stderr'], 3)} bits per video "
-        f"over {labels['videos']} (entropy of the {labels['num_labels']} labels in training: {labels['most_bits']:.2f}); "
+        f"over {labels['videos']} (entropy of the {labels['num_labels']} labels in training: "
+        f"{labels['most_bits']:.2f}); "
         f"Bayes accuracy {labels['accuracy']:.3f}{_error(labels['accuracy_stderr'], 3)} "
         f"(chance {labels['chance']:.3f})"
     ]

@@ -1,5 +1,6 @@
 """How a vector, such as that of a label, conditions features: it scales and shifts them."""
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
@@ -7,6 +8,11 @@ from jaxtyping import Float
 
 # The optimiser knows what depends on labels alone by this name (--label_learning_rate).
 OF_VECTOR = "of_vector"
+
+
+def depends_on_vector(path: jax.tree_util.KeyPath) -> bool:
+    """Returns whether a leaf of the parameters acts on such a vector alone, as its path says."""
+    return any(getattr(entry, "key", None) == OF_VECTOR for entry in path)
 
 
 class ScaleAndShift(nn.Module):

@@ -1,15 +1,16 @@
 """The training state of a model, and its optimiser."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 from jax import Array
 
 from flowvid.arrays import Params
 from flowvid.config.schema import Config
-from flowvid.flows.scale_and_shift import OF_VECTOR
+from flowvid.flows.scale_and_shift import depends_on_vector
 
 
 class ModelState(NamedTuple):
@@ -37,7 +38,8 @@ def num_parameters(params: Params) -> int:
 
 def depends_on_label(path: jax.tree_util.KeyPath) -> bool:
     """Returns whether a leaf of the parameters acts on labels alone, as its path says."""
-    return any(getattr(entry, "key", None) in ("labels", OF_VECTOR) for entry in path)
+    is_table = any(getattr(entry, "key", None) == "labels" for entry in path)
+    return is_table or depends_on_vector(path)
 
 
 def learning_rate(config: Config, largest: float) -> optax.Schedule:
@@ -68,10 +70,30 @@ def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
     )
 
 
+def matrices(params: Params) -> Any:
+    """Returns which axes of the parameters are the rows and columns of matrices, for Muon.
+
+    Kernels of dense layers are [in, out], possibly stacked, and those of convolutions [height,
+    width, in, out]. None stands for what Adam trains: parameters that are no matrices, and those
+    that act on labels alone.
+    """
+
+    def dimensions(path: jax.tree_util.KeyPath, leaf: Any) -> Any:
+        if getattr(path[-1], "key", None) != "kernel" or depends_on_label(path):
+            return None
+        rows = (0, 1, 2) if leaf.ndim == 4 else (leaf.ndim - 2,)
+        return optax.contrib.MuonDimensionNumbers(rows, (leaf.ndim - 1,))
+
+    return jax.tree_util.tree_map_with_path(dimensions, params)
+
+
 def optimizer(
     config: Config, clip: float, rate: float | None = None
 ) -> optax.GradientTransformation:
     """Returns Adam after clipping by global norm (paper, section IX); it leaves constants alone.
+
+    With `config.muon_learning_rate`, Muon (Jordan et al. 2024) trains the matrices of networks: it
+    turns their gradient into an orthogonal matrix.
 
     Args:
         config: the run's.
@@ -90,7 +112,14 @@ def optimizer(
             return "constant"
         return "trained" if of_labels is None or not depends_on_label(path) else "labels"
 
-    trained = optax.chain(clip_by_global_norm(clip), optax.adam(learning_rate(config, rate)))
+    descent = optax.adam(learning_rate(config, rate))
+    if config.muon_learning_rate is not None:
+        descent = optax.contrib.muon(
+            learning_rate(config, config.muon_learning_rate),
+            adam_learning_rate=learning_rate(config, rate),
+            muon_weight_dimension_numbers=matrices,
+        )
+    trained = optax.chain(clip_by_global_norm(clip), descent)
     found = {"trained": trained, "constant": optax.set_to_zero()}
     if of_labels is not None:
         found["labels"] = optax.chain(

@@ -13,6 +13,7 @@ from flowvid.conditioning.unet import memory, network
 from flowvid.conditioning.unet.settings import UnetSettings
 from flowvid.config.making import preset_config
 from flowvid.errors import ConfigError
+from flowvid.flows.scale_and_shift import depends_on_vector
 
 SIZE, LEVELS = 8, 2
 NOTHING, PREVIOUS = Sees(), Sees(previous=True)
@@ -123,7 +124,10 @@ def test_a_label_alone_is_a_vector_and_there_is_one_for_labels_that_are_not_told
 
 
 def test_a_label_changes_what_is_expected_to_come_next():
-    """It reaches the features and, by how things move on, the first anchor."""
+    """By how things move on, it reaches the first anchor and the features.
+
+    So do gradients of what is seen, but they reach no other parameters of the layers.
+    """
     encoder, frames = encoder_of(EVERYTHING), video(4)
     rng = np.random.default_rng(2)
     params = jax.tree.map(
@@ -134,6 +138,9 @@ def test_a_label_changes_what_is_expected_to_come_next():
     ours, theirs = (encode(params, seen._replace(label=jnp.full(2, label)))[0] for label in (0, 1))
     changed = np.any(ours != theirs, axis=(0, 1, 2))
     np.testing.assert_array_equal(changed, [True] * 3 + [False] * 9 + [True] * 5)
+    gradient = jax.jit(jax.grad(lambda params: jnp.sum(encoder.encode(params, seen)[0] ** 2)))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient(params)["layers"]):
+        assert np.any(leaf) == depends_on_vector(path), path
 
 
 def test_nothing_is_seen_where_the_variant_sees_nothing():

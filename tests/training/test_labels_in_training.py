@@ -1,17 +1,19 @@
 """What training does with labels: some are not told, others are contrasted, with their own rate."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from optax.contrib import MuonDimensionNumbers
 from tiny_models import BATCH, LABELS, SIZE, tiny
 
 from flowvid import random_keys
 from flowvid.config.making import preset_config
 from flowvid.errors import ConfigError
-from flowvid.training import labels, objectives, trainer
+from flowvid.training import labels, objectives, train_state, trainer
 from flowvid.video import head
 from flowvid.video.frames import head_frames
 
@@ -75,6 +77,7 @@ def test_contrast_compares_a_frame_under_its_label_and_another(batch, params_of)
 def test_labels_and_head_have_their_own_learning_rates():
     """The first step of Adam changes a parameter by the learning rate, whatever the gradient."""
     fields = UNET | {"schedule": "constant", "warmup_steps": 0, "learning_rate": 0.01}
+    fields |= {"muon_learning_rate": None}
     config = preset_config(**fields, head_learning_rate=0.02, label_learning_rate=0.003)
     template = trainer.state_template(config)
     for name, rate in (("head", 0.02), ("tail", 0.01)):
@@ -92,6 +95,41 @@ def test_labels_and_head_have_their_own_learning_rates():
         "trained",
         "constant",
     }
+
+
+@pytest.mark.parametrize("model", ["head", "tail"])
+def test_muon_trains_matrices_alone(model):
+    """It makes their gradients nearly orthogonal; all other parameters keep Adam's steps."""
+    rate, fields = 0.03, UNET | {"schedule": "constant", "warmup_steps": 0, f"{model}_clip": 1e6}
+    config = preset_config(**fields, muon_learning_rate=rate)
+    params = getattr(trainer.state_template(config), model).params
+    rng = np.random.default_rng(0)
+    gradients = jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s.shape), s.dtype), params)
+    optimiser = trainer.optimisers(config)[model]
+    updates, _ = jax.jit(optimiser.update)(gradients, optimiser.init(gradients), gradients)
+    found = dict(jax.tree_util.tree_leaves_with_path(updates))
+    stretches = {}
+    for path, dimensions in jax.tree_util.tree_leaves_with_path(
+        train_state.matrices(params), is_leaf=lambda x: isinstance(x, MuonDimensionNumbers)
+    ):
+        rows, columns = dimensions.reduction_axis, dimensions.output_axis
+        update = np.asarray(found.pop(path))
+        count = math.prod(update.shape[axis] for axis in rows)
+        stack = update.reshape(-1, count, update.shape[columns[0]])
+        scale = rate * max(1, stack.shape[2] / stack.shape[1]) ** 0.5
+        stretches[path] = np.linalg.svd(stack, compute_uv=False) / scale
+    of_stages, of_causal, of_unet = 4, 4 + 1 + 3, 4  # at least
+    assert len(stretches) >= 3 * of_stages + (of_causal if model == "head" else 3 * of_unet)
+    for values in stretches.values():
+        assert np.all(np.abs(values - 1) < 0.5)
+    for path, update in found.items():
+        assert not any(getattr(entry, "key", None) == "kernel" for entry in path[:-1])
+        steps = np.abs(np.asarray(update))
+        np.testing.assert_allclose(steps, steps.flat[0], rtol=1e-3)  # as of Adam's first step
+        if train_state.depends_on_label(path):
+            assert steps.flat[0] == pytest.approx(config.label_learning_rate, rel=1e-3)
+        else:  # with Nesterov's momentum
+            assert 1 < steps.flat[0] / config.learning_rate < 1.5
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from flowvid.conditioning.unet.layers import Layers
 from flowvid.conditioning.unet.memory import Memory
 from flowvid.conditioning.unet.settings import UnetSettings
 from flowvid.flows.protocol import Contexts, Diagnostic, Shape
+from flowvid.flows.scale_and_shift import depends_on_vector
 
 _NORMAL = nn.initializers.normal(1.0)
 
@@ -38,10 +39,10 @@ class _View(NamedTuple):
 def unet_encoder(settings: UnetSettings, options: EncoderOptions) -> ContextEncoder:
     """Returns an encoder whose maps are anchors and the features of a U-Net.
 
-    A label is seen as a learned vector, which scales and shifts the features of the networks. There
-    is one more, for a label that is not told. Where the label alone is seen, the vector is the map
-    of every level. Parameters are those of the parts that are used, of "labels", "layers" and
-    "unet".
+    A label is seen as a learned vector. There is one more, for a label that is not told. Where the
+    label alone is seen, the vector is the map of every level. Otherwise it scales and shifts the
+    features of one network: with the state, of that of how things move on. Parameters are those of
+    the parts that are used, of "labels", "layers" and "unet".
     """
     sees, levels = options.sees, options.levels
     anchors = 4 if sees.state else int(sees.previous)
@@ -49,6 +50,9 @@ def unet_encoder(settings: UnetSettings, options: EncoderOptions) -> ContextEnco
     unet = network.UNet(settings.unet_width, settings.features, levels)
     layered = layering.LayerNetwork(settings.layer_width)
     num_seen = _STATE_CHANNELS if sees.state else CHANNELS * sees.previous
+
+    def of_unet(vector: Array | None) -> Array | None:
+        return None if sees.state else vector
 
     def init(key: PRNGKeyArray, labels: Labels, frames: Any) -> dict[str, Params]:
         del frames
@@ -62,7 +66,8 @@ def unet_encoder(settings: UnetSettings, options: EncoderOptions) -> ContextEnco
             params["layers"] = layered.init(layers_key, blank, vector_of(params, labels[:1]))
         if num_seen:
             blank_maps = jnp.zeros((1, size, size, num_seen))
-            params["unet"] = unet.init(unet_key, blank_maps, vector_of(params, labels[:1]))
+            vector = of_unet(vector_of(params, labels[:1]))
+            params["unet"] = unet.init(unet_key, blank_maps, vector)
         return params
 
     def vector_of(params: Params, labels: Labels | None) -> Any:
@@ -74,7 +79,8 @@ def unet_encoder(settings: UnetSettings, options: EncoderOptions) -> ContextEnco
 
     def view(params: Params, seen: Conditioning, vector: Array | None) -> _View:
         if sees.state:
-            return _of_layers(layers_of(params, seen.state, vector), seen.state)
+            of_likelihood = params | {"layers": _constant_but_for_the_label(params["layers"])}
+            return _of_layers(layers_of(of_likelihood, seen.state, vector), seen.state)
         assert seen.previous is not None
         return _View([4 * seen.previous], [seen.previous])
 
@@ -83,7 +89,8 @@ def unet_encoder(settings: UnetSettings, options: EncoderOptions) -> ContextEnco
         if not num_seen:
             return (None if vector is None else vector[:, None, None],) * levels
         maps, guesses = view(params, conditioning, vector)
-        features: Any = unet.apply(params["unet"], jnp.concatenate(maps, axis=-1), vector)
+        seen = jnp.concatenate(maps, axis=-1)
+        features: Any = unet.apply(params["unet"], seen, of_unet(vector))
         return tuple(
             jnp.concatenate(
                 [*(guess[:, :: 2**level, :: 2**level] for guess in guesses), features[level]],
@@ -122,10 +129,10 @@ def unet_encoder(settings: UnetSettings, options: EncoderOptions) -> ContextEnco
         rows, columns, _ = shape
         if not num_seen:
             return {}
-        of_unet = network.flop(unet, rows, columns, num_seen)
-        if not sees.state:
-            return {"unet": of_unet}
-        return {"unet": of_unet, "layers": layering.flop(layered, rows, columns)}
+        found = {"unet": network.flop(unet, rows, columns, num_seen)}
+        if sees.state:
+            found["layers"] = layering.flop(layered, rows, columns)
+        return found
 
     channels = CHANNELS * anchors + settings.features if num_seen else 0
     return ContextEncoder(
@@ -147,17 +154,24 @@ def _no_diagnostics(params: Params) -> dict[str, Diagnostic]:
     return {}
 
 
+def _constant_but_for_the_label(params: Params) -> Params:
+    """Returns the layers' parameters, where gradients reach those alone that act on the label.
+
+    The layers learn by hindsight; with gradients of the likelihood, continuations get worse. But
+    only the likelihood says how much a label may change what is expected.
+    """
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf if depends_on_vector(path) else jax.lax.stop_gradient(leaf), params
+    )
+
+
 # Of `_of_layers`' maps: 8 images, 2 masks, 2 counts, 2 displacements.
 _STATE_CHANNELS = 8 * CHANNELS + 8
 
 
 def _of_layers(layers: Layers, memory: Memory) -> _View:
-    """Returns what the network sees of a memory and of its layers, and the anchors.
-
-    The layers learn by hindsight alone, so no gradient of the likelihood goes through them.
-    """
+    """Returns what the network sees of a memory and of its layers, and the anchors."""
     last, before = memory.frames[:2]
-    layers = jax.lax.stop_gradient(layers)
     images = [layers.next_frame, layers.ground, last, before, memory.mean]
     images += [last - layers.ground, last - before, layers.next_frame - layers.ground]
     maps = [4 * image for image in images]
