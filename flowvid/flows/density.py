@@ -9,10 +9,18 @@ from jaxtyping import Float
 
 
 class Density(NamedTuple):
-    """The two terms of a log-density, in nats, [B] each (paper, equation 3 and Figure 6)."""
+    """The two terms of a log-density, in nats, [B] each (paper, equation 3 and Figure 6).
+
+    Attributes:
+        log_det: log|det dz/dx|.
+        log_prior: log p(z).
+        changeable: the part of log p(x) that differs between contexts which are the same at every
+            pixel, such as labels, or None where that may be all of it.
+    """
 
     log_det: Float[Array, "*batch"]
     log_prior: Float[Array, "*batch"]
+    changeable: Float[Array, "*batch"] | None = None
 
     @property
     def log_prob(self) -> Float[Array, "*batch"]:

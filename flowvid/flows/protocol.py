@@ -41,7 +41,7 @@ class Flow(NamedTuple):
 
     - `init(key, x, contexts) -> params` sees a batch, for data-dependent initialisation.
     - `log_prob(params, x, contexts) -> Density`.
-    - `comparable_log_prob(params, x, contexts) -> log p(x)`, up to a term that is the same for all
+    - `changeable_log_prob(params, x, contexts) -> log p(x)`, up to a term that is the same for all
       contexts [B, 1, 1, K]. It compares what two labels say of the same image, at less cost.
     - `encode(params, x, contexts) -> latents` and `decode(params, latents, contexts) -> x` are each
       other's inverse, up to rounding.
@@ -61,7 +61,7 @@ class Flow(NamedTuple):
 
     init: Callable[[PRNGKeyArray, Any, Contexts], Params]
     log_prob: Callable[[Params, Any, Contexts], Density]
-    comparable_log_prob: Callable[[Params, Any, Contexts], Array]
+    changeable_log_prob: Callable[[Params, Any, Contexts], Array]
     encode: Callable[[Params, Any, Contexts], Latents]
     decode: Callable[[Params, Latents, Contexts], Any]
     sample: Callable[[Params, Any, Shape, Contexts, Any, "Guidance | None"], Any]

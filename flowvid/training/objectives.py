@@ -36,11 +36,11 @@ def head_loss(config: Config, params: Params, batch: Batch, step: Array | int) -
     if labels.contrasts(config, "head"):
         further = jnp.repeat(labels.further(config, batch, step), config.head_frames_drawn)
         found = labels.contrast(
-            lambda some, label: head.comparable_log_prob(config, params, x[some], label),
+            lambda some, label: head.changeable_log_prob(config, params, x[some], label),
             "head",
-            told,
-            further,
+            (told, further),
             config.num_labels,
+            density.log_prob if density.changeable is None else density.changeable,
         )
         loss, terms = _with_contrast(config, loss, terms, found / dims(x))
     return jnp.mean(loss), jax.tree.map(jnp.mean, terms) | _moments(x)
@@ -71,7 +71,7 @@ def tail_loss(config: Config, params: Params, batch: Batch, step: Array | int) -
             return tail.frames_log_prob(config, params, x[some], seen_of).log_prob
 
         found = labels.contrast(
-            log_prob_under, "tail", seen.label, further, config.num_labels, density.log_prob
+            log_prob_under, "tail", (seen.label, further), config.num_labels, density.log_prob
         )
         return _with_contrast(config, loss, terms, found / dims(x))
 

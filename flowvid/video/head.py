@@ -41,10 +41,10 @@ def log_prob(config: Config, params: Params, x: Images, labels: Labels) -> Densi
     return flow_of(config, "head").log_prob(params["flow"], x, _contexts(config, params, labels))
 
 
-def comparable_log_prob(config: Config, params: Params, x: Images, labels: Labels) -> Array:
+def changeable_log_prob(config: Config, params: Params, x: Images, labels: Labels) -> Array:
     """Returns log p(x | label) in nats, [B], up to a term that no label changes."""
     contexts = _contexts(config, params, labels)
-    return flow_of(config, "head").comparable_log_prob(params["flow"], x, contexts)
+    return flow_of(config, "head").changeable_log_prob(params["flow"], x, contexts)
 
 
 def reconstruct(config: Config, params: Params, x: Images, labels: Labels) -> Images:

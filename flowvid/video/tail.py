@@ -161,7 +161,8 @@ def log_prob(config: Config, params: Params, frames: TailFrames) -> Density:
         modelled_and_seen(config, params, frames),
         frames_at_once(config),
     )
-    return Density(*(term.reshape(frames.x.shape[:2]) for term in density))
+    of_frames: Density = jax.tree.map(lambda term: term.reshape(frames.x.shape[:2]), density)
+    return of_frames
 
 
 def reconstruct(config: Config, params: Params, frames: TailFrames) -> Modelled:

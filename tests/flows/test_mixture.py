@@ -143,17 +143,21 @@ def test_gradients_are_finite_and_the_same_when_rebuilt(name, perturbed, float64
 
 
 @pytest.mark.parametrize("name", ["2_context", "head_of_label", "head_of_label_image"])
-def test_comparable_log_probs_of_two_contexts_differ_as_the_log_probs_do(name, perturbed, float64):
+def test_what_contexts_change_differs_as_the_log_probs_do(name, perturbed, float64):
     flow, params, x, contexts = case(name)
     params, other = perturbed(params, 0.3), tuple(context + 0.5 for context in contexts)
     # Not compiled: XLA's functions of float64 have rounding errors that differ between programs.
     whole = lambda seen: flow.log_prob(params, x, seen).log_prob  # noqa: E731
-    part = lambda seen: flow.comparable_log_prob(params, x, seen)  # noqa: E731
+    part = lambda seen: flow.changeable_log_prob(params, x, seen)  # noqa: E731
     difference = whole(contexts) - whole(other)
     assert np.all(np.abs(difference) > 1e-3)
     np.testing.assert_allclose(part(contexts) - part(other), difference, rtol=1e-9)
     is_shorter = np.all(np.abs(part(contexts) - whole(contexts)) > 1)
     assert is_shorter == (CASES[name].context == CONSTANT)
+    of_density = flow.log_prob(params, x, contexts).changeable
+    assert (of_density is not None) == is_shorter
+    if is_shorter:
+        np.testing.assert_allclose(of_density, part(contexts), rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["1_anchors_8_bits", "head_of_label"])

@@ -70,7 +70,7 @@ class ToySettings(fields.Settings):
         return Flow(
             init=init,
             log_prob=log_prob,
-            comparable_log_prob=lambda *of: log_prob(*of).log_prob,
+            changeable_log_prob=lambda *of: log_prob(*of).log_prob,
             encode=encode,
             decode=decode,
             sample=sample_by_decoding(decode, latent_shapes),

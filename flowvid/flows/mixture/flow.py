@@ -7,8 +7,8 @@ factored out as standard normal latents. The last, smallest image has a model of
 pixels are independent (`last_image`) or each depends on those before it (`causal`). These are
 RealNVP's spatial couplings and Glow's levels, with the transformation of Flow++.
 
-What is seen alike at every pixel, such as a label's vector, conditions the last image alone: what
-an image shows is decided there, and the levels above it follow.
+What is seen alike at every pixel, such as a label, conditions the last image alone, where it is
+decided what an image shows.
 
 The density is constant in each bin, so that bits per dimension are those of the discrete image.
 
@@ -106,15 +106,19 @@ class MixtureFlow:
     def log_prob(self, params: Params, x: Images, contexts: Contexts) -> Density:
         """Returns the log-density of images [B, H, W, C], in nats."""
         mixtures, pixels = self._mixtures_and_pixels(params, x, contexts)
-        log_mass = jnp.sum(mixture_cdf.log_mass(mixtures, pixels, self.num_bins), axis=1)
+        log_masses = mixture_cdf.log_mass(mixtures, pixels, self.num_bins)
         # The latents only say how the density divides, so no gradient goes through them.
         z, _ = mixture_cdf.forward(jax.lax.stop_gradient(mixtures), pixels, self.num_bins)
         log_prior = gaussian_log_density(z)
-        log_density = log_mass + x[0].size * jnp.log(float(self.num_bins))
-        return Density(log_density - log_prior, log_prior)
+        log_density = jnp.sum(log_masses, axis=1) + x[0].size * jnp.log(float(self.num_bins))
+        in_last = math.prod(x.shape[1:3]) >> 2 * self.levels  # its pixels are the first
+        changeable = jnp.sum(log_masses[:, :in_last], axis=1)
+        if not are_constant_maps(contexts):
+            changeable = None
+        return Density(log_density - log_prior, log_prior, changeable)
 
-    def comparable_log_prob(self, params: Params, x: Images, contexts: Contexts) -> Array:
-        """Returns log p(x), less the levels above the last image if contexts are constant maps."""
+    def changeable_log_prob(self, params: Params, x: Images, contexts: Contexts) -> Array:
+        """Returns that of the last image alone if contexts are constant maps."""
         if not are_constant_maps(contexts):
             return self.log_prob(params, x, contexts).log_prob
         last = self._last_stage

@@ -90,7 +90,7 @@ class MixtureSettings(fields.Settings):
         return Flow(
             init=flow.init,
             log_prob=flow.log_prob,
-            comparable_log_prob=flow.comparable_log_prob,
+            changeable_log_prob=flow.changeable_log_prob,
             encode=flow.encode,
             decode=flow.decode,
             sample=flow.sample,
