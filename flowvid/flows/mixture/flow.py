@@ -45,7 +45,7 @@ from flowvid.flows.protocol import (
     sample_latents,
 )
 
-# From a stage and what is known of its level, phases by number, to the pixels of its phase.
+# From a stage and what is known of its level, phases by number, to its pixels.
 _Visit = Callable[[Stage, Mapping[int, Array]], Array]
 
 
@@ -58,8 +58,7 @@ class MixtureFlow:
 
     Attributes:
         levels: L; each halves the resolution.
-        network: of the stages.
-        last: the model of the last image.
+        network, last: of the stages, and of the last image.
         anchors: how many guesses at the image each context map begins with, the best one first, 3
             channels each, in [-1/2, 1/2); the components of the mixtures start at them.
         reversible: whether backpropagation computes the stages' activations anew.
@@ -111,11 +110,11 @@ class MixtureFlow:
         z, _ = mixture_cdf.forward(jax.lax.stop_gradient(mixtures), pixels, self.num_bins)
         log_prior = gaussian_log_density(z)
         log_density = jnp.sum(log_masses, axis=1) + x[0].size * jnp.log(float(self.num_bins))
-        in_last = math.prod(x.shape[1:3]) >> 2 * self.levels  # its pixels are the first
-        changeable = jnp.sum(log_masses[:, :in_last], axis=1)
+        density = Density(log_density - log_prior, log_prior)
         if not are_constant_maps(contexts):
-            changeable = None
-        return Density(log_density - log_prior, log_prior, changeable)
+            return density
+        in_last = math.prod(x.shape[1:3]) >> 2 * self.levels  # its pixels are the first
+        return density._replace(changeable=jnp.sum(log_masses[:, :in_last], axis=1))
 
     def changeable_log_prob(self, params: Params, x: Images, contexts: Contexts) -> Array:
         """Returns that of the last image alone if contexts are constant maps."""
@@ -128,10 +127,7 @@ class MixtureFlow:
         return jnp.sum(mixture_cdf.log_mass(mixtures, pixels, self.num_bins), axis=(1, 2))
 
     def encode(self, params: Params, x: Images, contexts: Contexts) -> Latents:
-        """Returns one array of latents per level, phases in channels, and those of the last image.
-
-        The finest level is the first.
-        """
+        """Returns latents per level, finest first, phases in channels, and those of the last image."""
         mixtures, pixels = self._mixtures_and_pixels(params, x, contexts)
         z, _ = mixture_cdf.forward(mixtures, pixels, self.num_bins)
         targets = self._targets(x)
@@ -147,7 +143,7 @@ class MixtureFlow:
 
     def decode(self, params: Params, latents: Latents, contexts: Contexts) -> Images:
         """Returns the images of latents."""
-        return self._drawn(params, latents, [contexts], None, None)
+        return self._drawn(params, latents, [contexts])
 
     def sample(
         self,
@@ -161,7 +157,7 @@ class MixtureFlow:
         """Draws images at a temperature per level: of weights and scales, not of latents."""
         latents = sample_latents(keys, self.latent_shapes(shape), jnp.ones(()))
         if guidance is None:
-            return self._drawn(params, latents, [contexts], temperature, None)
+            return self._drawn(params, latents, [contexts], temperature)
         both = [contexts, guidance.contexts]
         return self._drawn(params, latents, both, temperature, guidance.scale)
 
@@ -244,8 +240,8 @@ class MixtureFlow:
         found: list[tuple[Any, Array]] = [(of_last, targets[last])]
 
         def visit(stage: Stage, known: Mapping[int, Array]) -> Array:
-            described = kept(self.network.apply)
-            mixtures = described(params[stage.name], *self._inputs(stage, contexts, known))
+            inputs = self._inputs(stage, contexts, known)
+            mixtures = kept(self.network.apply)(params[stage.name], *inputs)
             found.append((mixtures, targets[stage]))
             return targets[stage]
 
@@ -260,8 +256,8 @@ class MixtureFlow:
         params: Params,
         latents: Latents,
         contexts: Sequence[Contexts],
-        temperature: Float[Array, "*levels"] | None,
-        guidance: Float[Array, ""] | None,
+        temperature: Float[Array, "*levels"] | None = None,
+        guidance: Float[Array, ""] | None = None,
     ) -> Images:
         """Returns the images of latents, at a temperature and with guidance if they are given.
 
@@ -270,7 +266,7 @@ class MixtureFlow:
             latents: standard normal.
             contexts: what is seen, and, with guidance, also what is seen without the label.
             temperature: one, or one per level; the last one is also that of coarser levels.
-            guidance: the scale of the difference that the label makes; 1 leaves the model as it is.
+            guidance: scale of the difference that the label makes; 1 is the model as it is.
         """
         by_stage = {self._last_stage: latents[-1]}
         for level, z in enumerate(latents[:-1]):
