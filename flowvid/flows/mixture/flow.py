@@ -127,7 +127,7 @@ class MixtureFlow:
         return jnp.sum(mixture_cdf.log_mass(mixtures, pixels, self.num_bins), axis=(1, 2))
 
     def encode(self, params: Params, x: Images, contexts: Contexts) -> Latents:
-        """Returns latents per level, finest first, phases in channels, and those of the last image."""
+        """Returns latents per level, the finest first, and those of the last image."""
         mixtures, pixels = self._mixtures_and_pixels(params, x, contexts)
         z, _ = mixture_cdf.forward(mixtures, pixels, self.num_bins)
         targets = self._targets(x)
