@@ -15,6 +15,9 @@ _PER_LABEL = flags.DEFINE_integer("per_label", 32, "Samples for each label.", lo
 _TEMPERATURE = flags.DEFINE_float(
     "temperature", None, "Temperature of the samples. [the flow's default]", 0.0
 )
+_GUIDANCE = flags.DEFINE_float(
+    "guidance", None, "How much the label counts in samples. [the flow's default]", 0.0
+)
 _STEPS = flags.DEFINE_integer(
     "classifier_steps", 1500, "Training steps of the classifier.", lower_bound=0
 )
@@ -33,6 +36,7 @@ def main() -> None:
         checkpoint=_CHECKPOINT.value,
         per_label=_PER_LABEL.value,
         temperature=_TEMPERATURE.value,
+        guidance=_GUIDANCE.value,
         steps=_STEPS.value,
         seed=_SEED.value,
     )

@@ -36,6 +36,7 @@ def measure(
     checkpoint: str,
     per_label: int,
     temperature: float | None,
+    guidance: float | None,
     steps: int,
     seed: int,
 ) -> Obedience:
@@ -46,6 +47,7 @@ def measure(
         checkpoint: as for `flowvid.load`.
         per_label: samples for each label.
         temperature: of the samples; None for the flow's default.
+        guidance: how much the label counts in samples, as for `Model.sample`.
         steps: training steps of the classifier.
         seed: of the classifier and the samples.
 
@@ -64,7 +66,9 @@ def measure(
     real = [held_out[index] for index in range(len(held_out))]
     real_labels = np.array([int(example["label"]) for example in real])
     called, _ = judge.classify(np.stack([example["video"] for example in real]))
-    samples = model.sample(per_label * len(names), temperature=temperature, seed=seed)
+    samples = model.sample(
+        per_label * len(names), temperature=temperature, guidance=guidance, seed=seed
+    )
     if not samples.finite.all():
         raise ConfigError(
             f"{int((~samples.finite).sum())} samples of {run} are not finite: the model has "

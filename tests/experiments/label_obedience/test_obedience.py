@@ -84,5 +84,18 @@ def test_a_run_without_labels_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(flowvid, "load", lambda run, checkpoint: unlabelled)
     with pytest.raises(ConfigError, match="is of the variant state, which has no labels to obey"):
         obedience.measure(
-            tmp_path, checkpoint="last", per_label=1, temperature=None, steps=1, seed=0
+            tmp_path,
+            checkpoint="last",
+            per_label=1,
+            temperature=None,
+            guidance=None,
+            steps=1,
+            seed=0,
         )
+
+
+def test_guidance_is_that_of_samples(run_of, call, tmp_path):
+    args = ("--classifier_steps=0", "--guidance=2", f"--out={tmp_path / 'out'}")
+    code, _, message = call("experiments.obedience", f"--run={run_of('state_label')}", *args)
+    assert code != 0
+    assert "this run cannot be guided: guidance needs" in message
