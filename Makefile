@@ -14,7 +14,7 @@ $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	touch $@
 
 demo: env  ## Trains, evaluates and samples a small model on generated clips.
-	$(BIN)/python -m flowvid.train --variant=state --preset=small --num_steps=1200 \
+	$(BIN)/python -m flowvid.train --variant=state --preset=small --num_steps=800 \
 		--workdir=$(DEMO)
 	$(BIN)/python -m flowvid.evaluate --workdir=$(DEMO)
 	$(BIN)/python -m flowvid.sample --workdir=$(DEMO) --num_videos=8 --out=$(DEMO)/from_nothing
