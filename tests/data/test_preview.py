@@ -99,7 +99,7 @@ def test_untrained_bits_are_those_of_the_untrained_flow(videos, metric):
     labels = jnp.zeros(len(images), int)
     params = head.init(config, jax.random.key(1), x, labels)
     density = head.log_prob(config, params, x, labels)
-    bits = bits_per_dim(sum(density), 4 * 4 * 3, metric).mean()
+    bits = bits_per_dim(density.log_prob, 4 * 4 * 3, metric).mean()
     square = dataset_statistics.mean_square(
         dataset_statistics.frame_statistics(images[:, None]).counts, metric
     )
