@@ -51,6 +51,7 @@ CASES = {
     "1": Case("tail", 1, (2, 4), 32),
     "1_anchors_8_bits": Case("tail", 1, (4, 2), 256, MAPS, 8, 2),
     "2_context": Case("tail", 2, (4, 4), 8, MAPS, 2),
+    "1_label": Case("tail", 1, (4, 4), 8, CONSTANT, 2),
     "head": Case("head", 1, (8, 8), 8),
     "head_of_label": Case("head", 1, (4, 8), 32, CONSTANT, 3),
     "head_of_label_image": Case("head", 1, (8, 4), 256, MAPS, 2),
@@ -142,7 +143,7 @@ def test_gradients_are_finite_and_the_same_when_rebuilt(name, perturbed, float64
     assert_near(gradient(rebuilding), stored, 1e-7)
 
 
-@pytest.mark.parametrize("name", ["2_context", "head_of_label", "head_of_label_image"])
+@pytest.mark.parametrize("name", ["2_context", "1_label", "head_of_label", "head_of_label_image"])
 def test_what_contexts_change_differs_as_the_log_probs_do(name, perturbed, float64):
     flow, params, x, contexts = case(name)
     params, other = perturbed(params, 0.3), tuple(context + 0.5 for context in contexts)
