@@ -2,7 +2,8 @@
 
 A classifier is trained on the run's real clips. It then classifies held-out clips, which says how
 far it can be trusted, and samples of every label. The table shows how many are called by their
-label, beside chance; the pictures show both confusion matrices and some samples.
+label, beside chance; the pictures show both confusion matrices and some samples. Labels that say
+how things look are told from first frames with --frames=first.
 """
 
 from absl import flags
@@ -11,6 +12,13 @@ from flowvid import cli, fields, paths
 
 _RUN = fields.path_flag("run", None, "Folder of a run with labels.", required=True)
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "Checkpoint: last, best or a step.")
+_LABELS = flags.DEFINE_list("labels", None, "Labels to tell apart. [all]")
+_FRAMES = flags.DEFINE_enum(
+    "frames",
+    "all",
+    ["all", "first"],
+    "What the classifier sees of a clip: all frames or the first.",
+)
 _PER_LABEL = flags.DEFINE_integer("per_label", 32, "Samples for each label.", lower_bound=1)
 _TEMPERATURE = flags.DEFINE_float(
     "temperature", None, "Temperature of the samples. [the flow's default]", 0.0
@@ -33,6 +41,8 @@ def main() -> None:
     paths.note_files(out, ["confusion.png", "samples.png"])
     result = obedience.measure(
         _RUN.value,
+        labels=_LABELS.value,
+        frames=_FRAMES.value,
         checkpoint=_CHECKPOINT.value,
         per_label=_PER_LABEL.value,
         temperature=_TEMPERATURE.value,

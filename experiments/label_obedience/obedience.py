@@ -4,6 +4,7 @@ Dimensions: L labels; rows are the labels of clips, columns what the classifier 
 """
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,9 +12,12 @@ from jaxtyping import Float, Int, UInt8
 
 import flowvid
 from experiments.label_obedience import classifier
+from experiments.label_obedience.chosen_clips import chosen
 from experiments.running.finished_runs import load_split
+from flowvid.conditioning.label_names import label_index
 from flowvid.errors import ConfigError
 from flowvid.evaluation.scoring import standard_error
+from flowvid.video.model import Model
 
 Confusion = Int[np.ndarray, "labels labels"]
 
@@ -22,6 +26,7 @@ class Obedience(NamedTuple):
     """How held-out clips and a run's samples are classified."""
 
     dataset: str
+    frames: str  # which the classifier sees: "all", or the "first" alone
     label_names: tuple[str, ...]
     real: Confusion
     generated: Confusion
@@ -33,6 +38,8 @@ class Obedience(NamedTuple):
 def measure(
     run: pathlib.Path,
     *,
+    labels: Sequence[str] | None,
+    frames: str,
     checkpoint: str,
     per_label: int,
     temperature: float | None,
@@ -44,6 +51,10 @@ def measure(
 
     Args:
         run: the run's folder.
+        labels: the names of those that the classifier tells apart; None for all.
+        frames: which it sees: "all", or "first" for the first ones alone, which say how labels are
+            obeyed by the head. Where the head learns from all frames of a clip, so does then the
+            classifier.
         checkpoint: as for `flowvid.load`.
         per_label: samples for each label.
         temperature: of the samples; None for the flow's default.
@@ -52,7 +63,9 @@ def measure(
         seed: of the classifier and the samples.
 
     Raises:
-        ConfigError: if the run has no labels, or a sample is not finite.
+        ConfigError: if the run has no labels, less than two different ones are given, or a sample
+            is not finite.
+        DataError: for an unknown label.
     """
     model = flowvid.load(run, checkpoint=checkpoint)
     if not model.config.ablation.uses_labels:
@@ -60,32 +73,58 @@ def measure(
             f"{run} is of the variant {model.config.variant}, which has no labels to obey: train "
             "one with --variant=label_everywhere or state_label."
         )
-    train, held_out = (load_split(model.config, split) for split in ("train", "validation"))
-    judge = classifier.train(train, steps, seed)
     names = tuple(model.label_names)
+    numbers = sorted({label_index(names, label) for label in labels or names})
+    if len(numbers) < 2:
+        raise ConfigError("a classifier needs at least two different labels: give more --labels.")
+    drawn = model.config.head_frames if frames == "first" else "all"
+    train = chosen(load_split(model.config, "train"), numbers, drawn)
+    judge = classifier.train(train, steps, seed)
+    held_out = chosen(load_split(model.config, "validation"), numbers, frames)
     real = [held_out[index] for index in range(len(held_out))]
     real_labels = np.array([int(example["label"]) for example in real])
     called, _ = judge.classify(np.stack([example["video"] for example in real]))
-    samples = model.sample(
-        per_label * len(names), temperature=temperature, guidance=guidance, seed=seed
+    videos = np.stack(
+        [
+            _samples(
+                run,
+                model,
+                per_label,
+                names[number],
+                num_frames=1 if frames == "first" else None,
+                temperature=temperature,
+                guidance=guidance,
+                seed=seed + number,
+            )
+            for number in numbers
+        ],
+        axis=1,
     )
+    videos = videos.reshape(-1, *videos.shape[2:])  # the labels take turns
+    wanted = np.tile(np.arange(len(numbers)), per_label)
+    found, _ = judge.classify(videos)
+    return Obedience(
+        model.config.dataset,
+        frames,
+        train.label_names,
+        confusion(real_labels, called, len(numbers)),
+        confusion(wanted, found, len(numbers)),
+        videos,
+        wanted,
+        found,
+    )
+
+
+def _samples(
+    run: pathlib.Path, model: Model, count: int, label: str, **how: Any
+) -> UInt8[np.ndarray, "videos frames height width 3"]:
+    samples = model.sample(count, label, **how)
     if not samples.finite.all():
         raise ConfigError(
             f"{int((~samples.finite).sum())} samples of {run} are not finite: the model has "
             "diverged, or the temperature is too high."
         )
-    videos = np.asarray(samples.videos)
-    wanted = np.array([names.index(name) for name in model.turns(len(videos))])
-    found, _ = judge.classify(videos)
-    return Obedience(
-        model.config.dataset,
-        names,
-        confusion(real_labels, called, len(names)),
-        confusion(wanted, found, len(names)),
-        videos,
-        wanted,
-        found,
-    )
+    return np.asarray(samples.videos)
 
 
 def confusion(
@@ -104,7 +143,11 @@ def accuracies(found: Confusion) -> Float[np.ndarray, " labels"]:
 
 def report(result: Obedience) -> dict[str, Any]:
     """Returns the accuracy on real and on generated clips, overall and per label, for JSON."""
-    found: dict[str, Any] = {"dataset": result.dataset, "label_names": list(result.label_names)}
+    found: dict[str, Any] = {
+        "dataset": result.dataset,
+        "frames": result.frames,
+        "label_names": list(result.label_names),
+    }
     for name, matrix in (("real", result.real), ("generated", result.generated)):
         right = np.repeat([1.0, 0.0], [np.trace(matrix), matrix.sum() - np.trace(matrix)])
         of_labels = zip(result.label_names, accuracies(matrix), strict=True)

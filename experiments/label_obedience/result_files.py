@@ -27,15 +27,16 @@ class Saved(NamedTuple):
 
 
 def table(result: Obedience) -> str:
-    """Returns a text table: for each label, how many clips are called by it."""
-    lines = [f"{'called by their label':24}{'real':>10}{'generated':>12}"]
+    """Returns a text table: for each label, how many of its clips or frames are called by it."""
+    seen = "clips" if result.frames == "all" else "first frames"
+    lines = [f"{seen + ' of their label':28}{'real':>10}{'generated':>12}"]
     of_labels = zip(
         result.label_names, accuracies(result.real), accuracies(result.generated), strict=True
     )
     found = report(result)
     rows = [*of_labels, ("all", found["real"]["accuracy"], found["generated"]["accuracy"])]
-    lines += [f"{name:24}{real:>10.0%}{generated:>12.0%}" for name, real, generated in rows]
-    return "\n".join([*lines, f"{'chance':24}{found['chance']:>10.0%}{found['chance']:>12.0%}"])
+    lines += [f"{name:28}{real:>10.0%}{generated:>12.0%}" for name, real, generated in rows]
+    return "\n".join([*lines, f"{'chance':28}{found['chance']:>10.0%}{found['chance']:>12.0%}"])
 
 
 def write(result: Obedience, folder: pathlib.Path) -> None:
@@ -81,7 +82,7 @@ def draw_confusions(result: Obedience, path: pathlib.Path) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(10, 5), sharey=True)
     names = result.label_names
     for axis, title, matrix in zip(
-        axes, ("held-out clips", "samples"), (result.real, result.generated), strict=True
+        axes, ("held-out", "samples"), (result.real, result.generated), strict=True
     ):
         shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
         axis.imshow(shares, vmin=0, vmax=1, cmap="Blues")

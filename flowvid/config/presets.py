@@ -71,7 +71,7 @@ PRESETS: fields.Presets = {
         "head_frames_drawn": 2,
         "label_learning_rate": 2e-3,
         "label_dropout": 0.1,
-        "label_contrast": 5.0,
+        "label_contrast": 10.0,
         "batch_size": 8,
         "learning_rate": 2e-3,
         "muon_learning_rate": 0.02,

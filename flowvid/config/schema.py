@@ -106,9 +106,9 @@ class Config:
     )
     label_contrast: float = fields.field(
         "Training",
-        "weight of a further loss of models that see the label, on some frames: softplus(log "
-        "p(frame | another label) - log p(frame | its label)), in bits per dimension. It keeps "
-        "what the label does not tell from depending on it.",
+        "weight of a further loss of a head that sees the label: softplus(log p(frame | another "
+        "label) - log p(frame | its label)), in bits per dimension. It keeps what the label does "
+        "not tell from depending on it.",
         low=0,
     )
     warmup_steps: int = fields.field(

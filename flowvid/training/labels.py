@@ -10,10 +10,6 @@ from flowvid import random_keys
 from flowvid.config.schema import Config
 from flowvid.video.frames import Batch
 
-# Every so manyth frame of a model. In the head's flow labels change the last image alone, which
-# takes less time than a frame.
-_CONTRASTED = {"head": 1, "tail": 4}
-
 
 def told(config: Config, batch: Batch, step: Array | int) -> Array:
     """Returns the labels of a batch; a share `config.label_dropout` of them is not told."""
@@ -25,9 +21,9 @@ def told(config: Config, batch: Batch, step: Array | int) -> Array:
     return jnp.where(dropped, config.num_labels, batch.label)
 
 
-def contrasts(config: Config, model: str) -> bool:
-    """Returns whether labels of "head" or "tail" are contrasted."""
-    return bool(config.label_contrast) and config.sees(model).label
+def contrasts(config: Config) -> bool:
+    """Returns whether labels of the head are contrasted."""
+    return bool(config.label_contrast) and config.sees("head").label
 
 
 def further(config: Config, batch: Batch, step: Array | int) -> Array:
@@ -38,28 +34,24 @@ def further(config: Config, batch: Batch, step: Array | int) -> Array:
 
 
 def contrast(
-    log_prob_under: Callable[[slice, Array], Array],
-    model: str,
+    log_prob_under: Callable[[Array], Array],
     compared: tuple[Array, Array],
     num_labels: int,
     log_prob: Array,
 ) -> Array:
     """Returns the mean of softplus(log p(x | y') - log p(x | y)) in bits, y' another label than y.
 
-    It is the mean over some of the frames; those whose label is not told count 0. Both terms are of
-    the same frame, so that the noise of all that the label does not tell, which drowns it in bits
-    per dimension, cancels.
+    Frames whose label is not told count 0. Both terms are of the same frame, so that the noise of
+    all that the label does not tell, which drowns it in bits per dimension, cancels.
 
     Args:
-        log_prob_under: from a slice of the frames and their labels to log p(x | y), in nats.
-        model: "head" or "tail".
+        log_prob_under: from labels of the frames to log p(x | y), in nats.
         compared: y of all frames, and how many labels further y' is, [N] each.
         num_labels: how many labels there are.
         log_prob: log p(x | y) of all frames [N].
     """
-    some = slice(None, None, _CONTRASTED[model])
-    own, by = (part[some] for part in compared)
+    own, by = compared
     is_told = own < num_labels
     other = jnp.where(is_told, (own + by) % num_labels, own)
-    gap = jax.nn.softplus(log_prob_under(some, other) - log_prob[some])
+    gap = jax.nn.softplus(log_prob_under(other) - log_prob)
     return jnp.mean(jnp.where(is_told, gap, 0)) / jnp.log(2.0)

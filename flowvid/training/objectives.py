@@ -1,5 +1,6 @@
 """The training losses of head and tail: bits per dimension of the frames of a batch."""
 
+import functools
 from typing import Any
 
 import jax
@@ -33,16 +34,16 @@ def head_loss(config: Config, params: Params, batch: Batch, step: Array | int) -
         x = head_frames(keys, batch, config.metric)
     density = head.log_prob(config, params, x, told)
     loss, terms = _loss_and_terms(config, density, x)
-    if labels.contrasts(config, "head"):
+    if labels.contrasts(config):
         further = jnp.repeat(labels.further(config, batch, step), config.head_frames_drawn)
-        found = labels.contrast(
-            lambda some, label: head.changeable_log_prob(config, params, x[some], label),
-            "head",
+        contrast = labels.contrast(
+            functools.partial(head.changeable_log_prob, config, params, x),
             (told, further),
             config.num_labels,
             density.log_prob if density.changeable is None else density.changeable,
         )
-        loss, terms = _with_contrast(config, loss, terms, found / dims(x))
+        of_each = jnp.full_like(loss, contrast / dims(x))
+        loss, terms = loss + config.label_contrast * of_each, terms | {"label_contrast": of_each}
     return jnp.mean(loss), jax.tree.map(jnp.mean, terms) | _moments(x)
 
 
@@ -55,32 +56,14 @@ def tail_loss(config: Config, params: Params, batch: Batch, step: Array | int) -
     keys = random_keys.keys_of_frames(config.seed, random_keys.TRAINING, step, batch.example)
     batch = batch._replace(label=labels.told(config, batch, step))
     frames = tail_frames(keys, batch, config.metric, config.tail_frames)
-    further = None
-    if labels.contrasts(config, "tail"):
-        further = jnp.repeat(labels.further(config, batch, step), frames.x.shape[1])
 
     def loss_and_terms(params: Params, chunk: Any) -> tuple[Array, dict[str, Array]]:
-        x, seen, further = chunk
-        density = tail.frames_log_prob(config, params, x, seen)
-        loss, terms = _loss_and_terms(config, density, x)
-        if further is None:
-            return loss, terms
-
-        def log_prob_under(some: slice, label: Array) -> Array:
-            seen_of = jax.tree.map(lambda part: part[some], seen)._replace(label=label)
-            return tail.frames_log_prob(config, params, x[some], seen_of).log_prob
-
-        found = labels.contrast(
-            log_prob_under, "tail", (seen.label, further), config.num_labels, density.log_prob
-        )
-        return _with_contrast(config, loss, terms, found / dims(x))
+        x, seen = chunk
+        return _loss_and_terms(config, tail.frames_log_prob(config, params, x, seen), x)
 
     seen = tail.conditionings(config, params, frames.clean, frames.labels)
     loss, terms = chunks.mean(
-        loss_and_terms,
-        params,
-        (*tail.modelled_of(frames, seen), further),
-        tail.frames_at_once(config),
+        loss_and_terms, params, tail.modelled_of(frames, seen), tail.frames_at_once(config)
     )
     stream = random_keys.Stream.TRAINING_ENCODER
     encoder_keys = random_keys.example_keys(config.seed, step, batch.example, stream)
@@ -99,14 +82,6 @@ def _loss_and_terms(config: Config, density: Density, x: Array) -> tuple[Array, 
         "log_det_per_dim": density.log_det / dims(x),
         "log_prior_per_dim": density.log_prior / dims(x),
     }
-
-
-def _with_contrast(
-    config: Config, loss: Array, terms: dict[str, Array], contrast: Array
-) -> tuple[Array, dict[str, Array]]:
-    """Adds the contrast, a scalar in bits per dimension, to losses [N] and to the terms."""
-    of_each = jnp.full_like(loss, contrast)
-    return loss + config.label_contrast * of_each, terms | {"label_contrast": of_each}
 
 
 def _moments(x: Array) -> dict[str, Array]:

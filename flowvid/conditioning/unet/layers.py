@@ -30,10 +30,12 @@ from flowvid.conditioning.unet.motion import (
     sampled_at,
     window_sum,
 )
+from flowvid.flows.scale_and_shift import OF_VECTOR
 
 _LEVELS = 3  # of both networks, as far as the frame can be halved
 _FEATURES = 16
 _GROUP = 4  # reach of the windows over which motion is averaged: what is close moves alike
+_STYLES = 4  # fields by which labels change the motion
 _SHARPNESS = 100.0  # of the comparison of a pixel with the ground: its unit is the pixel's range
 _FIRST_LOGIT = -2.0  # of the mask, before training: as good as nothing moves
 _SEEN = 10 * CHANNELS + 2  # channels of the maps that the network of the layers sees
@@ -98,7 +100,10 @@ class LayerNetwork(nn.Module):
         fixed_mask = lax.stop_gradient(mask)
         seen = [4 * last, 4 * lax.stop_gradient(ground), fixed_mask]
         seen += [moved, moved_before, moved - moved_before, at, fixed_mask * at]
-        change = self._read_off(of_motion(jnp.concatenate(seen, axis=-1), vector), 2)
+        features = of_motion(jnp.concatenate(seen, axis=-1))
+        change = self._read_off(features, 2)
+        if vector is not None:
+            change += self._of_label(features[0], vector)
         change = masked_mean(change, fixed_mask, _GROUP)
         moves = moved + (moved - moved_before) / 2 + change
         weight, layer = _moved_on(last, mask, moves)
@@ -120,6 +125,18 @@ class LayerNetwork(nn.Module):
         """Returns a linear map of the finest features that starts at zero."""
         found: Array = nn.Dense(outputs, kernel_init=nn.initializers.zeros)(nn.silu(features[0]))
         return found
+
+    def _of_label(self, features: Maps, vector: network.Vector) -> Displacements:
+        """Returns what a label changes of the motion: a sum of fields, weighted by the label.
+
+        A label that scales and shifts all features changes the motion of each clip in its own way,
+        and these changes are mostly noise. So it only has a few numbers to say how things move.
+        """
+        zeros = nn.initializers.zeros
+        weights = nn.Dense(_STYLES, kernel_init=zeros, name=OF_VECTOR)(vector)
+        styles = nn.Dense(2 * _STYLES)(nn.silu(features))
+        styles = styles.reshape(*features.shape[:3], _STYLES, 2)
+        return jnp.einsum("bs,bhwsc->bhwc", weights, styles)
 
 
 def flop(layers: LayerNetwork, rows: int, columns: int) -> float:

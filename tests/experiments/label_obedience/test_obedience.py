@@ -10,7 +10,7 @@ import pytest
 from helpers import assert_same
 
 import flowvid
-from experiments.label_obedience import classifier, obedience
+from experiments.label_obedience import chosen_clips, classifier, obedience
 from experiments.running import finished_runs
 from flowvid.config.making import preset_config
 from flowvid.errors import ConfigError
@@ -56,7 +56,9 @@ def test_what_is_counted():
     np.testing.assert_allclose(obedience.accuracies(found), [2 / 3, np.nan, 1])
     videos = np.zeros((4, 1, 8, 8, 3), np.uint8)
     report = obedience.report(
-        obedience.Obedience("shapes", ("a", "b", "c"), found, found.T, videos, labels, called)
+        obedience.Obedience(
+            "shapes", "all", ("a", "b", "c"), found, found.T, videos, labels, called
+        )
     )
     assert report["real"]["accuracy"] == 0.75
     assert report["real"]["stderr"] == pytest.approx(standard_error(np.array([1, 1, 1, 0.0])))
@@ -70,7 +72,7 @@ def test_samples_of_every_label_are_classified(run_of, call, tmp_path):
     args = ("--per_label=1", "--classifier_steps=1", f"--out={out}")
     code, printed, _ = call("experiments.obedience", f"--run={run_of('state_label')}", *args)
     assert code == 0
-    for expected in ("called by their label", "bounce", "yellow_ring", "chance"):
+    for expected in ("clips of their label", "bounce", "yellow_ring", "chance"):
         assert expected in printed
     report = json.loads((out / "obedience.json").read_text())
     assert np.sum(report["generated"]["confusion"], axis=1).tolist() == [1] * 8
@@ -79,12 +81,56 @@ def test_samples_of_every_label_are_classified(run_of, call, tmp_path):
     assert iio.imread(out / "confusion.png").ndim == iio.imread(out / "samples.png").ndim == 3
 
 
+def test_labels_of_looks_are_told_from_first_frames(run_of, call, tmp_path):
+    args = ("--frames=first", "--labels=yellow_ring,red_disk,red_disk", "--per_label=3")
+    args += ("--classifier_steps=1", f"--out={tmp_path}")
+    code, printed, _ = call("experiments.obedience", f"--run={run_of('state_label')}", *args)
+    assert code == 0
+    assert "first frames of their label" in printed
+    assert "50%" in printed.splitlines()[-2]  # chance
+    report = json.loads((tmp_path / "obedience.json").read_text())
+    assert report["frames"] == "first"
+    assert report["label_names"] == ["red_disk", "yellow_ring"]
+    assert np.sum(report["generated"]["confusion"], axis=1).tolist() == [3, 3]
+    with np.load(tmp_path / "samples.npz") as file:
+        assert file["samples"].shape[:2] == (6, 1)
+
+
+def test_one_label_is_not_enough(run_of, call, tmp_path):
+    args = (f"--run={run_of('state_label')}", f"--out={tmp_path}")
+    code, _, message = call("experiments.obedience", *args, "--labels=bounce,bounce")
+    assert code != 0
+    assert "needs at least two different labels" in message
+    code, _, message = call("experiments.obedience", *args, "--labels=bounce,falls")
+    assert code != 0
+    assert "Unknown label 'falls'; the nearest of 8: fall" in message
+
+
+def test_the_clips_of_some_labels_whole_or_frame_by_frame(tiny):
+    split = finished_runs.load_split(tiny(), "train")
+    records = moving_squares(16)
+    changes = {"source": records, "num_frames": 3, "image_size": 8, "label_names": tuple("abcd")}
+    dataset = dataclasses.replace(split, **changes)
+    wanted = [record for record in records if record["label"] in (1, 3)]
+    for frames, per_clip in (("all", 1), ("first", 1), ("any", 3)):
+        found = chosen_clips.chosen(dataset, [1, 3], frames)
+        assert len(found) == per_clip * len(wanted)
+        assert found.label_names == ("b", "d")
+        for index in range(len(found)):
+            clip, frame = wanted[index // per_clip], index % per_clip
+            video = clip["video"][:3] if frames == "all" else clip["video"][frame : frame + 1]
+            np.testing.assert_array_equal(found[index]["video"], video)
+            assert found[index]["label"] == (clip["label"] == 3)
+
+
 def test_a_run_without_labels_is_refused(monkeypatch, tmp_path):
     unlabelled = types.SimpleNamespace(config=preset_config("small", variant="state"))
     monkeypatch.setattr(flowvid, "load", lambda run, checkpoint: unlabelled)
     with pytest.raises(ConfigError, match="is of the variant state, which has no labels to obey"):
         obedience.measure(
             tmp_path,
+            labels=None,
+            frames="all",
             checkpoint="last",
             per_label=1,
             temperature=None,

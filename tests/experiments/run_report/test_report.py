@@ -76,7 +76,7 @@ def write_obedience(folder, dataset="moving_shapes"):
     labels, called = np.array([0, 1]), np.array([0, 0])
     matrix = obedience.confusion(labels, called, 2)
     videos = np.zeros((2, 5, 16, 16, 3), np.uint8)
-    result = obedience.Obedience(dataset, ("a", "b"), matrix, matrix, videos, labels, called)
+    result = obedience.Obedience(dataset, "all", ("a", "b"), matrix, matrix, videos, labels, called)
     result_files.write(result, folder)
 
 
