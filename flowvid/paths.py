@@ -1,11 +1,13 @@
 """Paths that users give: home folders, caches, and folders that flowvid writes."""
 
+import contextlib
 import functools
 import os
 import sys
 import tempfile
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
 from flowvid.errors import ConfigError
 
@@ -77,6 +79,27 @@ def check_writable(folder: Path, advice: str) -> None:
             pass
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written to ({error.strerror}): {advice}.") from error
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, advice: str) -> Iterator[IO[bytes]]:
+    """Opens a file under another name, which becomes `path` at the end: it is whole or not there.
+
+    Args:
+      path: the file.
+      advice: what to do if it cannot be written, for the error message.
+
+    Raises:
+      ConfigError: as `check_writable` does.
+    """
+    check_writable(path.parent, advice)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def output_folder(folder: Path, advice: str) -> Path:

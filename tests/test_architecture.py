@@ -19,12 +19,12 @@ LAYERS = (
     {"config"},
     {"video"},
     {"data"},
-    {"evaluation"},
+    {"evaluation", "coding"},
     {"training"},
     {"gan"},
-    {"train", "evaluate", "sample", "preview"},
+    {"train", "evaluate", "sample", "preview", "compress", "decompress"},
 )
-ENTRY_POINTS = {"train", "evaluate", "sample", "preview"}
+ENTRY_POINTS = {"train", "evaluate", "sample", "preview", "compress", "decompress"}
 MOST_LINES = 300
 
 

@@ -6,6 +6,7 @@ ends soon, and either returns the requested frames or raises a `ClipError` with 
 
 import contextlib
 import itertools
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -52,6 +53,21 @@ def read_clip(
     """
     with _opened(path) as file:
         return decode(file, os.fspath(path), num_frames, image_size)
+
+
+def iterate(path: str | Path, image_size: int) -> Iterator[UInt8[np.ndarray, "size size 3"]]:
+    """Yields the frames of the clip or image at a path, one at a time, however long it takes.
+
+    Raises:
+      ClipError: naming the path and the reason.
+    """
+    with _opened(path) as file:
+        if _is_image(file, os.fspath(path)):
+            yield from decode_image(file, image_size)
+            return
+        framing = Framing(image_size)
+        for frame in _frames(file, math.inf):
+            yield framing(frame)
 
 
 def is_single(path: str | Path) -> bool:

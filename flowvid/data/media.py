@@ -6,16 +6,19 @@ A video is `uint8[time, height, width, 3]`, RGB.
 import contextlib
 import itertools
 import math
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import av
 import imageio.v3 as iio
 import numpy as np
 from absl import logging
 from jaxtyping import UInt8
 from PIL import GifImagePlugin, Image, ImageChops, ImageDraw, ImageFont
 
+from flowvid import paths
 from flowvid.errors import ClipError
 from flowvid.paths import expand
 
@@ -51,6 +54,46 @@ def write_video(
     if suffix not in encoders:
         raise ClipError(f"{path}: cannot write {path.suffix!r}; use one of {', '.join(encoders)}.")
     _write_whole(path, encoders[suffix](_enlarge(video, scale), fps))
+
+
+def write_lossless(
+    path: Path, frames: Iterable[UInt8[np.ndarray, "height width 3"]], kind: str, fps: int
+) -> None:
+    """Writes frames as they come, without loss; the file or folder is whole, or not there.
+
+    Args:
+      path: without a suffix.
+      frames: at least one.
+      kind: "mkv", a video of FFV1 in RGB, or "png", a folder of images.
+      fps: frames per second of a video.
+    """
+    if kind == "mkv":
+        with paths.whole_file(path.with_suffix(".mkv"), "use another folder") as file:
+            _write_ffv1(file, frames, fps)
+        return
+    part = path.with_name(f".{path.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        for number, frame in enumerate(frames):
+            write_image(part / f"{number:05d}.png", frame)
+        shutil.rmtree(path, ignore_errors=True)
+        part.replace(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write_ffv1(file: IO[bytes], frames: Iterable[np.ndarray], fps: int) -> None:
+    with av.open(file, "w", format="matroska") as container:
+        stream = None
+        for frame in frames:
+            if stream is None:
+                stream = container.add_stream("ffv1", rate=fps)
+                stream.height, stream.width = frame.shape[:2]
+                stream.pix_fmt = "bgr0"
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="bgr0")
+            container.mux(stream.encode(picture))
+        if stream is not None:
+            container.mux(stream.encode(None))
 
 
 def write_image(path: str | Path, image: UInt8[np.ndarray, "height width 3"]) -> None:

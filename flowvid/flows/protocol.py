@@ -10,8 +10,9 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
-from jaxtyping import Float, Key, PRNGKeyArray
+from jaxtyping import Float, Int, Key, PRNGKeyArray
 
 from flowvid.arrays import Params
 from flowvid.fields import Presets
@@ -29,6 +30,12 @@ class Diagnostic(NamedTuple):
     what: str  # as a warning names it: "a log-scale"
     low: float = -math.inf
     high: float = math.inf
+
+
+# From the masses of independent numbers and these numbers, where they are known, to the numbers.
+CodeBins = Callable[
+    [Float[np.ndarray, "numbers bins"], Int[np.ndarray, " numbers"]], Int[np.ndarray, " numbers"]
+]
 
 
 class Flow(NamedTuple):
@@ -49,6 +56,9 @@ class Flow(NamedTuple):
       (H, W, C), one per key; a `temperature` below 1 keeps to what is likelier, and 1 is the
       density itself. It is one number, or one for each of `latent_shapes`, of which the last also
       counts for those that follow. `guidance` is None where the settings' GUIDANCE is.
+    - `coded(params, x, contexts, code) -> x` asks `code` for the bins of an image, in parts, with
+      the masses that these have; `flowvid.coding` sends and receives images with it. It is None
+      where the settings' BINS is False.
     - `prepare(params) -> params` computes what many calls of `decode` and `sample` share. These two
       accept parameters in either form.
     - `latent_shapes(shape) -> [shape per level]`, without the batch.
@@ -65,6 +75,7 @@ class Flow(NamedTuple):
     encode: Callable[[Params, Any, Contexts], Latents]
     decode: Callable[[Params, Latents, Contexts], Any]
     sample: Callable[[Params, Any, Shape, Contexts, Any, "Guidance | None"], Any]
+    coded: Callable[[Params, Any, Contexts, "CodeBins"], Any] | None
     prepare: Callable[[Params], Params]
     latent_shapes: Callable[[Shape], list[Shape]]
     diagnostics: Callable[[Params], dict[str, Diagnostic]]

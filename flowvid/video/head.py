@@ -16,7 +16,8 @@ from flowvid.flows.protocol import Contexts, Guidance
 from flowvid.video.build import Drawing, encoder_of, flow_of, frame_shape
 
 
-def _contexts(config: Config, params: Params, labels: Labels) -> Contexts:
+def contexts_of(config: Config, params: Params, labels: Labels) -> Contexts:
+    """Returns what the head sees of labels."""
     seen = Conditioning(label=labels if config.sees("head").label else None)
     return encoder_of(config, "head").encode(params["context"], seen)
 
@@ -25,7 +26,7 @@ def init(config: Config, key: PRNGKeyArray, x: Images, labels: Labels) -> Params
     """Returns parameters; data-dependent ones are set from dequantised frames [B, H, W, 3]."""
     flow_key, _ = jax.random.split(key)
     params: dict[str, Params] = {"context": init_context(config, key, labels)}
-    contexts = _contexts(config, params, labels)
+    contexts = contexts_of(config, params, labels)
     return params | {"flow": flow_of(config, "head").init(flow_key, x, contexts)}
 
 
@@ -38,18 +39,18 @@ def init_context(config: Config, key: PRNGKeyArray, labels: Labels) -> dict[str,
 
 def log_prob(config: Config, params: Params, x: Images, labels: Labels) -> Density:
     """Returns log p(x | label) of dequantised first frames [B, H, W, 3], in nats (equation 3)."""
-    return flow_of(config, "head").log_prob(params["flow"], x, _contexts(config, params, labels))
+    return flow_of(config, "head").log_prob(params["flow"], x, contexts_of(config, params, labels))
 
 
 def changeable_log_prob(config: Config, params: Params, x: Images, labels: Labels) -> Array:
     """Returns log p(x | label) in nats, [B], up to a term that no label changes."""
-    contexts = _contexts(config, params, labels)
+    contexts = contexts_of(config, params, labels)
     return flow_of(config, "head").changeable_log_prob(params["flow"], x, contexts)
 
 
 def reconstruct(config: Config, params: Params, x: Images, labels: Labels) -> Images:
     """Encodes first frames [B, H, W, 3] to latents and decodes these: x, up to rounding."""
-    flow, contexts = flow_of(config, "head"), _contexts(config, params, labels)
+    flow, contexts = flow_of(config, "head"), contexts_of(config, params, labels)
     return flow.decode(params["flow"], flow.encode(params["flow"], x, contexts), contexts)
 
 
@@ -64,8 +65,8 @@ def sample(
     guidance = None
     if how.guidance is not None:
         untold = jnp.full_like(labels, config.num_labels)
-        guidance = Guidance(how.guidance, _contexts(config, params, untold))
-    contexts = _contexts(config, params, labels)
+        guidance = Guidance(how.guidance, contexts_of(config, params, untold))
+    contexts = contexts_of(config, params, labels)
     return flow_of(config, "head").sample(
         params["flow"], keys, frame_shape(config), contexts, how.temperature, guidance
     )

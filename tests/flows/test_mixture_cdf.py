@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from jax.scipy.special import ndtri
 
-from flowvid.flows.bijectors import mixture_cdf
-from flowvid.flows.bijectors.mixture_cdf import Mixture
+from flowvid.flows.bijectors import logistic_mixture, mixture_cdf
+from flowvid.flows.bijectors.logistic_mixture import Mixture
 
 COMPONENTS, CHANNELS = 3, 3
 
 forward = jax.jit(mixture_cdf.forward, static_argnums=2)
 inverse = jax.jit(mixture_cdf.inverse, static_argnums=2)
-log_mass = jax.jit(mixture_cdf.log_mass, static_argnums=2)
+log_mass = jax.jit(logistic_mixture.log_mass, static_argnums=2)
 
 
 def drawn(pixels, num_bins, log_scale=(-1.5, 2.0), seed=0):
@@ -116,7 +116,7 @@ def test_every_bin_comes_back(num_bits, precision):
             z, _ = forward(mixture, x, num_bins)
             x_again, _ = inverse(mixture, z, num_bins)
             assert z.dtype == x_again.dtype == x.dtype
-            np.testing.assert_array_equal(mixture_cdf.bins_of(x_again, num_bins), bins)
+            np.testing.assert_array_equal(logistic_mixture.bins_of(x_again, num_bins), bins)
             error = np.abs(x_again - x).max() * num_bins
             assert error < (1e-9 if precision == "float64" else 5e-3)
 
@@ -139,7 +139,9 @@ def test_single_precision_is_near_double_precision_in_both_tails(float64):
         lower = jax.tree.map(lambda a: a.astype(jnp.float32), (mixture, x))
         z, log_det = forward(*lower, 256)
         mass = log_mass(*lower, 256)
-    same = np.asarray(mixture_cdf.bins_of(x, 256) == mixture_cdf.bins_of(lower[1], 256)).all(-1)
+    same = np.asarray(
+        logistic_mixture.bins_of(x, 256) == logistic_mixture.bins_of(lower[1], 256)
+    ).all(-1)
     np.testing.assert_allclose(mass[same], exact_mass[same], rtol=1e-4, atol=1e-3)
     assert np.abs(exact_z[same]).max() > 20  # the tails are reached
     np.testing.assert_allclose(z[same], exact_z[same], rtol=1e-3, atol=1e-3)
@@ -151,7 +153,7 @@ def test_gradients_are_finite_where_a_mass_is_tiny(distance):
     """At a distance of 30 scales a mass is about 1e-13."""
 
     def loss(mixture, x):
-        return jnp.sum(mixture_cdf.log_mass(mixture, x, 32))
+        return jnp.sum(logistic_mixture.log_mass(mixture, x, 32))
 
     mixture = Mixture(
         jnp.zeros((1, 2)),
@@ -180,9 +182,9 @@ def test_a_temperature_sharpens_weights_and_scales(float64):
     z = jnp.asarray(np.random.default_rng(5).normal(size=(2000, 1, 1)))
     shares = {}
     for temperature in (1.0, 0.5, 0.0):
-        sharp = mixture_cdf.sharpened(mixture, jnp.asarray(temperature))
+        sharp = logistic_mixture.sharpened(mixture, jnp.asarray(temperature))
         x, _ = inverse(tiled(sharp, 2000), z, 32)
-        bins = np.asarray(mixture_cdf.bins_of(x, 32)).ravel()
+        bins = np.asarray(logistic_mixture.bins_of(x, 32)).ravel()
         near = np.minimum(np.abs(bins - 10), np.abs(bins - 20))
         shares[temperature] = np.mean(bins < 15), near.mean()
     assert shares[1.0][0] == pytest.approx(0.6, abs=0.03)
@@ -201,8 +203,8 @@ def test_guided_masses_are_powers_of_the_ratio(float64):
     def bins_of(z):
         both = (tiled(mixture, count) for mixture in (one, two))
         x = guided(*both, jnp.asarray(scale), z[:, None], num_bins)[:, 0]
-        np.testing.assert_allclose(x, middles(mixture_cdf.bins_of(x, num_bins), num_bins))
-        return np.asarray(mixture_cdf.bins_of(x, num_bins)).astype(int)
+        np.testing.assert_allclose(x, middles(logistic_mixture.bins_of(x, num_bins), num_bins))
+        return np.asarray(logistic_mixture.bins_of(x, num_bins)).astype(int)
 
     def masses(mixture, first=None):
         """Of the bins of a channel: sums over the colours' masses."""

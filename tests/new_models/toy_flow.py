@@ -74,6 +74,7 @@ class ToySettings(fields.Settings):
             encode=encode,
             decode=decode,
             sample=sample_by_decoding(decode, latent_shapes),
+            coded=None,
             prepare=lambda params: params,
             latent_shapes=latent_shapes,
             diagnostics=lambda params: {},

@@ -7,7 +7,7 @@ from tiny_models import BATCH, FRAMES, tiny
 
 from flowvid import random_keys
 from flowvid.config.metrics import METRICS
-from flowvid.flows.bijectors import mixture_cdf
+from flowvid.flows.bijectors import logistic_mixture
 from flowvid.training import objectives
 from flowvid.video.frames import any_frames
 
@@ -28,7 +28,7 @@ def test_any_frame_of_each_clip_is_drawn(batch):
         choice = jax.random.split(jax.random.key(step), BATCH)
         drawn = any_frames(KEYS, choice, numbered, METRICS["8-bit"], 2)
         assert drawn.shape == (BATCH, 2, *video.shape[2:])
-        levels = np.asarray(mixture_cdf.bins_of(drawn[..., 0, 0, 0], 256)).astype(int)
+        levels = np.asarray(logistic_mixture.bins_of(drawn[..., 0, 0, 0], 256)).astype(int)
         clip, frame = np.divmod(levels, 10)
         np.testing.assert_array_equal(clip, np.arange(BATCH)[:, None] + np.zeros((1, 2)))
         assert np.all(frame[:, 0] != frame[:, 1])

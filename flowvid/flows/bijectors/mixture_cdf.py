@@ -1,20 +1,15 @@
 """Mixture CDFs over bins: from quantised pixels to standard normals, exactly, and back.
 
-A pixel's channels have a mixture of K logistics, discretised to the 2^n bins of its values, as in
-PixelCNN++ (Salimans et al. 2017). The CDF is linear inside a bin, so that the density is that of
-uniform dequantisation and the noise costs nothing: bits per dimension are those of the discrete
-image. The transformation z = Phi^-1(CDF(x)), channel after channel, is that of Flow++ (Ho et al.
-2019).
-
-Positions, means and scales are in bins: bin b covers [b, b + 1), and begins at the pixel value
-x = b / 2^n - 1/2. The first and the last bin hold the tails of the logistics.
+The CDF of a mixture of logistics (`logistic_mixture`) is linear inside a bin, so that the density
+is that of uniform dequantisation and the noise costs nothing: bits per dimension are those of the
+discrete image. The transformation z = Phi^-1(CDF(x)), channel after channel, is that of Flow++ (Ho
+et al. 2019).
 
 Dimensions: K components, C channels.
 """
 
 import math
-from collections.abc import Callable, Generator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,134 +17,19 @@ from jax import Array, lax
 from jax.scipy.special import log_ndtr, ndtri
 from jaxtyping import Float
 
-Pixels = Float[Array, "*pixels channels"]
+from flowvid.flows.bijectors.logistic_mixture import (
+    Channel,
+    Mixture,
+    Pixels,
+    bins_of,
+    channels_of,
+    log_mass,
+    walk,
+)
 
 _FAR = -80.0  # the log of a tail's probability that float32 can still represent
-_LEAST_TEMPERATURE = 1e-3
 _EXCLUDED = math.log(1e-6)  # a bin of so little mass given the label is not drawn with guidance
 _ROOM = 2.0**9  # times the precision, below the end of a bin: inside it, also after rounding
-
-
-class Mixture(NamedTuple):
-    """The mixtures of an image's pixels.
-
-    The weights are those of whole pixels, so that their channels depend on each other. The mean of
-    a channel also moves with how far the earlier channels are from their means.
-    """
-
-    logits: Float[Array, "*pixels components"]
-    means: Float[Array, "*pixels components channels"]
-    log_scales: Float[Array, "*pixels components channels"]
-    slopes: Float[Array, "*pixels pairs"]  # C (C - 1) / 2: those of channel 1, then of 2, ...
-
-
-class _Channel(NamedTuple):
-    """The mixture of one channel [*pixels, K], given the channels before it."""
-
-    log_weights: Array  # normalised
-    means: Array
-    log_scales: Array
-    num_bins: int
-
-    def log_tails(self, edge: Array) -> tuple[Array, Array]:
-        """Returns log F and log(1 - F) at the lower edge of a bin [*pixels], as a float.
-
-        Both are computed for themselves, so that neither loses digits where it is small.
-        """
-        scaled = (edge[..., None] - self.means) * jnp.exp(-self.log_scales)
-        below, above = (
-            jax.nn.logsumexp(self.log_weights + jax.nn.log_sigmoid(sign * scaled), axis=-1)
-            for sign in (1, -1)
-        )
-        first, last = edge < 0.5, edge > self.num_bins - 0.5
-        return (
-            jnp.where(first, -jnp.inf, jnp.where(last, 0.0, below)),
-            jnp.where(first, 0.0, jnp.where(last, -jnp.inf, above)),
-        )
-
-    def log_masses(self, bins: Array) -> Array:
-        """Returns the log of each component's mass in a bin, without its weight, [*pixels, K].
-
-        With the sigmoid s, s(b) - s(a) = s(b) s(-a) (1 - exp(a - b)), which loses no digits.
-        """
-        inverse = jnp.exp(-self.log_scales)
-        lower = (bins[..., None] - self.means) * inverse
-        below = jax.nn.log_sigmoid(lower + inverse)
-        above = jax.nn.log_sigmoid(-lower)
-        inside = below + above + jnp.log(-jnp.expm1(-inverse))
-        first, last = bins[..., None] < 0.5, bins[..., None] > self.num_bins - 1.5
-        return jnp.where(first, below, jnp.where(last, above, inside))
-
-    def log_mass(self, bins: Array) -> Array:
-        """Returns the log of the mixture's mass in a bin, [*pixels]."""
-        return jax.nn.logsumexp(self.log_weights + self.log_masses(bins), axis=-1)
-
-    def log_mass_of_bins(self) -> Array:
-        """Returns the log of the mixture's mass in every bin, [*pixels, bins]."""
-        parts = (self.log_weights, self.means, self.log_scales)
-        weights, means, log_scales = (part[..., None, :] for part in parts)
-        shape = (*self.means.shape[:-1], self.num_bins)
-        bins = jnp.broadcast_to(jnp.arange(self.num_bins, dtype=self.means.dtype), shape)
-        return _Channel(weights, means, log_scales, self.num_bins).log_mass(bins)
-
-
-def sharpened(mixture: Mixture, temperature: Float[Array, ""]) -> Mixture:
-    """Returns the mixture at a temperature T: weights to the power of 1 / T, and scales times T.
-
-    A smaller T keeps to the likeliest modes. Multiplying z by T would go to the middle between two
-    modes instead.
-    """
-    temperature = jnp.maximum(temperature, _LEAST_TEMPERATURE)
-    return mixture._replace(
-        logits=mixture.logits / temperature, log_scales=mixture.log_scales + jnp.log(temperature)
-    )
-
-
-def _channels(mixture: Mixture, num_bins: int) -> Generator[_Channel, Array | None, None]:
-    """Yields each channel in order, given those before it; it is sent each one's bins [*pixels]."""
-    log_weights = jax.nn.log_softmax(mixture.logits)
-    errors: list[Array] = []
-    slopes = iter(jnp.moveaxis(mixture.slopes, -1, 0))
-    for index in range(mixture.means.shape[-1]):
-        means = mixture.means[..., index]
-        moved = means + sum(next(slopes)[..., None] * error for error in errors)
-        channel = _Channel(log_weights, moved, mixture.log_scales[..., index], num_bins)
-        bins = yield channel
-        assert bins is not None
-        # What a channel tells of the component, by Bayes' rule.
-        log_weights = jax.nn.log_softmax(log_weights + channel.log_masses(bins))
-        errors.append((bins + 0.5)[..., None] - means)
-
-
-def _walk(mixture: Mixture, num_bins: int, visit: Callable[[int, _Channel], Array]) -> None:
-    """Calls `visit` with each channel in order; it returns the channel's bins [*pixels]."""
-    channels, bins = _channels(mixture, num_bins), None
-    for index in range(mixture.means.shape[-1]):
-        bins = visit(index, channels.send(bins))
-
-
-def bins_of(x: Pixels, num_bins: int) -> Pixels:
-    """Returns the numbers of the bins that hold pixel values in [-1/2, 1/2), as floats."""
-    return jnp.clip(jnp.floor((x + 0.5) * num_bins), 0, num_bins - 1)
-
-
-def lower_edges(x: Pixels, num_bins: int) -> Pixels:
-    """Returns the pixel values at which the bins that hold x begin; their gradient is zero."""
-    return bins_of(x, num_bins) / num_bins - 0.5
-
-
-def log_mass(mixture: Mixture, x: Pixels, num_bins: int) -> Float[Array, "*pixels"]:
-    """Returns the log of the probability of the bins that hold x, in nats per pixel."""
-    bins = bins_of(x, num_bins)
-    found: list[Array] = []
-
-    def visit(index: int, channel: _Channel) -> Array:
-        found.append(channel.log_mass(bins[..., index]))
-        return bins[..., index]
-
-    _walk(mixture, num_bins, visit)
-    total: Array = sum(found[1:], found[0])
-    return total
 
 
 def _log_between(log_a: Array, log_b: Array, part: Array) -> Array:
@@ -190,14 +70,14 @@ def forward(mixture: Mixture, x: Pixels, num_bins: int) -> tuple[Pixels, Float[A
     inside = jnp.clip((x + 0.5) * num_bins - bins, 0.0, 1.0)
     log_tails: list[tuple[Array, Array]] = []  # of the CDF, and of one minus it
 
-    def visit(index: int, channel: _Channel) -> Array:
+    def visit(index: int, channel: Channel) -> Array:
         at, part = bins[..., index], inside[..., index]
         lower, upper = channel.log_tails(at), channel.log_tails(at + 1)
         below, above = (_log_between(*logs, part) for logs in zip(lower, upper, strict=True))
         log_tails.append((below, above))
         return at
 
-    _walk(mixture, num_bins, visit)
+    walk(mixture, num_bins, visit)
     log_u, log_v = (jnp.stack(logs, axis=-1) for logs in zip(*log_tails, strict=True))
     smaller = _normal_quantile(jnp.minimum(log_u, log_v))
     z = jnp.where(log_u < log_v, smaller, -smaller)
@@ -228,7 +108,7 @@ def inverse(mixture: Mixture, z: Pixels, num_bins: int) -> tuple[Pixels, Float[A
         log_weights, errors = known
         index, means, log_scales, slopes, log_u, log_v = given
         moved = means + jnp.sum(slopes[..., None] * errors, axis=0)
-        channel = _Channel(log_weights, moved, log_scales, num_bins)
+        channel = Channel(log_weights, moved, log_scales, num_bins)
         bins, part, mass = _at_quantile(channel, log_u, log_v)
         log_weights = jax.nn.log_softmax(log_weights + channel.log_masses(bins))
         errors = errors.at[index].set((bins + 0.5)[..., None] - means)
@@ -260,7 +140,7 @@ def guided(
         num_bins: 2^n.
     """
     u = jax.scipy.special.ndtr(z)
-    both = [_channels(one, num_bins) for one in (mixture, unguided)]
+    both = [channels_of(one, num_bins) for one in (mixture, unguided)]
     bins: Array | None = None
     found = []
     for index in range(z.shape[-1]):
@@ -274,7 +154,7 @@ def guided(
     return (jnp.stack(found, axis=-1) + 0.5) / num_bins - 0.5
 
 
-def _at_quantile(channel: _Channel, log_u: Array, log_v: Array) -> tuple[Array, Array, Array]:
+def _at_quantile(channel: Channel, log_u: Array, log_v: Array) -> tuple[Array, Array, Array]:
     """Returns the bin at which the CDF reaches u, where in the bin, and the log of its mass.
 
     Bisection finds the bin, in which the CDF is linear. `log_v` is that of 1 - u.

@@ -27,78 +27,11 @@ from jaxtyping import Float, PRNGKeyArray
 
 from flowvid.arrays import CHANNELS, Images, Params
 from flowvid.flows.bijectors import space_to_depth
-from flowvid.flows.bijectors.mixture_cdf import Mixture, lower_edges
+from flowvid.flows.bijectors.logistic_mixture import Mixture, lower_edges
 from flowvid.flows.mixture import cells, phases
-from flowvid.flows.mixture.last_image import Draw, Seen
+from flowvid.flows.mixture.attention import HEAD_WIDTH, Block, PixelNetwork, SeenByCells, Tokens
+from flowvid.flows.mixture.last_image import Code, Draw, Seen
 from flowvid.flows.mixture.stage import as_mixture, num_outputs
-from flowvid.flows.scale_and_shift import OF_VECTOR
-
-_HEAD_WIDTH = 32  # of attention
-_ZEROS = nn.initializers.zeros
-
-Tokens = Float[Array, "batch cells width"]
-Kept = Float[Array, "batch all_cells heads head_width"]  # keys or values
-# What is seen at each cell, or, with one entry, alike at all of them; None if nothing is.
-SeenByCells = Float[Array, "batch cells_or_one seen"] | None
-
-
-class Block(nn.Module):
-    """Attention to earlier cells and two dense layers, scaled and shifted by what is seen."""
-
-    width: int
-    dtype: DTypeLike | None = None
-
-    @nn.compact
-    def __call__(
-        self, x: Tokens, seen: SeenByCells, kept: tuple[Kept, Kept], first: Array | int
-    ) -> tuple[Tokens, tuple[Kept, Kept]]:
-        """Returns the features of cells `first` to `first` + T - 1, and the keys and values kept.
-
-        Args:
-            x: features of these cells, [B, T, D].
-            seen: what is seen, [B, T or 1, V], or None.
-            kept: keys and values of the cells before them, [B, N, heads, D / heads].
-            first: the number of the first of these cells.
-        """
-        parts = [jnp.zeros(())] * 6
-        if seen is not None:
-            of_seen = nn.Dense(6 * self.width, kernel_init=_ZEROS, name=OF_VECTOR)(seen)
-            parts = jnp.split(of_seen, 6, axis=-1)
-        normal = nn.LayerNorm(use_bias=False, use_scale=False)
-        y = (1 + parts[0]) * normal(x) + parts[1]
-        heads = kept[0].shape[2]
-        qkv = nn.Dense(3 * self.width, use_bias=False, dtype=self.dtype)(y)
-        query, *new = rearrange(qkv, "b t (part heads d) -> part b t heads d", part=3, heads=heads)
-        key, value = (
-            lax.dynamic_update_slice_in_dim(old, part.astype(old.dtype), first, axis=1)
-            for old, part in zip(kept, new, strict=True)
-        )
-        at = first + jnp.arange(x.shape[1])
-        visible = jnp.arange(key.shape[1])[None, :] <= at[:, None]
-        attended = nn.dot_product_attention(query, key, value, mask=visible[None, None])
-        attended = rearrange(attended, "b t heads d -> b t (heads d)")
-        x += (1 + parts[2]) * nn.Dense(self.width, dtype=self.dtype)(attended)
-        y = (1 + parts[3]) * normal(x) + parts[4]
-        y = nn.gelu(nn.Dense(4 * self.width, dtype=self.dtype)(y))
-        x += (1 + parts[5]) * nn.Dense(self.width, dtype=self.dtype)(y)
-        return x, (key, value)
-
-
-class PixelNetwork(nn.Module):
-    """Two dense layers and a linear map that starts at zero, for one of a cell's pixels."""
-
-    width: int
-    outputs: int
-    dtype: DTypeLike | None = None
-
-    @nn.compact
-    def __call__(self, known: Float[Array, "*cells features"]) -> Float[Array, "*cells outputs"]:
-        """Returns the numbers that describe the pixel's mixture."""
-        x = nn.Dense(self.width, dtype=self.dtype)(known)
-        x += nn.Dense(self.width, dtype=self.dtype)(nn.silu(x))
-        last = nn.Dense(self.outputs, kernel_init=_ZEROS)
-        found: Array = last(nn.silu(x).astype(known.dtype))
-        return found
 
 
 @dataclass(frozen=True)
@@ -154,10 +87,8 @@ class CausalPixels:
 
     def _nothing_kept(self, x: Images) -> Any:
         """Returns the keys and values of all blocks, stacked, before any cell is seen."""
-        batch, height, width, _ = x.shape
-        heads = max(self.width // _HEAD_WIDTH, 1)
-        count = height * width // cells.PIXELS
-        shape = (self.depth, batch, count, heads, self.width // heads)
+        heads = max(self.width // HEAD_WIDTH, 1)
+        shape = (self.depth, len(x), _num_cells(x), heads, self.width // heads)
         return jnp.zeros(shape), jnp.zeros(shape)
 
     def _features(
@@ -191,17 +122,12 @@ class CausalPixels:
 
     def decode(self, params: Params, z: Images, seen: Sequence[Seen], draw: Draw) -> Images:
         """Returns the image [B, H, W, C] of latents [B, H, W, C], cell by cell."""
-        count, columns = z.shape[1] * z.shape[2] // cells.PIXELS, z.shape[2] // 2
         vectors = [_seen_by_cells(z, one) for one in seen]
 
         def cell(carry: Any, number: Array) -> tuple[Any, None]:
             x, values, kept = carry
-            row, column = number // columns, number % columns
-            all_near = cells.near(space_to_depth(x))
-            near = cells.at(all_near, row, column)
-            token = lax.dynamic_slice_in_dim(cells.with_positions(all_near, x), number, 1, axis=1)
             found = [
-                self._features(params, token, _at_cell(vector, number), past, number)
+                self._of_cell(params, x, vector, past, number)
                 for vector, past in zip(vectors, kept, strict=True)
             ]
             features, kept = zip(*found, strict=True)
@@ -209,20 +135,11 @@ class CausalPixels:
             def pixel(carry: Any, of_pixel: Any) -> tuple[Any, None]:
                 x, values = carry
                 which, own_params = of_pixel
-                own = cells.at(space_to_depth(x), row, column)
-                at = (2 * row + which // 2, 2 * column + which % 2)
-                anchors = [cells.at(anchor, *at)[:, 0, 0] for anchor in cells.anchors(x)]
-                mixtures = []
-                for one in features:
-                    known = cells.known(one[:, None], near, own, which)[:, 0, 0]
-                    outputs: Any = self._pixel.apply(own_params, known)
-                    mixtures.append(as_mixture(outputs, anchors, self.components, self.num_bins))
+                at = _place(z, number, which)
+                mixtures = [self._of_pixel(own_params, x, one, number, which) for one in features]
                 drawn = draw(mixtures, cells.at(z, *at)[:, 0, 0])
                 edge = lower_edges(drawn, self.num_bins)
-                put = lambda image, pixel: lax.dynamic_update_slice(  # noqa: E731
-                    image, pixel[:, None, None], (0, *at, 0)
-                )
-                return (put(x, edge), put(values, drawn)), None
+                return (_put(x, edge, at), _put(values, drawn, at)), None
 
             of_pixels = (jnp.arange(cells.PIXELS), params["pixels"])
             (x, values), _ = lax.scan(pixel, (x, values), of_pixels)
@@ -230,8 +147,72 @@ class CausalPixels:
 
         empty = jnp.zeros_like(z)
         start = (empty, empty, tuple(self._nothing_kept(z) for _ in seen))
-        (_, values, _), _ = lax.scan(cell, start, jnp.arange(count))
+        (_, values, _), _ = lax.scan(cell, start, jnp.arange(_num_cells(z)))
         return values
+
+    def coded(self, params: Params, x: Images, seen: Seen, code: Code) -> Images:
+        """Returns the image that `code` gives, pixel by pixel; its programs are compiled apart."""
+        vector = _seen_by_cells(x, seen)
+        found, kept = jnp.zeros_like(x), self._nothing_kept(x)
+        of_pixels = [
+            jax.tree.map(lambda p, i=i: p[i], params["pixels"]) for i in range(cells.PIXELS)
+        ]
+        for number in jnp.arange(_num_cells(x)):
+            features, kept = _of_cell(self, params, found, vector, kept, number)
+            for which, own_params in zip(jnp.arange(cells.PIXELS), of_pixels, strict=True):
+                mixture = _of_pixel(self, own_params, found, features, number, which)
+                at = _place(x, number, which)
+                coded = code(mixture, cells.at(x, *at)[:, 0, 0])
+                found = _put(found, coded, at)
+        return found
+
+    def _of_cell(
+        self, params: Params, x: Images, vectors: SeenByCells, kept: Any, number: Array
+    ) -> tuple[Array, Any]:
+        """Returns the features of a cell [B, 1, D] of an image that is known up to it."""
+        token = cells.with_positions(cells.near(space_to_depth(x)), x)
+        token = lax.dynamic_slice_in_dim(token, number, 1, axis=1)
+        return self._features(params, token, _at_cell(vectors, number), kept, number)
+
+    def _of_pixel(
+        self, params: Params, x: Images, features: Array, number: Array, which: Array
+    ) -> Mixture:
+        """Returns the mixture [B, ...] of a cell's pixel, of an image that is known up to it.
+
+        Args:
+            params: of this pixel's network.
+            x: the image.
+            features: of the cell.
+            number: the cell's.
+            which: the pixel's, in the cell.
+        """
+        own = space_to_depth(x)
+        row, column = number // own.shape[2], number % own.shape[2]
+        near = cells.at(cells.near(own), row, column)
+        known = cells.known(features[:, None], near, cells.at(own, row, column), which)[:, 0, 0]
+        outputs: Any = self._pixel.apply(params, known)
+        at = _place(x, number, which)
+        anchors = [cells.at(anchor, *at)[:, 0, 0] for anchor in cells.anchors(x)]
+        return as_mixture(outputs, anchors, self.components, self.num_bins)
+
+
+_of_cell = jax.jit(CausalPixels._of_cell, static_argnums=0)
+_of_pixel = jax.jit(CausalPixels._of_pixel, static_argnums=0)
+
+
+def _num_cells(x: Images) -> int:
+    return x.shape[1] * x.shape[2] // cells.PIXELS
+
+
+def _place(x: Images, number: Array, which: Array) -> tuple[Array, Array]:
+    """Returns row and column of a pixel of a cell."""
+    columns = x.shape[2] // 2
+    return 2 * (number // columns) + which // 2, 2 * (number % columns) + which % 2
+
+
+def _put(image: Images, pixel: Array, at: tuple[Array, Array]) -> Images:
+    """Returns an image with other values [B, C] at a place."""
+    return lax.dynamic_update_slice(image, pixel[:, None, None], (0, *at, 0))
 
 
 def _seen_by_cells(x: Images, seen: Seen) -> SeenByCells:
@@ -261,6 +242,6 @@ def flop(last: CausalPixels, pixels: int, seen: int) -> float:
 def activation_size(last: CausalPixels, pixels: int) -> int:
     """Returns the numbers that the backward pass of one image keeps."""
     count, width = pixels // cells.PIXELS, last.width
-    block = 24 * width + 2 * count * math.ceil(width / _HEAD_WIDTH)
+    block = 24 * width + 2 * count * math.ceil(width / HEAD_WIDTH)
     pixel = 6 * width + 5 * cells.CELL + 12 * CHANNELS * last.components
     return count * (last.depth * block + cells.PIXELS * pixel)

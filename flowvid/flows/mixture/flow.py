@@ -27,8 +27,8 @@ from jax import Array
 from jaxtyping import Float, Key, PRNGKeyArray
 
 from flowvid.arrays import CHANNELS, Images, Params
-from flowvid.flows.bijectors import mixture_cdf
-from flowvid.flows.bijectors.mixture_cdf import Mixture
+from flowvid.flows.bijectors import logistic_mixture, mixture_cdf
+from flowvid.flows.bijectors.logistic_mixture import Mixture
 from flowvid.flows.density import Density, gaussian_log_density
 from flowvid.flows.mixture import phases
 from flowvid.flows.mixture.last_image import LastImage, Seen
@@ -81,31 +81,32 @@ class MixtureFlow:
         return [Stage(level, p) for level in reversed(range(self.levels)) for p in phases.ORDER]
 
     @property
-    def _last_stage(self) -> Stage:
+    def last_stage(self) -> Stage:
+        """That of the last image."""
         return Stage(self.levels, 0)
 
     def init(self, key: PRNGKeyArray, x: Images, contexts: Contexts) -> Params:
         """Returns the parameters of each stage by its name."""
         check_image_size(x.shape[1], x.shape[2], self.levels)
-        stages = [self._last_stage, *self._stages]
+        stages = [self.last_stage, *self._stages]
         keys = dict(zip(stages, jax.random.split(key, len(stages)), strict=True))
-        targets, last = self._targets(x), self._last_stage
+        targets, last = self.targets(x), self.last_stage
         params: dict[str, Params] = {
-            last.name: self.last.init(keys[last], targets[last], self._seen(last, contexts, {}))
+            last.name: self.last.init(keys[last], targets[last], self.seen(last, contexts, {}))
         }
 
         def visit(stage: Stage, known: Mapping[int, Array]) -> Array:
-            inputs = self._inputs(stage, contexts, known)
+            inputs = self.inputs(stage, contexts, known)
             params[stage.name] = self.network.init(keys[stage], *inputs)
             return targets[stage]
 
-        self._walk(targets[last], visit)
+        self.walk(targets[last], visit)
         return params
 
     def log_prob(self, params: Params, x: Images, contexts: Contexts) -> Density:
         """Returns the log-density of images [B, H, W, C], in nats."""
         mixtures, pixels = self._mixtures_and_pixels(params, x, contexts)
-        log_masses = mixture_cdf.log_mass(mixtures, pixels, self.num_bins)
+        log_masses = logistic_mixture.log_mass(mixtures, pixels, self.num_bins)
         # The latents only say how the density divides, so no gradient goes through them.
         z, _ = mixture_cdf.forward(jax.lax.stop_gradient(mixtures), pixels, self.num_bins)
         log_prior = gaussian_log_density(z)
@@ -120,18 +121,18 @@ class MixtureFlow:
         """Returns that of the last image alone if contexts are constant maps."""
         if not are_constant_maps(contexts):
             return self.log_prob(params, x, contexts).log_prob
-        last = self._last_stage
-        pixels = self._targets(x)[last]
-        seen = self._seen(last, contexts, {})
+        last = self.last_stage
+        pixels = self.targets(x)[last]
+        seen = self.seen(last, contexts, {})
         mixtures = self.last.mixtures(params[last.name], self._edge(pixels), seen)
-        return jnp.sum(mixture_cdf.log_mass(mixtures, pixels, self.num_bins), axis=(1, 2))
+        return jnp.sum(logistic_mixture.log_mass(mixtures, pixels, self.num_bins), axis=(1, 2))
 
     def encode(self, params: Params, x: Images, contexts: Contexts) -> Latents:
         """Returns latents per level, the finest first, and those of the last image."""
         mixtures, pixels = self._mixtures_and_pixels(params, x, contexts)
         z, _ = mixture_cdf.forward(mixtures, pixels, self.num_bins)
-        targets = self._targets(x)
-        stages = [self._last_stage, *self._stages]
+        targets = self.targets(x)
+        stages = [self.last_stage, *self._stages]
         ends = np.cumsum([math.prod(targets[stage].shape[1:3]) for stage in stages])[:-1]
         parts = zip(stages, jnp.split(z, ends, axis=1), strict=True)
         found = {stage: part.reshape(targets[stage].shape) for stage, part in parts}
@@ -139,7 +140,7 @@ class MixtureFlow:
             jnp.concatenate([found[Stage(level, p)] for p in phases.ORDER], axis=-1)
             for level in range(self.levels)
         ]
-        return (*by_level, found[self._last_stage])
+        return (*by_level, found[self.last_stage])
 
     def decode(self, params: Params, latents: Latents, contexts: Contexts) -> Images:
         """Returns the images of latents."""
@@ -168,12 +169,12 @@ class MixtureFlow:
         sizes = [(height >> level, columns >> level) for level in range(1, self.levels + 1)]
         return [(*size, 3 * channels) for size in sizes] + [(*sizes[-1], channels)]
 
-    def _seen(self, stage: Stage, contexts: Contexts, known: Mapping[int, Array]) -> Seen:
+    def seen(self, stage: Stage, contexts: Contexts, known: Mapping[int, Array]) -> Seen:
         """Returns what a stage sees of the context of its level and of the phases before it."""
         context = contexts[min(stage.level, self.levels - 1)]
         maps, guesses, vector = [], [], None
         if context is not None and is_constant_map(context):
-            vector = context[:, 0, 0] if stage == self._last_stage else None
+            vector = context[:, 0, 0] if stage == self.last_stage else None
         elif context is not None:
             start = CHANNELS * self.anchors
             cells = phases.split(context)
@@ -190,12 +191,12 @@ class MixtureFlow:
             guesses = [*guesses, phases.interpolated(known, stage.phase)]
         return Seen(jnp.concatenate(maps, axis=-1) if maps else None, guesses, vector)
 
-    def _inputs(self, stage: Stage, contexts: Contexts, known: Mapping[int, Array]) -> Any:
+    def inputs(self, stage: Stage, contexts: Contexts, known: Mapping[int, Array]) -> Any:
         """Returns the maps and guesses that the network of a stage sees; there are some by now."""
-        seen = self._seen(stage, contexts, known)
+        seen = self.seen(stage, contexts, known)
         return seen.maps, seen.guesses
 
-    def _walk(self, last: Images, visit: _Visit) -> Array:
+    def walk(self, last: Images, visit: _Visit) -> Array:
         """Calls `visit` with each stage, from the last image on, and returns the whole image.
 
         What conditions the later stages is the lower edge of their bins, so that noise within a bin
@@ -212,16 +213,16 @@ class MixtureFlow:
         return x
 
     def _edge(self, x: Images) -> Images:
-        return mixture_cdf.lower_edges(x, self.num_bins)
+        return logistic_mixture.lower_edges(x, self.num_bins)
 
-    def _targets(self, x: Images) -> dict[Stage, Array]:
+    def targets(self, x: Images) -> dict[Stage, Array]:
         """Returns the pixels that each stage models."""
         found: dict[Stage, Array] = {}
         for level in range(self.levels):
             split = phases.split(x)
             found |= {Stage(level, p): split[p] for p in phases.ORDER}
             x = split[0]
-        return found | {self._last_stage: x}
+        return found | {self.last_stage: x}
 
     def _mixtures_and_pixels(
         self, params: Params, x: Images, contexts: Contexts
@@ -233,19 +234,19 @@ class MixtureFlow:
         """
         check_image_size(x.shape[1], x.shape[2], self.levels)
         kept = jax.checkpoint if self.reversible else lambda function: function
-        targets, last = self._targets(x), self._last_stage
+        targets, last = self.targets(x), self.last_stage
         of_last = kept(self.last.mixtures)(
-            params[last.name], self._edge(targets[last]), self._seen(last, contexts, {})
+            params[last.name], self._edge(targets[last]), self.seen(last, contexts, {})
         )
         found: list[tuple[Any, Array]] = [(of_last, targets[last])]
 
         def visit(stage: Stage, known: Mapping[int, Array]) -> Array:
-            inputs = self._inputs(stage, contexts, known)
+            inputs = self.inputs(stage, contexts, known)
             mixtures = kept(self.network.apply)(params[stage.name], *inputs)
             found.append((mixtures, targets[stage]))
             return targets[stage]
 
-        self._walk(targets[last], visit)
+        self.walk(targets[last], visit)
         pixels_in_one = lambda a: a.reshape(a.shape[0], -1, *a.shape[3:])  # noqa: E731
         return jax.tree.map(
             lambda *parts: jnp.concatenate([pixels_in_one(part) for part in parts], axis=1), *found
@@ -268,7 +269,7 @@ class MixtureFlow:
             temperature: one, or one per level; the last one is also that of coarser levels.
             guidance: scale of the difference that the label makes; 1 is the model as it is.
         """
-        by_stage = {self._last_stage: latents[-1]}
+        by_stage = {self.last_stage: latents[-1]}
         for level, z in enumerate(latents[:-1]):
             parts = jnp.split(z, len(phases.ORDER), axis=-1)
             by_stage |= {Stage(level, p): z for p, z in zip(phases.ORDER, parts, strict=True)}
@@ -277,7 +278,7 @@ class MixtureFlow:
             def draw(mixtures: Sequence[Mixture], z: Array) -> Array:
                 if temperature is not None:
                     own = of_level(temperature, level)
-                    mixtures = [mixture_cdf.sharpened(mixture, own) for mixture in mixtures]
+                    mixtures = [logistic_mixture.sharpened(mixture, own) for mixture in mixtures]
                 if guidance is None or len(mixtures) == 1:
                     return mixture_cdf.inverse(mixtures[0], z, self.num_bins)[0]
                 with_label, without = mixtures
@@ -287,12 +288,12 @@ class MixtureFlow:
 
         def visit(stage: Stage, known: Mapping[int, Array]) -> Array:
             mixtures: list[Any] = [
-                self.network.apply(params[stage.name], *self._inputs(stage, one, known))
+                self.network.apply(params[stage.name], *self.inputs(stage, one, known))
                 for one in (contexts[:1] if are_constant_maps(contexts[0]) else contexts)
             ]
             return draw_at(stage.level)(mixtures, by_stage[stage])
 
-        last = self._last_stage
-        seen = [self._seen(last, one, {}) for one in contexts]
+        last = self.last_stage
+        seen = [self.seen(last, one, {}) for one in contexts]
         x = self.last.decode(params[last.name], by_stage[last], seen, draw_at(last.level))
-        return self._walk(x, visit)
+        return self.walk(x, visit)

@@ -8,16 +8,20 @@ Dimensions: B batch, H height, W width, C channels, V vector.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, PRNGKeyArray
 
 from flowvid.arrays import Images, Params
-from flowvid.flows.bijectors.mixture_cdf import Mixture
+from flowvid.flows.bijectors.logistic_mixture import Mixture
 from flowvid.flows.mixture.stage import StageNetwork
 
 # From a pixel's mixtures, one per `Seen`, and its latents [..., C] to its values [..., C].
 Draw = Callable[[Sequence[Mixture], Array], Array]
+# From pixels' mixture and their values [..., C], where these are known, to the values: the lower
+# edges of their bins. It is called in an order in which all that the mixture depends on is known.
+Code = Callable[[Mixture, Array], Array]
 
 
 class Seen(NamedTuple):
@@ -41,6 +45,9 @@ class LastImage(Protocol):
     def decode(self, params: Params, z: Images, seen: Sequence[Seen], draw: Draw) -> Images:
         """Returns the image of latents; `draw` gets one mixture for each of `seen`."""
 
+    def coded(self, params: Params, x: Images, seen: Seen, code: Code) -> Images:
+        """Returns the image that `code` gives, which it is asked for in parts."""
+
 
 class IndependentPixels(NamedTuple):
     """Each pixel's mixture depends on what is seen, and on no other pixel."""
@@ -61,6 +68,10 @@ class IndependentPixels(NamedTuple):
         """Returns the image [B, H, W, C] of latents [B, H, W, C]."""
         return draw([self.mixtures(params, z, one) for one in seen], z)
 
+    def coded(self, params: Params, x: Images, seen: Seen, code: Code) -> Images:
+        """Returns the image that `code` gives, all of it at once."""
+        return code(_mixtures(self, params, x, seen), x)
+
     def _inputs(self, x: Images, seen: Seen) -> tuple[Array, list[Array]]:
         maps = positions(x) if seen.maps is None else seen.maps
         if seen.vector is not None:
@@ -68,6 +79,9 @@ class IndependentPixels(NamedTuple):
             same = jnp.broadcast_to(same, (*x.shape[:3], same.shape[-1]))
             maps = jnp.concatenate([maps, same], axis=-1)
         return maps, seen.guesses
+
+
+_mixtures = jax.jit(IndependentPixels.mixtures, static_argnums=0)
 
 
 def positions(x: Images) -> Array:

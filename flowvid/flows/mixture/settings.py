@@ -1,5 +1,6 @@
 """The settings of a mixture flow, which are flags, and their defaults by preset."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -71,7 +72,7 @@ class MixtureSettings(fields.Settings):
 
     def build(self, options: Any) -> Any:
         """Returns the `Flow` of one model, for `flowvid.flows.protocol.BuildOptions`."""
-        from flowvid.flows.mixture import cost
+        from flowvid.flows.mixture import coding, cost
         from flowvid.flows.mixture.causal import CausalPixels
         from flowvid.flows.mixture.flow import MixtureFlow
         from flowvid.flows.mixture.last_image import IndependentPixels
@@ -94,6 +95,7 @@ class MixtureSettings(fields.Settings):
             encode=flow.encode,
             decode=flow.decode,
             sample=flow.sample,
+            coded=functools.partial(coding.coded, flow),
             prepare=lambda params: params,
             latent_shapes=flow.latent_shapes,
             diagnostics=lambda params: {},

@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from flowvid.arrays import CHANNELS
-from flowvid.flows.bijectors.mixture_cdf import Mixture
+from flowvid.flows.bijectors.logistic_mixture import Mixture
 from flowvid.flows.convolution import Conv
 
 Maps = Float[Array, "batch height width features"]

@@ -1,0 +1,1 @@
+"""Lossless compression of clips with a trained model (`flowvid.compress`, `decompress`)."""

@@ -1,0 +1,66 @@
+"""Codes images with a mixture flow: the masses of all bins, in an order in which they are known.
+
+Sender and receiver run the same compiled programs on the same numbers, so that they have the same
+masses, bit for bit. `log_prob` computes all stages as one program, whose rounding differs.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from flowvid.arrays import Images, Params
+from flowvid.flows.bijectors import logistic_mixture
+from flowvid.flows.bijectors.logistic_mixture import Mixture
+from flowvid.flows.mixture.flow import MixtureFlow
+from flowvid.flows.mixture.stage import Stage
+from flowvid.flows.protocol import CodeBins, Contexts
+
+
+def coded(
+    flow: MixtureFlow, params: Params, x: Images, contexts: Contexts, code: CodeBins
+) -> Images:
+    """Returns the image whose bins `code` gives, as the lower edges of the bins.
+
+    Args:
+        flow: the flow.
+        params: its parameters.
+        x: the image [B, H, W, 3] where it is known, to send it; otherwise any of this shape.
+        contexts: what is seen.
+        code: sends bins, or receives them.
+    """
+    num_bins = flow.num_bins
+
+    def code_pixels(mixture: Mixture, own: Array) -> Array:
+        wanted = np.asarray(logistic_mixture.bins_of(own, num_bins), np.int32)
+        bins = np.zeros((*own.shape[:-1], 0), np.float32)
+        for channel in range(own.shape[-1]):
+            masses = np.asarray(_masses(mixture, bins, num_bins)).reshape(-1, num_bins)
+            found = code(masses, wanted[..., channel].ravel()).reshape(own.shape[:-1])
+            bins = np.concatenate([bins, found[..., None].astype(np.float32)], axis=-1)
+        return jnp.asarray(bins / num_bins - 0.5)
+
+    targets, last = flow.targets(x), flow.last_stage
+    seen = flow.seen(last, contexts, {})
+
+    def visit(stage: Stage, known: Mapping[int, Array]) -> Array:
+        mixture = _of_stage(flow, stage, params[stage.name], contexts, dict(known))
+        return code_pixels(mixture, targets[stage])
+
+    return flow.walk(flow.last.coded(params[last.name], targets[last], seen, code_pixels), visit)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _masses(mixture: Mixture, before: Array, num_bins: int) -> Array:
+    return jnp.exp(logistic_mixture.log_masses_of_channel(mixture, before, num_bins))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _of_stage(
+    flow: MixtureFlow, stage: Stage, params: Params, contexts: Contexts, known: dict[int, Array]
+) -> Any:
+    return flow.network.apply(params, *flow.inputs(stage, contexts, known))
