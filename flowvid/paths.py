@@ -2,12 +2,12 @@
 
 import contextlib
 import functools
+import io
 import os
 import sys
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import IO
 
 from flowvid.errors import ConfigError
 
@@ -82,7 +82,7 @@ def check_writable(folder: Path, advice: str) -> None:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, advice: str) -> Iterator[IO[bytes]]:
+def whole_file(path: Path, advice: str) -> Iterator[io.BufferedIOBase]:
     """Opens a file under another name, which becomes `path` at the end: it is whole or not there.
 
     Args:

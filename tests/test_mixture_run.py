@@ -20,6 +20,7 @@ SIZES = {name: value for name, value in TINY.items() if name not in OF_OTHERS} |
     "variant": "label_everywhere",
     "components": 3,
     "stage_width": 8,
+    "head_stage_width": 12,
     "unet_width": 8,
     "features": 4,
     "layer_width": 8,

@@ -31,6 +31,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "context": "unet",
         "components": 3,
         "stage_width": 8,
+        "head_stage_width": 8,
         "unet_width": 8,
         "features": 4,
         "layer_width": 8,

@@ -7,12 +7,13 @@ header names them, and a file is refused elsewhere.
 """
 
 import hashlib
+import io
 import os
 import platform
 import zlib
 from collections.abc import Iterable, Iterator
 from importlib import metadata
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import constriction
 import jax
@@ -120,7 +121,7 @@ class _Receiver:
 _TABLES = constriction.stream.model.Categorical(perfect=False)
 
 
-def send(model: Model, clips: Iterable[SentClip], file: IO[bytes], on_frame: Any) -> Totals:
+def send(model: Model, clips: Iterable[SentClip], file: io.BufferedIOBase, on_frame: Any) -> Totals:
     """Writes clips to a file.
 
     Args:
@@ -161,7 +162,7 @@ def _groups(frames: Iterator[Frame]) -> Iterator[list[Frame]]:
         yield group
 
 
-def receive(model: Model, file: IO[bytes]) -> Iterator[NewClip | Frame]:
+def receive(model: Model, file: io.BufferedIOBase) -> Iterator[NewClip | Frame]:
     """Yields each clip of a file, and after it its frames, as soon as they are known to be right.
 
     Args:

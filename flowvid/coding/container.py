@@ -11,11 +11,12 @@ kind, one byte, and their length, four bytes; a checksum (CRC-32) follows. All i
 Nothing is read that is longer than it can be, so that a hostile file takes no memory.
 """
 
+import io
 import json
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from flowvid.errors import ClipError
 
@@ -45,7 +46,7 @@ class NewClip(NamedTuple):
 class Writer:
     """Writes a file from its beginning to its end."""
 
-    def __init__(self, file: IO[bytes], header: dict[str, Any]) -> None:
+    def __init__(self, file: io.BufferedIOBase, header: dict[str, Any]) -> None:
         """Writes the header."""
         self._file = file
         file.write(MAGIC)
@@ -70,7 +71,7 @@ class Writer:
 
 
 def read(
-    file: IO[bytes], longest_frames: int = 2**26
+    file: io.BufferedIOBase, longest_frames: int = 2**26
 ) -> Iterator[dict[str, Any] | NewClip | Frames]:
     """Yields the header, and then the records of a file.
 
@@ -103,7 +104,7 @@ def read(
         yield _clip(content) if kind == _CLIP else _frames(kind, content)
 
 
-def _record(file: IO[bytes], longest: int) -> tuple[bytes, bytes]:
+def _record(file: io.BufferedIOBase, longest: int) -> tuple[bytes, bytes]:
     start = _exactly(file, _START.size)
     kind, length = _START.unpack(start)
     if length > longest:
@@ -115,7 +116,7 @@ def _record(file: IO[bytes], longest: int) -> tuple[bytes, bytes]:
     return kind, content
 
 
-def _exactly(file: IO[bytes], count: int) -> bytes:
+def _exactly(file: io.BufferedIOBase, count: int) -> bytes:
     found = file.read(count)
     if len(found) < count:
         raise ClipError("is cut off")
@@ -125,7 +126,7 @@ def _exactly(file: IO[bytes], count: int) -> bytes:
 def _json(content: bytes) -> dict[str, Any]:
     try:
         found = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ClipError("is damaged: a part of it is not JSON") from error
     if not isinstance(found, dict):
         raise ClipError("is damaged: a part of it is not a JSON object")

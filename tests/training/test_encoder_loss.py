@@ -18,6 +18,7 @@ FIELDS = {
     "levels": 1,
     "components": 2,
     "stage_width": 4,
+    "head_stage_width": 4,
     "unet_width": 4,
     "features": 3,
     "layer_width": 4,

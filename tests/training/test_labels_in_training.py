@@ -25,6 +25,7 @@ UNET = {
     "levels": 1,
     "components": 2,
     "stage_width": 4,
+    "head_stage_width": 4,
     "head_width": 4,
     "head_depth": 1,
     "unet_width": 4,

@@ -17,7 +17,7 @@ from flowvid.arrays import Images, Params
 from flowvid.flows.bijectors import logistic_mixture
 from flowvid.flows.bijectors.logistic_mixture import Mixture
 from flowvid.flows.mixture.flow import MixtureFlow
-from flowvid.flows.mixture.stage import Stage
+from flowvid.flows.mixture.stage import Stage, targets_of
 from flowvid.flows.protocol import CodeBins, Contexts
 
 
@@ -44,7 +44,7 @@ def coded(
             bins = np.concatenate([bins, found[..., None].astype(np.float32)], axis=-1)
         return jnp.asarray(bins / num_bins - 0.5)
 
-    targets, last = flow.targets(x), flow.last_stage
+    targets, last = targets_of(x, flow.levels), flow.last_stage
     seen = flow.seen(last, contexts, {})
 
     def visit(stage: Stage, known: Mapping[int, Array]) -> Array:
@@ -63,4 +63,4 @@ def _masses(mixture: Mixture, before: Array, num_bins: int) -> Array:
 def _of_stage(
     flow: MixtureFlow, stage: Stage, params: Params, contexts: Contexts, known: dict[int, Array]
 ) -> Any:
-    return flow.network.apply(params, *flow.inputs(stage, contexts, known))
+    return flow.network_of(stage).apply(params, *flow.inputs(stage, contexts, known))

@@ -7,7 +7,7 @@ from flowvid.flows.mixture import causal
 from flowvid.flows.mixture.causal import CausalPixels
 from flowvid.flows.mixture.flow import MixtureFlow
 from flowvid.flows.mixture.phases import ORDER
-from flowvid.flows.mixture.stage import num_outputs
+from flowvid.flows.mixture.stage import Stage, StageNetwork, num_outputs
 from flowvid.flows.protocol import Shape
 
 
@@ -18,16 +18,18 @@ def _features(flow: MixtureFlow, context: int) -> int:
 
 def _stages(
     flow: MixtureFlow, shape: Shape, context_channels: Sequence[int]
-) -> Iterator[tuple[int, int]]:
-    """Yields the pixels of each stage, and the channels that its network sees."""
+) -> Iterator[tuple[StageNetwork, int, int]]:
+    """Yields the network of each stage, its pixels, and the channels that the network sees."""
     rows, columns, _ = shape
     for level in range(flow.levels):
         rows, columns = rows // 2, columns // 2
-        for known in range(1, len(ORDER) + 1):
+        for known, phase in enumerate(ORDER, start=1):
             seen = CHANNELS * (known * (2 if flow.anchors else 1) + 1)
-            yield rows * columns, _features(flow, context_channels[level]) + seen
+            network = flow.network_of(Stage(level, phase))
+            yield network, rows * columns, _features(flow, context_channels[level]) + seen
     if not isinstance(flow.last, CausalPixels):
-        yield rows * columns, _features(flow, context_channels[flow.levels - 1]) or 2
+        seen = _features(flow, context_channels[flow.levels - 1]) or 2
+        yield flow.network, rows * columns, seen
 
 
 def _last_pixels(flow: MixtureFlow, shape: Shape) -> int:
@@ -36,10 +38,12 @@ def _last_pixels(flow: MixtureFlow, shape: Shape) -> int:
 
 def flop(flow: MixtureFlow, shape: Shape, context_channels: Sequence[int]) -> float:
     """Returns the floating-point operations of one image's forward pass, those of the networks."""
-    width, outputs = flow.network.width, num_outputs(flow.network.components)
     found = sum(
-        2.0 * pixels * width * (9 * seen + 9 * width + width + outputs)
-        for pixels, seen in _stages(flow, shape, context_channels)
+        2.0
+        * pixels
+        * network.width
+        * (9 * seen + 10 * network.width + num_outputs(network.components))
+        for network, pixels, seen in _stages(flow, shape, context_channels)
     )
     if isinstance(flow.last, CausalPixels):
         found += causal.flop(flow.last, _last_pixels(flow, shape), context_channels[0])
@@ -52,10 +56,9 @@ def activation_size(flow: MixtureFlow, shape: Shape, context_channels: Sequence[
     It counts the networks' windows and hidden layers, and what the mixtures' masses keep of each
     component and channel. If they are rebuilt, the largest stage alone has them at once.
     """
-    width, components = flow.network.width, flow.network.components
     kept = [
-        pixels * (9 * seen + 9 * width + 6 * width + 12 * CHANNELS * components)
-        for pixels, seen in _stages(flow, shape, context_channels)
+        pixels * (9 * seen + 15 * network.width + 12 * CHANNELS * network.components)
+        for network, pixels, seen in _stages(flow, shape, context_channels)
     ]
     if isinstance(flow.last, CausalPixels):
         kept.append(causal.activation_size(flow.last, _last_pixels(flow, shape)))

@@ -32,7 +32,7 @@ from flowvid.flows.bijectors.logistic_mixture import Mixture
 from flowvid.flows.density import Density, gaussian_log_density
 from flowvid.flows.mixture import phases
 from flowvid.flows.mixture.last_image import LastImage, Seen
-from flowvid.flows.mixture.stage import Stage, StageNetwork
+from flowvid.flows.mixture.stage import Stage, StageNetwork, targets_of
 from flowvid.flows.protocol import (
     Contexts,
     Guidance,
@@ -62,6 +62,7 @@ class MixtureFlow:
         anchors: how many guesses at the image each context map begins with, the best one first, 3
             channels each, in [-1/2, 1/2); the components of the mixtures start at them.
         reversible: whether backpropagation computes the stages' activations anew.
+        coarse: the network of the stages of all levels but the finest; by default `network`.
     """
 
     levels: int
@@ -69,6 +70,7 @@ class MixtureFlow:
     last: LastImage
     anchors: int = 0
     reversible: bool = False
+    coarse: StageNetwork | None = None
 
     @property
     def num_bins(self) -> int:
@@ -85,19 +87,23 @@ class MixtureFlow:
         """That of the last image."""
         return Stage(self.levels, 0)
 
+    def network_of(self, stage: Stage) -> StageNetwork:
+        """Returns the network of a stage."""
+        return self.network if self.coarse is None or not stage.level else self.coarse
+
     def init(self, key: PRNGKeyArray, x: Images, contexts: Contexts) -> Params:
         """Returns the parameters of each stage by its name."""
         check_image_size(x.shape[1], x.shape[2], self.levels)
         stages = [self.last_stage, *self._stages]
         keys = dict(zip(stages, jax.random.split(key, len(stages)), strict=True))
-        targets, last = self.targets(x), self.last_stage
+        targets, last = targets_of(x, self.levels), self.last_stage
         params: dict[str, Params] = {
             last.name: self.last.init(keys[last], targets[last], self.seen(last, contexts, {}))
         }
 
         def visit(stage: Stage, known: Mapping[int, Array]) -> Array:
             inputs = self.inputs(stage, contexts, known)
-            params[stage.name] = self.network.init(keys[stage], *inputs)
+            params[stage.name] = self.network_of(stage).init(keys[stage], *inputs)
             return targets[stage]
 
         self.walk(targets[last], visit)
@@ -122,7 +128,7 @@ class MixtureFlow:
         if not are_constant_maps(contexts):
             return self.log_prob(params, x, contexts).log_prob
         last = self.last_stage
-        pixels = self.targets(x)[last]
+        pixels = targets_of(x, self.levels)[last]
         seen = self.seen(last, contexts, {})
         mixtures = self.last.mixtures(params[last.name], self._edge(pixels), seen)
         return jnp.sum(logistic_mixture.log_mass(mixtures, pixels, self.num_bins), axis=(1, 2))
@@ -131,7 +137,7 @@ class MixtureFlow:
         """Returns latents per level, the finest first, and those of the last image."""
         mixtures, pixels = self._mixtures_and_pixels(params, x, contexts)
         z, _ = mixture_cdf.forward(mixtures, pixels, self.num_bins)
-        targets = self.targets(x)
+        targets = targets_of(x, self.levels)
         stages = [self.last_stage, *self._stages]
         ends = np.cumsum([math.prod(targets[stage].shape[1:3]) for stage in stages])[:-1]
         parts = zip(stages, jnp.split(z, ends, axis=1), strict=True)
@@ -215,15 +221,6 @@ class MixtureFlow:
     def _edge(self, x: Images) -> Images:
         return logistic_mixture.lower_edges(x, self.num_bins)
 
-    def targets(self, x: Images) -> dict[Stage, Array]:
-        """Returns the pixels that each stage models."""
-        found: dict[Stage, Array] = {}
-        for level in range(self.levels):
-            split = phases.split(x)
-            found |= {Stage(level, p): split[p] for p in phases.ORDER}
-            x = split[0]
-        return found | {self.last_stage: x}
-
     def _mixtures_and_pixels(
         self, params: Params, x: Images, contexts: Contexts
     ) -> tuple[Mixture, Array]:
@@ -234,7 +231,7 @@ class MixtureFlow:
         """
         check_image_size(x.shape[1], x.shape[2], self.levels)
         kept = jax.checkpoint if self.reversible else lambda function: function
-        targets, last = self.targets(x), self.last_stage
+        targets, last = targets_of(x, self.levels), self.last_stage
         of_last = kept(self.last.mixtures)(
             params[last.name], self._edge(targets[last]), self.seen(last, contexts, {})
         )
@@ -242,7 +239,7 @@ class MixtureFlow:
 
         def visit(stage: Stage, known: Mapping[int, Array]) -> Array:
             inputs = self.inputs(stage, contexts, known)
-            mixtures = kept(self.network.apply)(params[stage.name], *inputs)
+            mixtures = kept(self.network_of(stage).apply)(params[stage.name], *inputs)
             found.append((mixtures, targets[stage]))
             return targets[stage]
 
@@ -288,7 +285,7 @@ class MixtureFlow:
 
         def visit(stage: Stage, known: Mapping[int, Array]) -> Array:
             mixtures: list[Any] = [
-                self.network.apply(params[stage.name], *self.inputs(stage, one, known))
+                self.network_of(stage).apply(params[stage.name], *self.inputs(stage, one, known))
                 for one in (contexts[:1] if are_constant_maps(contexts[0]) else contexts)
             ]
             return draw_at(stage.level)(mixtures, by_stage[stage])

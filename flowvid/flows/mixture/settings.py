@@ -11,7 +11,8 @@ _GROUP = "Flow (mixture)"
 _SMALL = {
     "components": 5,
     "stage_width": 48,
-    "head_levels": 1,
+    "head_stage_width": 96,
+    "head_levels": None,
     "head_width": 128,
     "head_depth": 3,
 }
@@ -23,10 +24,13 @@ class MixtureSettings(fields.Settings):
 
     components: int = fields.field(_GROUP, "logistics in each pixel's mixture.")
     stage_width: int = fields.field(_GROUP, "channels inside the network of a stage.")
-    head_levels: int = fields.field(
+    head_stage_width: int = fields.field(
+        _GROUP, "the same in the head, at all levels but the finest."
+    )
+    head_levels: int | None = fields.field(
         _GROUP,
         "levels of the head's flow, at most --levels. The image below them is drawn pixel by pixel "
-        "by a causal transformer, whose work grows with the square of its pixels.",
+        "by a causal transformer, whose work grows with the square of its pixels. [--levels]",
     )
     head_width: int = fields.field(
         _GROUP, "features of that transformer, a multiple of 32 or fewer than 32."
@@ -41,7 +45,8 @@ class MixtureSettings(fields.Settings):
         "paper": {
             "components": 8,
             "stage_width": 128,
-            "head_levels": 2,
+            "head_stage_width": 256,
+            "head_levels": None,
             "head_width": 256,
             "head_depth": 8,
         },
@@ -56,19 +61,21 @@ class MixtureSettings(fields.Settings):
             ConfigError: naming the flag and what it may be.
         """
         super().check(image_size, levels)
-        if self.head_levels > levels:
+        own = self._levels_of_head(levels)
+        if own > levels:
+            raise ConfigError(f"--head_levels={own} must be at most --levels={levels}: use fewer.")
+        if image_size % 2 ** (own + 1):
             raise ConfigError(
-                f"--head_levels={self.head_levels} must be at most --levels={levels}: use fewer."
-            )
-        if image_size % 2 ** (self.head_levels + 1):
-            raise ConfigError(
-                f"--image_size={image_size} must be divisible by {2 ** (self.head_levels + 1)} for "
-                f"--head_levels={self.head_levels}: use fewer, or another size."
+                f"--image_size={image_size} must be divisible by {2 ** (own + 1)} for "
+                f"--head_levels={own}: use fewer, or another size."
             )
         if self.head_width > 32 and self.head_width % 32:
             raise ConfigError(
                 f"--head_width={self.head_width} must be a multiple of 32, or below 32."
             )
+
+    def _levels_of_head(self, levels: int) -> int:
+        return levels if self.head_levels is None else self.head_levels
 
     def build(self, options: Any) -> Any:
         """Returns the `Flow` of one model, for `flowvid.flows.protocol.BuildOptions`."""
@@ -81,13 +88,15 @@ class MixtureSettings(fields.Settings):
 
         network = StageNetwork(self.stage_width, self.components, options.num_bins, options.dtype)
         of_head = options.model == "head"
-        levels = self.head_levels if of_head else options.levels
+        levels = self._levels_of_head(options.levels) if of_head else options.levels
         last: Any = IndependentPixels(network)
+        coarse = None
         if of_head:
+            coarse = network.clone(width=self.head_stage_width)
             last = CausalPixels(
                 self.head_width, self.head_depth, self.components, options.num_bins, options.dtype
             )
-        flow = MixtureFlow(levels, network, last, options.anchors, options.reversible)
+        flow = MixtureFlow(levels, network, last, options.anchors, options.reversible, coarse)
         return Flow(
             init=flow.init,
             log_prob=flow.log_prob,
@@ -107,7 +116,7 @@ class MixtureSettings(fields.Settings):
         """Returns what each level does, and how the last image is drawn, for the model diagram."""
         mixtures = f"mixture CDFs of {self.components} logistics"
         levels, last = (
-            (self.head_levels, f"pixel by pixel, {self.head_depth} blocks of attention")
+            (self._levels_of_head(levels), f"pixel by pixel, {self.head_depth} blocks of attention")
             if model == "head"
             else (levels, "its pixels independent of each other")
         )

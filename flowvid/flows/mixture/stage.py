@@ -14,9 +14,10 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
-from flowvid.arrays import CHANNELS
+from flowvid.arrays import CHANNELS, Images
 from flowvid.flows.bijectors.logistic_mixture import Mixture
 from flowvid.flows.convolution import Conv
+from flowvid.flows.mixture import phases
 
 Maps = Float[Array, "batch height width features"]
 
@@ -39,6 +40,16 @@ class Stage(NamedTuple):
     def name(self) -> str:
         """The key of its parameters."""
         return f"level_{self.level}_phase_{self.phase}"
+
+
+def targets_of(x: Images, levels: int) -> dict[Stage, Array]:
+    """Returns the pixels of an image [B, H, W, C] that each stage models."""
+    found: dict[Stage, Array] = {}
+    for level in range(levels):
+        split = phases.split(x)
+        found |= {Stage(level, p): split[p] for p in phases.ORDER}
+        x = split[0]
+    return found | {Stage(levels, 0): x}
 
 
 class StageNetwork(nn.Module):
