@@ -68,7 +68,7 @@ PRESETS: fields.Presets = {
         "flow": "mixture",
         "context": "unet",
         "head_frames": "any",
-        "head_frames_drawn": 2,
+        "head_frames_drawn": 3,
         "label_learning_rate": 2e-3,
         "label_dropout": 0.1,
         "label_contrast": 10.0,
