@@ -52,6 +52,7 @@ class Stream(enum.IntEnum):
     TRAINING_HEAD_CHOICE = 22  # which frames the head models
     TRAINING_LABEL_DROPOUT = 23  # whose label is not told
     TRAINING_LABEL_CONTRAST = 24  # which other label is compared
+    SCORES = 25  # noise of frames that are scored one after another
 
 
 class FrameStreams(NamedTuple):

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     {"errors"},
     {"paths"},
-    {"fields", "arrays", "random_keys", "cli"},
+    {"fields", "arrays", "random_keys", "cli", "plotting"},
     {"flows", "parallel"},
     {"conditioning"},
     {"config"},
@@ -22,9 +22,9 @@ LAYERS = (
     {"evaluation", "coding"},
     {"training"},
     {"gan"},
-    {"train", "evaluate", "sample", "preview", "compress", "decompress"},
+    {"train", "evaluate", "sample", "preview", "compress", "decompress", "score"},
 )
-ENTRY_POINTS = {"train", "evaluate", "sample", "preview", "compress", "decompress"}
+ENTRY_POINTS = {"train", "evaluate", "sample", "preview", "compress", "decompress", "score"}
 MOST_LINES = 300
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from experiments.label_obedience.obedience import Obedience, accuracies, report
-from experiments.running.plotting import pyplot
 from flowvid.data import media
 from flowvid.errors import ConfigError
+from flowvid.plotting import pyplot
 
 _SHOWN = 16  # samples in the picture and on the page, taking turns over the labels
 

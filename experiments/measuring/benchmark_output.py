@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.running.plotting import pyplot
 from flowvid.errors import ConfigError
+from flowvid.plotting import pyplot
 
 _AXES = ("flow steps per level", "batch", "frames")
 _MEASURED = {

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.running.plotting import pyplot
 from flowvid.config import config_file
 from flowvid.data import media
+from flowvid.plotting import pyplot
 from flowvid.video.build import encoder_of, flow_of, frame_shape
 
 Arrays = dict[str, Any]

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from experiments.rollout_measures.measures import AFTER, Rollout
-from experiments.running.plotting import pyplot
 from flowvid.data import media
+from flowvid.plotting import pyplot
 
 _SHEET_CLIPS = 8
 _SHEET_FRAMES = (1, 2, 3, 4, 6, 8, 12, 16, 20, 26)  # after the last given one

@@ -5,8 +5,8 @@ import pathlib
 from typing import Any
 
 from experiments.running import finished_runs
-from experiments.running.plotting import pyplot
 from flowvid.config.schema import Config
+from flowvid.plotting import pyplot
 
 
 def _svg(figure: Any) -> str:

@@ -24,6 +24,7 @@ from flowvid.coding import container
 from flowvid.coding.container import NewClip
 from flowvid.coding.frames import Clip, Frame, check
 from flowvid.config.schema import Config
+from flowvid.data import sources
 from flowvid.errors import ClipError
 from flowvid.video.model import Model
 
@@ -31,14 +32,6 @@ _GROUP = (
     32  # frames that a range coder sends before it ends: a word and checksums are lost for each
 )
 _WORD = np.dtype("<u4")
-
-
-class SentClip(NamedTuple):
-    """A clip to send."""
-
-    name: str
-    label: int
-    frames: Iterator[Frame]
 
 
 class Totals(NamedTuple):
@@ -121,7 +114,9 @@ class _Receiver:
 _TABLES = constriction.stream.model.Categorical(perfect=False)
 
 
-def send(model: Model, clips: Iterable[SentClip], file: io.BufferedIOBase, on_frame: Any) -> Totals:
+def send(
+    model: Model, clips: Iterable[sources.Clip], file: io.BufferedIOBase, on_frame: Any
+) -> Totals:
     """Writes clips to a file.
 
     Args:

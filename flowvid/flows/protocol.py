@@ -50,6 +50,8 @@ class Flow(NamedTuple):
     - `log_prob(params, x, contexts) -> Density`.
     - `changeable_log_prob(params, x, contexts) -> log p(x)`, up to a term that is the same for all
       contexts [B, 1, 1, K]. It compares what two labels say of the same image, at less cost.
+    - `log_masses(params, x, contexts) -> [B, H, W]`, in nats: where the bits of the discrete images
+      are spent. It is None where the settings' BINS is False.
     - `encode(params, x, contexts) -> latents` and `decode(params, latents, contexts) -> x` are each
       other's inverse, up to rounding.
     - `sample(params, keys, shape, contexts, temperature, guidance) -> x` draws images of `shape`
@@ -72,6 +74,7 @@ class Flow(NamedTuple):
     init: Callable[[PRNGKeyArray, Any, Contexts], Params]
     log_prob: Callable[[Params, Any, Contexts], Density]
     changeable_log_prob: Callable[[Params, Any, Contexts], Array]
+    log_masses: Callable[[Params, Any, Contexts], Array] | None
     encode: Callable[[Params, Any, Contexts], Latents]
     decode: Callable[[Params, Latents, Contexts], Any]
     sample: Callable[[Params, Any, Shape, Contexts, Any, "Guidance | None"], Any]

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +21,17 @@ from flowvid.video.build import Drawing
 from flowvid.video.frames import Batch, dims
 from flowvid.video.pixels import log_prob_from_bits
 from flowvid.video.sampling import Samples
+from flowvid.video.surprise import surprises
 
 Videos = UInt8[np.ndarray, "batch frames height width channels"]
+
+
+class VideoScores(NamedTuple):
+    """Bits per dimension, under the metric of the run."""
+
+    bits: Float[np.ndarray, "batch frames"]
+    # Of each pixel; their mean is that of the frame. None for a flow that does not model bins.
+    maps: Float[np.ndarray, "batch frames height width"] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +71,33 @@ class Model:
         index = np.arange(len(videos), dtype=np.uint32)
         batch = Batch(jnp.asarray(videos), jnp.asarray(labels), jnp.asarray(index))
         return np.asarray(_log_prob(self.config, seed, self.params, batch))
+
+    def score(
+        self, videos: ArrayLike, labels: ArrayLike | None = None, seed: int = 0
+    ) -> VideoScores:
+        """Returns the bits per dimension of each frame given those before it, and of each pixel.
+
+        Frames are scored one after another, so memory does not grow with the number of frames.
+
+        Args:
+            videos: uint8 [videos, frames, height, width, 3], at the model's image size.
+            labels: indices into `label_names`, one per video; needed by variants with labels.
+            seed: of the dequantisation noise of a Glow; below 2^32.
+
+        Raises:
+            ConfigError: as `log_prob` does.
+        """
+        seed = whole_number("seed", seed, 0, random_keys.MAX_SEED)
+        videos = self._checked_frames(videos, "videos")
+        if videos.shape[1] > 1:
+            self.check_tail(f"{videos.shape[1]} frames per video")
+        indices = self._check_labels(labels, len(videos), self.config.ablation.uses_labels)
+        frames = np.moveaxis(videos, 1, 0)
+        found = list(surprises(self.config, self.params, jnp.asarray(indices), frames, seed))
+        bits = np.stack([frame.bits for frame in found], axis=1)
+        if not self.config.models_bins:
+            return VideoScores(bits, None)
+        return VideoScores(bits, np.stack([np.asarray(f.maps) for f in found], axis=1))
 
     def sample(
         self,

@@ -1,6 +1,5 @@
 """Clips that are sent and received: every pixel, the size of the file, and hostile files."""
 
-import functools
 import io
 import json
 import struct
@@ -9,41 +8,17 @@ import zlib
 import jax
 import numpy as np
 import pytest
-from helpers import drawn_params
+from coder_models import SIZES, model_of
 from tiny_models import LABELS, SIZE, tiny
 
 from flowvid.coding import coder, container
-from flowvid.coding.coder import SentClip
 from flowvid.coding.container import Frames, NewClip, Writer
 from flowvid.config.making import preset_config
+from flowvid.data.sources import Clip
 from flowvid.errors import ClipError, ConfigError
-from flowvid.video import joint
-from flowvid.video.frames import Batch
 from flowvid.video.model import Model
 
 LENGTHS = (coder._GROUP + 2, 1, 3)
-SIZES = {
-    "levels": 1,
-    "components": 2,
-    "stage_width": 4,
-    "head_stage_width": 4,
-    "head_width": 4,
-    "head_depth": 1,
-    "unet_width": 4,
-    "features": 3,
-    "layer_width": 4,
-    "label_width": 3,
-}
-
-
-def model_of(**changes):
-    fields = {"variant": "label_everywhere", "num_labels": LABELS, "image_size": SIZE, "n_bits": 8}
-    config = preset_config("small", **SIZES | fields | changes)
-    batch = Batch(
-        np.zeros((2, 3, SIZE, SIZE, 3), np.uint8), np.zeros(2, np.int32), np.zeros(2, np.uint32)
-    )
-    params = drawn_params(jax.eval_shape(functools.partial(joint.init_params, config), batch))
-    return Model(config, tuple("abc"), params, 0, averaged=False)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +42,7 @@ def clips():
 def sent(model, clips):
     """What is in the file, and what `send` says of it."""
     file, count = io.BytesIO(), []
-    chosen = [SentClip(f"clip {i}", i + 1, iter(clip)) for i, clip in enumerate(clips)]
+    chosen = [Clip(f"clip {i}", i + 1, iter(clip)) for i, clip in enumerate(clips)]
     totals = coder.send(model, chosen, file, lambda: count.append(1))
     assert len(count) == sum(LENGTHS)
     return file.getvalue(), totals
@@ -92,7 +67,7 @@ def test_the_file_has_the_size_that_the_model_says(model, clips, sent):
         8 * clip.size - log_prob / np.log(2)
         for clip, log_prob in zip(clips, log_probs, strict=False)
     ]
-    chosen = [SentClip("", i + 1, iter(clips[i])) for i in range(2)]
+    chosen = [Clip("", i + 1, iter(clips[i])) for i in range(2)]
     two = coder.send(model, chosen, io.BytesIO(), lambda: None)
     # The memory compares pixels with a threshold, at which other rounding has another result.
     assert two.ideal_bits == pytest.approx(sum(bits), rel=5e-3)

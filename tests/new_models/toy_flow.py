@@ -74,6 +74,7 @@ class ToySettings(fields.Settings):
             encode=encode,
             decode=decode,
             sample=sample_by_decoding(decode, latent_shapes),
+            log_masses=None,
             coded=None,
             prepare=lambda params: params,
             latent_shapes=latent_shapes,

@@ -171,6 +171,7 @@ def glow(
         encode=encode,
         decode=decode,
         sample=sample_by_decoding(decode, latent_shapes),
+        log_masses=None,
         coded=None,
         prepare=prepare,
         latent_shapes=latent_shapes,

@@ -22,7 +22,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jaxtyping import Float, Key, PRNGKeyArray
 
@@ -32,7 +31,14 @@ from flowvid.flows.bijectors.logistic_mixture import Mixture
 from flowvid.flows.density import Density, gaussian_log_density
 from flowvid.flows.mixture import phases
 from flowvid.flows.mixture.last_image import LastImage, Seen
-from flowvid.flows.mixture.stage import Stage, StageNetwork, targets_of
+from flowvid.flows.mixture.stage import (
+    Stage,
+    StageNetwork,
+    merged,
+    split_by_stage,
+    stages_of,
+    targets_of,
+)
 from flowvid.flows.protocol import (
     Contexts,
     Guidance,
@@ -78,11 +84,6 @@ class MixtureFlow:
         return self.network.num_bins
 
     @property
-    def _stages(self) -> list[Stage]:
-        """All stages but the last image, from the coarsest level to the finest."""
-        return [Stage(level, p) for level in reversed(range(self.levels)) for p in phases.ORDER]
-
-    @property
     def last_stage(self) -> Stage:
         """That of the last image."""
         return Stage(self.levels, 0)
@@ -94,7 +95,7 @@ class MixtureFlow:
     def init(self, key: PRNGKeyArray, x: Images, contexts: Contexts) -> Params:
         """Returns the parameters of each stage by its name."""
         check_image_size(x.shape[1], x.shape[2], self.levels)
-        stages = [self.last_stage, *self._stages]
+        stages = stages_of(self.levels)
         keys = dict(zip(stages, jax.random.split(key, len(stages)), strict=True))
         targets, last = targets_of(x, self.levels), self.last_stage
         params: dict[str, Params] = {
@@ -123,6 +124,12 @@ class MixtureFlow:
         in_last = math.prod(x.shape[1:3]) >> 2 * self.levels  # its pixels are the first
         return density._replace(changeable=jnp.sum(log_masses[:, :in_last], axis=1))
 
+    def log_masses(self, params: Params, x: Images, contexts: Contexts) -> Array:
+        """Returns the log-mass of each pixel's bins, in nats, [B, H, W]."""
+        mixtures, pixels = self._mixtures_and_pixels(params, x, contexts)
+        found = logistic_mixture.log_mass(mixtures, pixels, self.num_bins)[..., None]
+        return merged(split_by_stage(found, x, self.levels), self.levels)[..., 0]
+
     def changeable_log_prob(self, params: Params, x: Images, contexts: Contexts) -> Array:
         """Returns that of the last image alone if contexts are constant maps."""
         if not are_constant_maps(contexts):
@@ -137,11 +144,7 @@ class MixtureFlow:
         """Returns latents per level, the finest first, and those of the last image."""
         mixtures, pixels = self._mixtures_and_pixels(params, x, contexts)
         z, _ = mixture_cdf.forward(mixtures, pixels, self.num_bins)
-        targets = targets_of(x, self.levels)
-        stages = [self.last_stage, *self._stages]
-        ends = np.cumsum([math.prod(targets[stage].shape[1:3]) for stage in stages])[:-1]
-        parts = zip(stages, jnp.split(z, ends, axis=1), strict=True)
-        found = {stage: part.reshape(targets[stage].shape) for stage, part in parts}
+        found = split_by_stage(z, x, self.levels)
         by_level = [
             jnp.concatenate([found[Stage(level, p)] for p in phases.ORDER], axis=-1)
             for level in range(self.levels)
@@ -210,7 +213,7 @@ class MixtureFlow:
         """
         x = last
         known, values = {0: self._edge(x)}, {0: x}
-        for stage in self._stages:
+        for stage in stages_of(self.levels)[1:]:
             found = visit(stage, known)
             values[stage.phase], known[stage.phase] = found, self._edge(found)
             if stage.phase == phases.ORDER[-1]:

@@ -101,6 +101,7 @@ class MixtureSettings(fields.Settings):
             init=flow.init,
             log_prob=flow.log_prob,
             changeable_log_prob=flow.changeable_log_prob,
+            log_masses=flow.log_masses,
             encode=flow.encode,
             decode=flow.decode,
             sample=flow.sample,

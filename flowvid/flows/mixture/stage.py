@@ -4,7 +4,7 @@ Dimensions: B batch, H height and W width of the phase, K components, A anchors.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -42,6 +42,12 @@ class Stage(NamedTuple):
         return f"level_{self.level}_phase_{self.phase}"
 
 
+def stages_of(levels: int) -> list[Stage]:
+    """Returns all stages in the order in which they are drawn, the last image first."""
+    of_levels = [Stage(level, p) for level in reversed(range(levels)) for p in phases.ORDER]
+    return [Stage(levels, 0), *of_levels]
+
+
 def targets_of(x: Images, levels: int) -> dict[Stage, Array]:
     """Returns the pixels of an image [B, H, W, C] that each stage models."""
     found: dict[Stage, Array] = {}
@@ -50,6 +56,23 @@ def targets_of(x: Images, levels: int) -> dict[Stage, Array]:
         found |= {Stage(level, p): split[p] for p in phases.ORDER}
         x = split[0]
     return found | {Stage(levels, 0): x}
+
+
+def merged(parts: Mapping[Stage, Array], levels: int) -> Array:
+    """Returns the image of which `targets_of` returns the parts."""
+    x = parts[Stage(levels, 0)]
+    for level in reversed(range(levels)):
+        x = phases.merge({0: x} | {p: parts[Stage(level, p)] for p in phases.ORDER})
+    return x
+
+
+def split_by_stage(values: Array, x: Images, levels: int) -> dict[Stage, Array]:
+    """Returns the parts [B, h, w, ...] of values [B, H W, ...] with pixels ordered by stage."""
+    shapes = {stage: part.shape[1:3] for stage, part in targets_of(x, levels).items()}
+    stages = stages_of(levels)
+    ends = np.cumsum([math.prod(shapes[stage]) for stage in stages])[:-1]
+    parts = zip(stages, jnp.split(values, ends, axis=1), strict=True)
+    return {s: part.reshape(len(x), *shapes[s], *values.shape[2:]) for s, part in parts}
 
 
 class StageNetwork(nn.Module):

@@ -1,0 +1,78 @@
+"""Clips to compress or to score, frame after frame: those of a split, of a folder, or one file."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from flowvid.conditioning.label_names import label_index
+from flowvid.config.schema import Config
+from flowvid.data import datasets, decoding
+from flowvid.errors import ClipError, ConfigError
+
+
+class Clip(NamedTuple):
+    """A clip whose frames are read as they are needed."""
+
+    name: str
+    label: int  # the number of labels if it is not told
+    frames: Iterator[UInt8[np.ndarray, "height width 3"]]
+
+
+def of_split(config: Config, split: str, num_videos: int | None) -> Iterator[Clip]:
+    """Yields the first clips of a split of the run's dataset, or all for None."""
+    dataset = datasets.load(
+        config.dataset,
+        split,
+        data_dir=config.data_dir,
+        num_frames=config.num_frames,
+        image_size=config.image_size,
+        max_skipped=config.max_skipped,
+    )
+    for index in range(min(num_videos or len(dataset), len(dataset))):
+        example = dataset[index]
+        yield Clip(example["id"], int(example["label"]), iter(example["video"]))
+
+
+def of_path(model: Any, path: Path, label: str | None) -> Iterator[Clip]:
+    """Yields the clips and images of a folder in the order of their names, or that of one file.
+
+    Args:
+        model: the run's `Model`.
+        path: the file or folder.
+        label: of all of them; None does not tell it.
+
+    Raises:
+        ClipError: where there is no clip, or one cannot be read.
+        ConfigError: for a run with labels of which each must be told, without a label, and for more
+            than one frame for a run without a tail.
+        DataError: for an unknown label.
+    """
+    config: Config = model.config
+    number = config.num_labels
+    if label is not None:
+        number = label_index(model.label_names, label)
+    elif config.ablation.uses_labels and not config.label_dropout:
+        raise ConfigError("this run was trained with every label told: give the clips' --label.")
+    for file in _files(path):
+        frames = decoding.iterate(file, config.image_size)
+        if "tail" not in config.models:
+            first = list(itertools.islice(frames, 2))
+            if len(first) > 1:
+                model.check_tail(f"{file}, which has more than one frame")
+            frames = iter(first)
+        yield Clip(os.path.relpath(file, path if path.is_dir() else path.parent), number, frames)
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    suffixes = decoding.CLIP_SUFFIXES | decoding.IMAGE_SUFFIXES
+    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in suffixes and f.is_file())
+    if not files:
+        raise ClipError(f"{path} has no clips or images: give another folder.")
+    return files

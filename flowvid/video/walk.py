@@ -1,0 +1,83 @@
+"""Goes through videos frame by frame with constant memory: what is seen before each frame.
+
+Its programs are those of single frames, whatever the length of a video.
+"""
+
+import functools
+from typing import Any
+
+import jax
+from jax import Array
+from jaxtyping import Float, Int
+
+from flowvid.arrays import Params
+from flowvid.conditioning.protocol import Conditioning, State
+from flowvid.config.schema import Config
+from flowvid.flows.protocol import Contexts
+from flowvid.video import head, tail
+from flowvid.video.build import encoder_of
+
+Frames = Float[Array, "batch height width channels"]  # on the metric's grid
+
+
+class Walk:
+    """What is known of some videos after the frames that were seen so far.
+
+    Attributes:
+        seen: their number.
+    """
+
+    def __init__(
+        self, config: Config, params: dict[str, Params], labels: Int[Array, " batch"]
+    ) -> None:
+        """Starts before the first frame.
+
+        Args:
+            config: the run's.
+            params: of head and tail by name.
+            labels: of the videos; the number of labels where one is not told.
+        """
+        self._config, self._params, self._labels = config, params, labels
+        self._last: Any = None
+        self._state: State = None
+        self.seen = 0
+
+    @property
+    def model(self) -> str:
+        """The model of the next frame: "head" or "tail"."""
+        return "tail" if self.seen else "head"
+
+    def contexts(self) -> Contexts:
+        """Returns what the model of the next frame is conditioned on."""
+        config, params = self._config, self._params[self.model]
+        if not self.seen:
+            return _head_contexts(config, params, self._labels)
+        seen = tail.conditioning(config, self._last, self._state, self._labels)
+        return _tail_contexts(config, params, seen)
+
+    def see(self, frames: Frames) -> None:
+        """Goes on by one frame of each video."""
+        if "tail" in self._config.models:
+            if not self.seen:
+                self._state = tail.first_state(self._config, frames)
+            self._state = _next_state(self._config, self._params["tail"], self._state, frames)
+        self._last = frames
+        self.seen += 1
+
+
+_jit = functools.partial(jax.jit, static_argnums=0)
+
+
+@_jit
+def _head_contexts(config: Config, params: Params, labels: Any) -> Contexts:
+    return head.contexts_of(config, params, labels)
+
+
+@_jit
+def _tail_contexts(config: Config, params: Params, seen: Conditioning) -> Contexts:
+    return encoder_of(config, "tail").encode(params["context"], seen)
+
+
+@_jit
+def _next_state(config: Config, params: Params, state: State, frames: Any) -> State:
+    return tail.next_state(config, params, state, frames)
