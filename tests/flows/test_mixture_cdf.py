@@ -193,6 +193,31 @@ def test_a_temperature_sharpens_weights_and_scales(float64):
     assert shares[0.5][1] < shares[1.0][1]
 
 
+@pytest.mark.parametrize("num_bins", [4, 256])
+def test_drawn_pixels_follow_the_masses(num_bins):
+    """Of all pairs of channels at 4 bins, and on average at 256, where there are too many."""
+    count = 100_000
+    mixture = drawn(1, num_bins, (0.2, 1.5))
+    z = jnp.asarray(np.random.default_rng(6).normal(size=(count, 1, 3)), jnp.float32)
+    draw = jax.jit(mixture_cdf.drawn, static_argnums=2)
+    x = draw(tiled(mixture, count), z, num_bins)
+    bins = np.asarray(logistic_mixture.bins_of(x, num_bins))[:, 0].astype(int)
+    np.testing.assert_allclose(x[:, 0], middles(bins, num_bins), atol=1e-6)
+    log_masses = np.asarray(log_mass(tiled(mixture, count), x, num_bins))[:, 0]
+    again, _ = inverse(tiled(mixture, count), z, num_bins)
+    of_inverse = np.asarray(log_mass(tiled(mixture, count), again, num_bins))[:, 0]
+    error = log_masses.std() * np.sqrt(2 / count)
+    assert abs(log_masses.mean() - of_inverse.mean()) < 5 * error
+    if num_bins > 4:
+        return
+    counts = np.bincount(bins @ [16, 4, 1], minlength=64)
+    every = np.stack(np.meshgrid(*3 * [np.arange(4)], indexing="ij"), axis=-1).reshape(-1, 1, 3)
+    masses = np.exp(log_mass(tiled(mixture, 64), jnp.asarray(middles(every, 4), jnp.float32), 4))
+    expected = count * np.asarray(masses)[:, 0]
+    assert expected.sum() == pytest.approx(count, rel=1e-4)
+    assert np.all(np.abs(counts - expected) < 5 * np.sqrt(expected + 1))
+
+
 def test_guided_masses_are_powers_of_the_ratio(float64):
     """Of the first channel, and of the second one given the first, by quantiles of z."""
     num_bins, count, scale = 8, 20_000, 2.5

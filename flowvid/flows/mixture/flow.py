@@ -30,7 +30,8 @@ from flowvid.flows.bijectors import logistic_mixture, mixture_cdf
 from flowvid.flows.bijectors.logistic_mixture import Mixture
 from flowvid.flows.density import Density, gaussian_log_density
 from flowvid.flows.mixture import phases
-from flowvid.flows.mixture.last_image import LastImage, Seen
+from flowvid.flows.mixture.drawing import drawing
+from flowvid.flows.mixture.last_image import Draw, LastImage, Seen
 from flowvid.flows.mixture.stage import (
     Stage,
     StageNetwork,
@@ -164,7 +165,10 @@ class MixtureFlow:
         temperature: Float[Array, "*levels"],
         guidance: Guidance | None = None,
     ) -> Images:
-        """Draws images at a temperature per level: of weights and scales, not of latents."""
+        """Draws images at a temperature per level: of weights and scales, not of latents.
+
+        They are not those that `decode` makes of the same latents (`mixture_cdf.drawn`).
+        """
         latents = sample_latents(keys, self.latent_shapes(shape), jnp.ones(()))
         if guidance is None:
             return self._drawn(params, latents, [contexts], temperature)
@@ -274,17 +278,9 @@ class MixtureFlow:
             parts = jnp.split(z, len(phases.ORDER), axis=-1)
             by_stage |= {Stage(level, p): z for p, z in zip(phases.ORDER, parts, strict=True)}
 
-        def draw_at(level: int) -> Callable[[Sequence[Mixture], Array], Array]:
-            def draw(mixtures: Sequence[Mixture], z: Array) -> Array:
-                if temperature is not None:
-                    own = of_level(temperature, level)
-                    mixtures = [logistic_mixture.sharpened(mixture, own) for mixture in mixtures]
-                if guidance is None or len(mixtures) == 1:
-                    return mixture_cdf.inverse(mixtures[0], z, self.num_bins)[0]
-                with_label, without = mixtures
-                return mixture_cdf.guided(with_label, without, guidance, z, self.num_bins)
-
-            return draw
+        def draw_at(level: int) -> Draw:
+            own = None if temperature is None else of_level(temperature, level)
+            return drawing(self.num_bins, own, guidance)
 
         def visit(stage: Stage, known: Mapping[int, Array]) -> Array:
             mixtures: list[Any] = [

@@ -1,0 +1,1 @@
+"""How well scores of clips tell unusual clips from normal ones."""
