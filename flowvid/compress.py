@@ -12,7 +12,6 @@ import flowvid
 from flowvid import cli, fields, paths
 from flowvid.config import command_line
 from flowvid.data import sources
-from flowvid.errors import ConfigError
 
 FLAGS = flags.FLAGS
 
@@ -20,12 +19,7 @@ FLAGS = flags.FLAGS
 def define_flags() -> None:
     """Defines the flags of this entry point; called where it is the program."""
     command_line.define_checkpoint_flags()
-    fields.path_flag("clips", None, "A clip, an image, or a folder of them. [--split of the data]")
-    flags.DEFINE_enum(
-        "split", "validation", ["train", "validation", "test"], "Split of the run's dataset."
-    )
-    flags.DEFINE_integer("num_videos", None, "Clips of --split. [all]", lower_bound=1)
-    flags.DEFINE_string("label", None, "Label of --clips, for a run with labels. [not told]")
+    command_line.define_clip_flags()
     fields.path_flag("out", None, "File to write. [<workdir>/<name of the clips or split>.flv]")
 
 
@@ -36,15 +30,9 @@ def main() -> None:
     model = flowvid.load(FLAGS.workdir, checkpoint=FLAGS.checkpoint, average=FLAGS.average)
     coder.check(model.config)
     clips = FLAGS.clips
-    if clips is None and FLAGS.label is not None:
-        raise ConfigError("--label goes with --clips: the clips of --split have their own labels.")
     name = FLAGS.split if clips is None else clips.stem
     out = FLAGS.out or FLAGS.workdir / (name + container.SUFFIX)
-    chosen = (
-        sources.of_split(model.config, FLAGS.split, FLAGS.num_videos)
-        if clips is None
-        else sources.of_path(model, clips, FLAGS.label)
-    )
+    chosen = sources.chosen(model, clips, FLAGS.label, FLAGS.split, FLAGS.num_videos)
     with (
         paths.whole_file(out, "use another --out") as file,
         tqdm(desc="compressing", unit="frame", leave=False) as bar,

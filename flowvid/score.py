@@ -12,7 +12,6 @@ import flowvid
 from flowvid import cli, fields, paths
 from flowvid.config import command_line
 from flowvid.data import sources
-from flowvid.errors import ConfigError
 
 FLAGS = flags.FLAGS
 _PRINTED = 20  # clips
@@ -21,12 +20,7 @@ _PRINTED = 20  # clips
 def define_flags() -> None:
     """Defines the flags of this entry point; called where it is the program."""
     command_line.define_checkpoint_flags()
-    fields.path_flag("clips", None, "A clip, an image, or a folder of them. [--split of the data]")
-    flags.DEFINE_enum(
-        "split", "validation", ["train", "validation", "test"], "Split of the run's dataset."
-    )
-    flags.DEFINE_integer("num_videos", None, "Clips of --split. [all]", lower_bound=1)
-    flags.DEFINE_string("label", None, "Label of --clips, for a run with labels. [not told]")
+    command_line.define_clip_flags()
     flags.DEFINE_integer("overlays", 8, "Videos and lines to draw, of the first clips.", 0)
     flags.DEFINE_integer("fps", 10, "Frames per second of the videos.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Seed of the noise of a Glow.", 0, 2**32 - 1)
@@ -38,14 +32,8 @@ def main() -> None:
     from flowvid.evaluation import clip_scores
 
     model = flowvid.load(FLAGS.workdir, checkpoint=FLAGS.checkpoint, average=FLAGS.average)
-    if FLAGS.clips is None and FLAGS.label is not None:
-        raise ConfigError("--label goes with --clips: the clips of --split have their own labels.")
     out = paths.output_folder(FLAGS.out or FLAGS.workdir / "scores", "use another --out")
-    clips = (
-        sources.of_split(model.config, FLAGS.split, FLAGS.num_videos)
-        if FLAGS.clips is None
-        else sources.of_path(model, FLAGS.clips, FLAGS.label)
-    )
+    clips = sources.chosen(model, FLAGS.clips, FLAGS.label, FLAGS.split, FLAGS.num_videos)
     found: list[clip_scores.ClipScore] = []
     with tqdm(desc="scoring", unit="frame", leave=False) as bar:
         for clip in clips:

@@ -82,6 +82,19 @@ def define_checkpoint_flags() -> None:
     )
 
 
+def define_clip_flags() -> None:
+    """Defines the flags that choose clips to compress or to score (`flowvid.data.sources`)."""
+    fields.path_flag("clips", None, "Clips: one, an image, or a folder of them. [--split]")
+    flags.DEFINE_string("label", None, "Clips: label of all of them. [not told]")
+    flags.DEFINE_enum(
+        "split",
+        "validation",
+        ["train", "validation", "test"],
+        "Clips: split of the run's dataset, where --clips is not given.",
+    )
+    flags.DEFINE_integer("num_videos", None, "Clips: number of --split. [all]", lower_bound=1)
+
+
 def define_distributed_flags() -> None:
     """Defines the flags by which several processes find each other."""
     flags.DEFINE_bool(

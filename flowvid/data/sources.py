@@ -23,6 +23,28 @@ class Clip(NamedTuple):
     frames: Iterator[UInt8[np.ndarray, "height width 3"]]
 
 
+def chosen(
+    model: Any, path: Path | None, label: str | None, split: str, num_videos: int | None
+) -> Iterator[Clip]:
+    """Returns the clips at a path or, where it is None, those of a split.
+
+    Args:
+        model: the run's `Model`.
+        path: as in `of_path`, like `label`.
+        label: of the clips at the path.
+        split: as in `of_split`, like `num_videos`.
+        num_videos: how many of the split.
+
+    Raises:
+        ConfigError: for a label without a path; the errors of both functions come with the clips.
+    """
+    if path is not None:
+        return of_path(model, path, label)
+    if label is not None:
+        raise ConfigError("--label goes with --clips: the clips of --split have their own labels.")
+    return of_split(model.config, split, num_videos)
+
+
 def of_split(config: Config, split: str, num_videos: int | None) -> Iterator[Clip]:
     """Yields the first clips of a split of the run's dataset, or all for None."""
     dataset = datasets.load(
