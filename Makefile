@@ -14,9 +14,9 @@ $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	touch $@
 
 demo: env  ## Trains, evaluates and samples a small model on generated clips.
-	$(BIN)/python -m flowvid.train --variant=state --preset=small --num_steps=800 \
+	$(BIN)/python -m flowvid.train --variant=label_everywhere --preset=small --num_steps=1000 \
 		--workdir=$(DEMO)
-	$(BIN)/python -m flowvid.evaluate --workdir=$(DEMO)
+	$(BIN)/python -m flowvid.evaluate --workdir=$(DEMO) --label_videos=16
 	$(BIN)/python -m flowvid.sample --workdir=$(DEMO) --num_videos=8 --out=$(DEMO)/from_nothing
 	$(BIN)/python -m flowvid.sample --workdir=$(DEMO) --num_videos=8 --num_frames=13 --first_frames=validation \
 		--out=$(DEMO)/continued
