@@ -19,8 +19,8 @@ def preset_config(preset: str = "paper", **changes: Any) -> Config:
     """Returns the preset's configuration with some fields changed.
 
     `changes` may name fields of the chosen flow and encoder beside those of `Config`. With
-    num_frames=1 there are no frames for the tail and one for the head, and the preset's tail_frames
-    and head_frames_drawn are left out.
+    num_frames=1 there are no frames for the tail, and the preset's tail_frames are left out; the
+    head draws no more frames of a clip than there are.
 
     Raises:
         ConfigError: for an unknown preset, a field's unusable value, or a field of another flow or
@@ -29,8 +29,11 @@ def preset_config(preset: str = "paper", **changes: Any) -> Config:
     if preset not in PRESETS:
         raise ConfigError(f"--preset={preset} is unknown: use one of {', '.join(PRESETS)}.")
     values = PRESETS[preset] | {"preset": preset}
-    if changes.get("num_frames") == 1:
-        values |= {"tail_frames": None, "head_frames_drawn": 1}
+    frames = changes.get("num_frames")
+    if frames == 1:
+        values["tail_frames"] = None
+    if isinstance(frames, int) and 1 <= frames < values["head_frames_drawn"]:
+        values["head_frames_drawn"] = frames
     values |= {name: value for name, value in changes.items() if name in _OWN}
     for kind, (table, settings_field) in _NESTED.items():
         if values[kind] in table:  # otherwise `Config` names those that are known

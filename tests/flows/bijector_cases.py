@@ -117,7 +117,7 @@ def trained(name, perturbed):
 
 
 @pytest.fixture(scope="session")
-def params_of(perturbed):
+def params_of_case(perturbed):
     """Returns a function from a case and a stage, initial, noisy or trained, to parameters."""
     stages = {
         "initial": initial,

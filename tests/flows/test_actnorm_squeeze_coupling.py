@@ -58,10 +58,10 @@ def test_six_channels_cannot_be_unsqueezed():
         bijectors.depth_to_space(jnp.zeros((1, 2, 2, 6)))
 
 
-def test_affine_log_dets_follow_their_examples(params_of):
+def test_affine_log_dets_follow_their_examples(params_of_case):
     x, context = inputs("coupling_affine_context")
     forward = CASES["coupling_affine_context"].bijector.forward
-    params = params_of("coupling_affine_context", "noisy")
+    params = params_of_case("coupling_affine_context", "noisy")
     log_det = forward(params, x, context)[1]
     assert abs(log_det[0] - log_det[1]) > 1e-3
     np.testing.assert_allclose(forward(params, x[::-1], context[::-1])[1], log_det[::-1])

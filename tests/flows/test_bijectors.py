@@ -25,8 +25,8 @@ every_stage = pytest.mark.parametrize("stage", ["initial", "trained"])
 
 @every_stage
 @every_case
-def test_invertible_with_the_log_det_of_the_jacobian(name, stage, params_of):
-    params, (x, context) = params_of(name, stage), inputs(name)
+def test_invertible_with_the_log_det_of_the_jacobian(name, stage, params_of_case):
+    params, (x, context) = params_of_case(name, stage), inputs(name)
     forward, inverse, _ = compiled(name)
     y, log_det, jacobian = forward(params, x, context)
     x_again, inverse_log_det = inverse(params, y, context)
@@ -46,8 +46,8 @@ def test_invertible_with_the_log_det_of_the_jacobian(name, stage, params_of):
 
 @every_stage
 @every_case
-def test_single_precision_is_near_the_exact_log_det(name, stage, params_of):
-    arguments = (params_of(name, stage), *inputs(name))
+def test_single_precision_is_near_the_exact_log_det(name, stage, params_of_case):
+    arguments = (params_of_case(name, stage), *inputs(name))
     _, exact, _ = compiled(name).forward(*arguments)
     params, x, context = jax.tree.map(lambda a: a.astype(jnp.float32), arguments)
     with jax.enable_x64(False):
@@ -59,9 +59,9 @@ def test_single_precision_is_near_the_exact_log_det(name, stage, params_of):
 
 
 @every_case
-def test_eager_equals_compiled(name, params_of):
+def test_eager_equals_compiled(name, params_of_case):
     x, context = inputs(name)
-    params = params_of(name, "trained")
+    params = params_of_case(name, "trained")
     expected_y, expected_log_det, _ = compiled(name).forward(params, x, context)
     y, log_det = CASES[name].bijector.forward(params, x, context)
     np.testing.assert_allclose(y, expected_y, rtol=1e-10, atol=1e-10)
@@ -70,9 +70,9 @@ def test_eager_equals_compiled(name, params_of):
 
 @every_stage
 @every_case
-def test_gradients_equal_finite_differences(name, stage, params_of):
+def test_gradients_equal_finite_differences(name, stage, params_of_case):
     value_and_gradients = compiled(name).log_prob
-    arguments = (params_of(name, stage), *inputs(name))
+    arguments = (params_of_case(name, stage), *inputs(name))
     _, gradients = value_and_gradients(*arguments)
     rng = np.random.default_rng(1)
     for i, argument in enumerate(arguments):
@@ -96,8 +96,8 @@ def test_gradients_equal_finite_differences(name, stage, params_of):
 
 
 @pytest.mark.parametrize("name", ["invertible_conv", "repeat_3_affine_context"])
-def test_training_leaves_constants_alone(name, params_of):
-    before, after = params_of(name, "noisy"), params_of(name, "trained")
+def test_training_leaves_constants_alone(name, params_of_case):
+    before, after = params_of_case(name, "noisy"), params_of_case(name, "trained")
     gradients = compiled(name).log_prob(after, *inputs(name))[1][0]
     seen = {True: 0, False: 0}
     for (path, old), new, gradient in zip(

@@ -15,18 +15,18 @@ pytest_plugins = ["bijector_cases"]
 pytestmark = pytest.mark.usefixtures("float64")
 
 
-def test_repeated_steps_have_parameters_of_their_own(params_of):
-    rotations = params_of("repeat_3_additive", "initial")[1]["lower_upper"]
+def test_repeated_steps_have_parameters_of_their_own(params_of_case):
+    rotations = params_of_case("repeat_3_additive", "initial")[1]["lower_upper"]
     assert rotations.shape == (3, 4, 4)
     assert np.all(np.std(rotations, axis=0) > 0)
 
 
 @pytest.mark.parametrize("stage", ["noisy", "trained"])
 @pytest.mark.parametrize("name", REVERSIBLE)
-def test_rebuilt_inputs_give_the_gradients_of_stored_ones(name, stage, params_of):
+def test_rebuilt_inputs_give_the_gradients_of_stored_ones(name, stage, params_of_case):
     stored = name.removesuffix("_reversible")
     assert CASES[stored].bijector is not CASES[name].bijector
-    arguments = (params_of(stored, stage), *inputs(stored))
+    arguments = (params_of_case(stored, stage), *inputs(stored))
     value, gradients = compiled(name).log_prob(*arguments)
     expected_value, expected = compiled(stored).log_prob(*arguments)
     np.testing.assert_allclose(value, expected_value, rtol=1e-13)
@@ -44,8 +44,12 @@ def test_rebuilt_inputs_give_the_gradients_of_stored_ones(name, stage, params_of
     "name",
     ["actnorm", "invertible_conv", "chain", "coupling_affine_context", "repeat_3_affine_context"],
 )
-def test_pull_back_gives_the_input_and_the_gradients(name, params_of):
-    bijector, params, (x, context) = CASES[name].bijector, params_of(name, "trained"), inputs(name)
+def test_pull_back_gives_the_input_and_the_gradients(name, params_of_case):
+    bijector, params, (x, context) = (
+        CASES[name].bijector,
+        params_of_case(name, "trained"),
+        inputs(name),
+    )
     y, _, _ = compiled(name).forward(params, x, context)
     # -y and 1 are the gradients of the log-density of N(0, 1) and of the log-det in `log_prob`.
     back = jax.jit(functools.partial(pull_back, bijector))
@@ -56,8 +60,12 @@ def test_pull_back_gives_the_input_and_the_gradients(name, params_of):
 
 
 @pytest.mark.parametrize("name", ["invertible_conv", "repeat_3_affine_context"])
-def test_prepared_parameters_do_the_same(name, params_of):
-    bijector, params, (x, context) = CASES[name].bijector, params_of(name, "trained"), inputs(name)
+def test_prepared_parameters_do_the_same(name, params_of_case):
+    bijector, params, (x, context) = (
+        CASES[name].bijector,
+        params_of_case(name, "trained"),
+        inputs(name),
+    )
     prepared = bijector.prepare(params)
     assert jax.tree.structure(prepared) != jax.tree.structure(params)
     assert_same(bijector.prepare(prepared), prepared)

@@ -22,8 +22,8 @@ def test_invertible_conv_starts_as_a_rotation():
     assert float(jnp.abs(y - x).max()) > 0.1
 
 
-def test_invertible_conv_is_in_full_precision_on_accelerators(params_of):
-    double = inputs("invertible_conv")[0], params_of("invertible_conv", "initial")
+def test_invertible_conv_is_in_full_precision_on_accelerators(params_of_case):
+    double = inputs("invertible_conv")[0], params_of_case("invertible_conv", "initial")
     x, params = jax.tree.map(lambda a: a.astype(jnp.float32), double)
     with jax.enable_x64(False):
         for direction in (invertible_conv().forward, invertible_conv().inverse):
@@ -34,9 +34,9 @@ def test_invertible_conv_is_in_full_precision_on_accelerators(params_of):
             assert all("HIGHEST" in line for line in products)
 
 
-def test_prepared_parameters_leave_one_product(params_of):
+def test_prepared_parameters_leave_one_product(params_of_case):
     x, _ = inputs("invertible_conv")
-    params = params_of("invertible_conv", "noisy")
+    params = params_of_case("invertible_conv", "noisy")
 
     def products(walk, params):
         return str(jax.make_jaxpr(walk)(params, x, None)).count("dot_general")

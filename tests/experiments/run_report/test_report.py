@@ -117,7 +117,7 @@ def test_the_page_has_every_part(html):
     # For each of 3 samples a real and a training clip; 2 continued ones; 3 at 2 temperatures; 1.
     # And 2 samples of the classifier.
     assert text.count("<video") == 3 * 3 + 2 * 2 + 3 * 2 + 1 + 2
-    assert "called by their label" in text
+    assert "clips of their label" in text
     assert "b: a" in text
     assert 'alt="Do samples show their label?"' in text
     assert "generated, bounce" in text
