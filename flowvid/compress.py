@@ -32,9 +32,10 @@ def main() -> None:
     clips = FLAGS.clips
     name = FLAGS.split if clips is None else clips.stem
     out = FLAGS.out or FLAGS.workdir / (name + container.SUFFIX)
+    paths.check_writable(out.parent, "use another --out")
     chosen = sources.chosen(model, clips, FLAGS.label, FLAGS.split, FLAGS.num_videos)
     with (
-        paths.whole_file(out, "use another --out") as file,
+        paths.whole_file(out) as file,
         tqdm(desc="compressing", unit="frame", leave=False) as bar,
     ):
         totals = coder.send(model, chosen, file, bar.update)

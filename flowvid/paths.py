@@ -82,17 +82,12 @@ def check_writable(folder: Path, advice: str) -> None:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, advice: str) -> Iterator[io.BufferedIOBase]:
+def whole_file(path: Path) -> Iterator[io.BufferedIOBase]:
     """Opens a file under another name, which becomes `path` at the end: it is whole or not there.
 
-    Args:
-      path: the file.
-      advice: what to do if it cannot be written, for the error message.
-
-    Raises:
-      ConfigError: as `check_writable` does.
+    Its folder is made if it is missing.
     """
-    check_writable(path.parent, advice)
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     try:
         with part.open("wb") as file:

@@ -5,31 +5,18 @@ import functools
 import jax
 import numpy as np
 from helpers import drawn_params
-from tiny_models import LABELS, SIZE
+from tiny_models import LABELS, MIXTURE_SIZES, SIZE
 
 from flowvid.config.making import preset_config
 from flowvid.video import joint
 from flowvid.video.frames import Batch
 from flowvid.video.model import Model
 
-SIZES = {
-    "levels": 1,
-    "components": 2,
-    "stage_width": 4,
-    "head_stage_width": 4,
-    "head_width": 4,
-    "head_depth": 1,
-    "unet_width": 4,
-    "features": 3,
-    "layer_width": 4,
-    "label_width": 3,
-}
-
 
 def model_of(**changes):
     """A model of `label_everywhere` at 8 bits, with changes."""
     fields = {"variant": "label_everywhere", "num_labels": LABELS, "image_size": SIZE, "n_bits": 8}
-    config = preset_config("small", **SIZES | fields | changes)
+    config = preset_config("small", **MIXTURE_SIZES | fields | changes)
     batch = Batch(
         np.zeros((2, 3, SIZE, SIZE, 3), np.uint8), np.zeros(2, np.int32), np.zeros(2, np.uint32)
     )

@@ -13,6 +13,19 @@ from flowvid.video import joint
 from flowvid.video.frames import Batch
 
 SIZE, FRAMES, BATCH, LABELS = 8, 4, 4, 3
+# Of a mixture flow and a U-Net encoder.
+MIXTURE_SIZES = {
+    "levels": 1,
+    "components": 2,
+    "stage_width": 4,
+    "head_stage_width": 4,
+    "head_width": 4,
+    "head_depth": 1,
+    "unet_width": 4,
+    "features": 3,
+    "layer_width": 4,
+    "label_width": 3,
+}
 
 
 def tiny(variant, **changes):

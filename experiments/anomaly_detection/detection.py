@@ -55,7 +55,7 @@ def measure(
         seed: of the bootstrap.
 
     Raises:
-        ConfigError: for a run without a tail, or fewer than two clips of a kind.
+        ConfigError: for a run without a tail, a single frame, or fewer than two clips of a kind.
         ClipError: for clips that cannot be read.
     """
     model = flowvid.load(run, checkpoint=checkpoint)
@@ -70,7 +70,12 @@ def measure(
         rows = []
         with tqdm(desc=f"scoring {kind} clips", unit="frame", leave=False) as bar:
             for clip in itertools.islice(clips, videos):
-                rows.append(clip_scores.means(clip_scores.score(model, clip, 0, bar.update)))
+                scores = clip_scores.score(model, clip, 0, bar.update)
+                if len(scores.bits) < 2:
+                    raise ConfigError(
+                        f"{clip.name} of --{kind} is a single frame: give clips, which have more."
+                    )
+                rows.append(clip_scores.means(scores))
         if len(rows) < 2:
             raise ConfigError(f"there is 1 clip of --{kind}: give at least two.")
         found.append({column: np.array([row[column] for row in rows]) for column in TITLES})

@@ -45,10 +45,13 @@ def chosen(dataset: datasets.Dataset, labels: Sequence[int], frames: str) -> dat
         labels: their numbers.
         frames: "all" for whole clips, "first" for first frames, "any" for each frame apart.
     """
-    of_clips = np.array([int(record["label"]) for record in dataset.source])
+    clips: Sequence[int] = range(len(dataset))
+    if len(labels) < len(dataset.label_names):  # otherwise no record need be read for it
+        of_clips = np.array([int(record["label"]) for record in dataset.source])
+        clips = np.flatnonzero(np.isin(of_clips, labels)).tolist()
     source: Any = _Chosen(
         dataset.source,
-        np.flatnonzero(np.isin(of_clips, labels)).tolist(),
+        clips,
         {label: number for number, label in enumerate(labels)},
         {"all": None, "first": 1, "any": dataset.num_frames}[frames],
     )

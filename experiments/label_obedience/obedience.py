@@ -84,23 +84,16 @@ def measure(
     real = [held_out[index] for index in range(len(held_out))]
     real_labels = np.array([int(example["label"]) for example in real])
     called, _ = judge.classify(np.stack([example["video"] for example in real]))
-    videos = np.stack(
-        [
-            _samples(
-                run,
-                model,
-                per_label,
-                names[number],
-                num_frames=1 if frames == "first" else None,
-                temperature=temperature,
-                guidance=guidance,
-                seed=seed + number,
-            )
-            for number in numbers
-        ],
-        axis=1,
+    videos = _samples(
+        run,
+        model,
+        [names[number] for number in numbers],
+        per_label,
+        num_frames=1 if frames == "first" else None,
+        temperature=temperature,
+        guidance=guidance,
+        seed=seed,
     )
-    videos = videos.reshape(-1, *videos.shape[2:])  # the labels take turns
     wanted = np.tile(np.arange(len(numbers)), per_label)
     found, _ = judge.classify(videos)
     return Obedience(
@@ -116,15 +109,21 @@ def measure(
 
 
 def _samples(
-    run: pathlib.Path, model: Model, count: int, label: str, **how: Any
+    run: pathlib.Path, model: Model, labels: Sequence[str], count: int, seed: int, **how: Any
 ) -> UInt8[np.ndarray, "videos frames height width 3"]:
-    samples = model.sample(count, label, **how)
-    if not samples.finite.all():
-        raise ConfigError(
-            f"{int((~samples.finite).sum())} samples of {run} are not finite: the model has "
-            "diverged, or the temperature is too high."
-        )
-    return np.asarray(samples.videos)
+    """Returns `count` samples of each label; the labels take turns."""
+    found = []
+    for label in labels:
+        own_seed = seed + model.label_names.index(label)
+        samples = model.sample(count, label, seed=own_seed, **how)
+        if not samples.finite.all():
+            raise ConfigError(
+                f"{int((~samples.finite).sum())} samples of {run} are not finite: the model has "
+                "diverged, or the temperature is too high."
+            )
+        found.append(samples.videos)
+    videos = np.stack(found, axis=1)
+    return videos.reshape(-1, *videos.shape[2:])
 
 
 def confusion(

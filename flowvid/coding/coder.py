@@ -32,6 +32,7 @@ _GROUP = (
     32  # frames that a range coder sends before it ends: a word and checksums are lost for each
 )
 _WORD = np.dtype("<u4")
+_TABLES = constriction.stream.model.Categorical(perfect=False)
 
 
 class Totals(NamedTuple):
@@ -109,9 +110,6 @@ class _Receiver:
         del bins  # they are not known yet
         found: np.ndarray = self._decoder.decode(_TABLES, masses)
         return found
-
-
-_TABLES = constriction.stream.model.Categorical(perfect=False)
 
 
 def send(

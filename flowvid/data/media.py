@@ -3,7 +3,6 @@
 A video is `uint8[time, height, width, 3]`, RGB.
 """
 
-import contextlib
 import io
 import itertools
 import math
@@ -69,7 +68,7 @@ def write_lossless(
       fps: frames per second of a video.
     """
     if kind == "mkv":
-        with paths.whole_file(path.with_suffix(".mkv"), "use another folder") as file:
+        with paths.whole_file(path.with_suffix(".mkv")) as file:
             _write_ffv1(file, frames, fps)
         return
     part = path.with_name(f".{path.name}.part")
@@ -109,14 +108,10 @@ def write_image(path: str | Path, image: UInt8[np.ndarray, "height width 3"]) ->
 
 def _write_whole(path: Path, data: bytes) -> None:
     """Writes a file under another name first, so that there is the whole file or none."""
-    part = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        part.replace(path)
+        with paths.whole_file(path) as file:
+            file.write(data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
         raise ClipError(
             f"{path} cannot be written ({error.strerror}): free space there, or use another folder."
         ) from error

@@ -8,8 +8,8 @@ import zlib
 import jax
 import numpy as np
 import pytest
-from coder_models import SIZES, model_of
-from tiny_models import LABELS, SIZE, tiny
+from coder_models import model_of
+from tiny_models import LABELS, MIXTURE_SIZES, SIZE, tiny
 
 from flowvid.coding import coder, container
 from flowvid.coding.container import Frames, NewClip, Writer
@@ -205,7 +205,7 @@ def test_runs_without_bins_of_grey_values_are_refused(model):
     with pytest.raises(ConfigError, match="--flow=glow has no probabilities of grey values"):
         coder.header_of(Model(glow, (), {}, 0, averaged=False))
     with pytest.raises(ConfigError, match="models 5 bits of each grey value and would lose"):
-        coder.header_of(Model(preset_config("small", **SIZES), (), {}, 0, averaged=False))
+        coder.header_of(Model(preset_config("small", **MIXTURE_SIZES), (), {}, 0, averaged=False))
 
 
 def test_the_writer_refuses_nothing_and_the_reader_finds_it_again():

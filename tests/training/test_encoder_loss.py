@@ -7,23 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import assert_near
+from tiny_models import MIXTURE_SIZES
 
 from flowvid.config.making import preset_config
 from flowvid.training import objectives
 from flowvid.video import joint
 from flowvid.video.frames import Batch
 
-FIELDS = {
+FIELDS = MIXTURE_SIZES | {
     "variant": "state",
-    "levels": 1,
-    "components": 2,
-    "stage_width": 4,
-    "head_stage_width": 4,
-    "unet_width": 4,
-    "features": 3,
-    "layer_width": 4,
-    "head_width": 4,
-    "head_depth": 1,
     "image_size": 8,
     "num_frames": 6,
     "tail_frames": 2,

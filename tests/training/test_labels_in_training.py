@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from optax.contrib import MuonDimensionNumbers
-from tiny_models import BATCH, LABELS, SIZE, tiny
+from tiny_models import BATCH, LABELS, MIXTURE_SIZES, SIZE, tiny
 
 from flowvid import random_keys
 from flowvid.config.making import preset_config
@@ -19,19 +19,9 @@ from flowvid.video.frames import head_frames
 
 pytest_plugins = ["tiny_models"]
 
-UNET = {
+UNET = MIXTURE_SIZES | {
     "preset": "small",
     "variant": "label_everywhere",
-    "levels": 1,
-    "components": 2,
-    "stage_width": 4,
-    "head_stage_width": 4,
-    "head_width": 4,
-    "head_depth": 1,
-    "unet_width": 4,
-    "features": 3,
-    "layer_width": 4,
-    "label_width": 3,
     "image_size": SIZE,
     "num_labels": LABELS,
 }

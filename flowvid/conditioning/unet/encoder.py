@@ -40,9 +40,9 @@ def unet_encoder(settings: UnetSettings, options: EncoderOptions) -> ContextEnco
     """Returns an encoder whose maps are anchors and the features of a U-Net.
 
     A label is seen as a learned vector. There is one more, for a label that is not told. Where the
-    label alone is seen, the vector is the map of every level. Otherwise it scales and shifts the
-    features of one network: with the state, of that of how things move on. Parameters are those of
-    the parts that are used, of "labels", "layers" and "unet".
+    label alone is seen, the vector is the map of every level. With the state, it weighs fields of
+    motion (`layers`); with the last frame alone, it scales and shifts the U-Net's features.
+    Parameters are those of the parts that are used, of "labels", "layers" and "unet".
     """
     sees, levels = options.sees, options.levels
     anchors = 4 if sees.state else int(sees.previous)

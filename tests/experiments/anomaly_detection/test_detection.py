@@ -48,3 +48,7 @@ def test_noise_is_found_among_clips(run_of, call, tmp_path):
     code, _, err = call("experiments.anomaly", *args)
     assert code == 1
     assert "there is 1 clip of --other: give at least two." in err
+    media.write_image(tmp_path / "noise" / "b.png", video[0])
+    code, _, err = call("experiments.anomaly", *args)
+    assert code == 1
+    assert "b.png of --other is a single frame: give clips, which have more." in err
