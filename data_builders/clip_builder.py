@@ -23,6 +23,7 @@ from data_builders.features import video_features
 from data_builders.files import Video, Window
 from data_builders.listing import Item
 from flowvid.errors import DataError
+from flowvid.sizes import Size, SizeLike
 
 
 @dataclasses.dataclass(eq=False)
@@ -30,14 +31,14 @@ class ClipConfig(tfds.core.BuilderConfig):
     """Which frames are taken of each clip, and their size; the config's name states both.
 
     Attributes:
-      image_size: height and width of the records, in pixels.
+      image_size: size of the records, such as 64 or 48x96 (`Size.of`).
       num_frames: the number of frames kept per clip; shorter clips are skipped.
       start: the index of the first frame kept.
       stride: the distance between the indices of frames that are kept.
       max_skipped: the largest fraction of a split's clips that may be skipped, from 0 to 1.
     """
 
-    image_size: int = 64
+    image_size: SizeLike = 64
     num_frames: int = 30
     start: int = 0
     stride: int = 1
@@ -47,16 +48,18 @@ class ClipConfig(tfds.core.BuilderConfig):
         """Checks that such frames can exist.
 
         Raises:
+          ConfigError: for an unusable size.
           DataError: naming the field and its smallest value.
         """
-        for name, low in (("image_size", 1), ("num_frames", 1), ("start", 0), ("stride", 1)):
+        Size.of(self.image_size)
+        for name, low in (("num_frames", 1), ("start", 0), ("stride", 1)):
             if getattr(self, name) < low:
                 raise DataError(f"{name}={getattr(self, name)} must be at least {low}.")
 
     @property
     def window(self) -> Window:
         """Returns the settings of the decoders as plain values, for other processes."""
-        return Window(self.num_frames, self.image_size, self.start, self.stride)
+        return Window(self.num_frames, Size.of(self.image_size), self.start, self.stride)
 
 
 class Listing(NamedTuple):
@@ -126,7 +129,7 @@ class Builder(  # type: ignore[call-arg]
     ) -> list[Callable[[], Iterator[tuple[str, dict[str, Any]]]]]:
         """Returns the examples of each shard of a split, to be drawn one shard after the other."""
         config, listed = self.builder_config, len(items)
-        num_bytes = listed * config.num_frames * config.image_size**2 * 3
+        num_bytes = listed * config.num_frames * Size.of(config.image_size).pixels * 3
         wanted = self._download_config.get_shard_config().get_number_shards(num_bytes, listed)
         shards = max(1, min(wanted, listed))
         sizes = [listed * (k + 1) // shards - listed * k // shards for k in range(shards - 1)]

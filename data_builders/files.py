@@ -25,8 +25,9 @@ from jaxtyping import UInt8
 
 from data_builders.listing import Item
 from flowvid.data import decoding
+from flowvid.sizes import Size
 
-Video = UInt8[np.ndarray, "time size size 3"]
+Video = UInt8[np.ndarray, "time height width 3"]
 
 _HARD_SECONDS = 2 * decoding.MAX_SECONDS  # after which a decoder that hangs is killed
 
@@ -35,7 +36,7 @@ class Window(NamedTuple):
     """Which frames are taken of a clip, and their size: the arguments of `decoding.decode_clip`."""
 
     num_frames: int
-    image_size: int
+    image_size: Size
     start: int = 0
     stride: int = 1
 

@@ -40,7 +40,7 @@ def main() -> None:
     ):
         totals = coder.send(model, chosen, file, bar.update)
     size = out.stat().st_size
-    dims = totals.frames * 3 * model.config.image_size**2
+    dims = totals.frames * 3 * model.config.image_size.pixels
     print(
         f"{totals.clips} clips, {totals.frames} frames: {size} bytes, "
         f"{8 * size / dims:.4f} bits per dimension ({totals.ideal_bits / dims:.4f} by the model's "

@@ -14,6 +14,7 @@ from absl import flags
 
 from flowvid import paths
 from flowvid.errors import ConfigError
+from flowvid.sizes import Size
 
 Presets = dict[str, dict[str, Any]]
 
@@ -60,13 +61,13 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
         raise ConfigError(f"--{name}={value} is unknown: use one of {', '.join(choices)}.")
 
 
-def check_halvings(image_size: int, levels: int) -> None:
-    """Checks that frames can be halved once per level.
+def check_halvings(image_size: Size, levels: int) -> None:
+    """Checks that frames or windows of them can be halved once per level.
 
     Raises:
-        ConfigError: naming both numbers.
+        ConfigError: naming the size and the levels.
     """
-    if image_size % 2**levels:
+    if any(side % 2**levels for side in image_size):
         raise ConfigError(
             f"--image_size={image_size} must be divisible by 2^levels = {2**levels}, because each "
             f"of the {levels} levels halves it: use a multiple of {2**levels}, or fewer --levels."
@@ -84,7 +85,7 @@ class Settings:
         """
         check(self)
 
-    def check(self, image_size: int, levels: int) -> None:
+    def check(self, image_size: Size, levels: int) -> None:
         """Checks that each level can halve the frame.
 
         Raises:
@@ -114,6 +115,8 @@ def define_flags(config: type, presets: Presets) -> None:
             flags.DEFINE_enum("preset", None, of.metadata["choices"], f"{help_text} [{first}]")
         elif of.metadata["choices"]:
             flags.DEFINE_enum(of.name, None, of.metadata["choices"], help_text)
+        elif of.type in (Size, Size | None):
+            flags.DEFINE(_SizeParser(), of.name, None, help_text, serializer=_as_text())
         elif "int" in str(of.type):
             flags.DEFINE_integer(of.name, None, help_text)
         elif "float" in str(of.type):
@@ -122,6 +125,18 @@ def define_flags(config: type, presets: Presets) -> None:
             flags.DEFINE_bool(of.name, None, help_text)
         else:
             flags.DEFINE_string(of.name, None, help_text)
+
+
+class _SizeParser(flags.ArgumentParser):
+    """Parses the value of a flag as the size of a frame."""
+
+    def parse(self, argument: Any) -> Size:
+        """Returns the size."""
+        return Size.of(argument)
+
+    def flag_type(self) -> str:
+        """Returns how --helpxml names the type."""
+        return "size"
 
 
 class _PathParser(flags.ArgumentParser):
@@ -141,10 +156,18 @@ def path_flag(
 ) -> flags.FlagHolder[Any]:
     """Defines and returns a flag whose value is a `Path` or None."""
     flags.disclaim_key_flags()
-    serializer: Any = flags.ArgumentSerializer()
     return flags.DEFINE(
-        _PathParser(), name, default, help_text, serializer=serializer, required=required
+        _PathParser(), name, default, help_text, serializer=_as_text(), required=required
     )
+
+
+def size_flag(name: str, help_text: str) -> flags.FlagHolder[Any]:
+    """Defines and returns a flag whose value is a `Size` or None."""
+    return flags.DEFINE(_SizeParser(), name, None, help_text, serializer=_as_text())
+
+
+def _as_text() -> Any:
+    return flags.ArgumentSerializer()
 
 
 def given(config: type) -> dict[str, Any]:

@@ -4,7 +4,6 @@ Writes clips to samples.png and samples.gif, and a summary to summary.json, whic
 printed. For a folder of clips or images, prints first which files are used, and why others are not.
 """
 
-import contextlib
 import dataclasses
 import itertools
 import json
@@ -19,6 +18,7 @@ from flowvid.conditioning.label_names import as_shown, label_index
 from flowvid.config import dataset_names
 from flowvid.data import catalog, datasets, media, tfds_records
 from flowvid.errors import DataError
+from flowvid.sizes import Size
 
 FLAGS = flags.FLAGS
 
@@ -36,11 +36,9 @@ def define_flags() -> None:
         "Frames per clip, from the first on. [30 or, if there are none, those of the dataset]",
         lower_bound=1,
     )
-    flags.DEFINE_integer(
+    fields.size_flag(
         "image_size",
-        None,
-        "Height and width, in pixels. [64 or, if there is none, that of the dataset]",
-        lower_bound=1,
+        "Size of a frame, as 64 or HEIGHTxWIDTH. [64 or, if there is none, that of the dataset]",
     )
     flags.DEFINE_integer("num_videos", 16, "Largest number of clips to show.", lower_bound=1)
     flags.DEFINE_string("label", None, "Label of the clips to show and measure. [all]")
@@ -54,30 +52,37 @@ def define_flags() -> None:
 _GIF_SIZE = 512  # pixels; the GIF is enlarged to about this size
 
 
-def _identify() -> tuple[str, int, int]:
+def _identify() -> tuple[str, int, Size]:
     """Returns the dataset's own name, the number of frames, and the image size.
 
     If a flag is not given, the default is 30 frames (1 for images) or 64 pixels; if records of that
     length or size are not prepared, it is what the prepared records have.
+
+    Raises:
+        DataError: where there are none.
     """
     given, data_dir = FLAGS.dataset, FLAGS.data_dir
     num_frames = FLAGS.num_frames or (1 if catalog.holds_images(given, data_dir) else 30)
-    image_size = FLAGS.image_size or 64
+    image_size = FLAGS.image_size or Size(64, 64)
     path = paths.expand(given)
     if dataset_names.is_path(given) and not tfds_records.below(path):
         return path.resolve().stem, num_frames, image_size  # files are prepared as requested
     lengths = [num_frames] if FLAGS.num_frames else [num_frames, 1]
-    sizes = [image_size] if FLAGS.image_size else [image_size, 1]  # 1 divides any size
+    sizes = [image_size] if FLAGS.image_size else [image_size, None]  # None stands for any size
     for length, size in itertools.product(lengths, sizes):
-        with contextlib.suppress(DataError):
+        try:
             builder = catalog.find(given, data_dir, length, size)
-            frames, height, _ = tfds_records.shape(builder)
-            return (
-                builder.name,
-                num_frames if length == num_frames else frames or 1,
-                image_size if size == image_size else height or 1,
-            )
-    return given, lengths[-1], sizes[-1]  # for which datasets.load raises the error
+        except DataError:
+            if (length, size) == (lengths[-1], sizes[-1]):
+                raise
+            continue
+        frames, height, width = tfds_records.shape(builder)
+        return (
+            builder.name,
+            num_frames if length == num_frames else frames or 1,
+            size or Size(height or 1, width or 1),
+        )
+    raise AssertionError("the last attempt returns or raises")
 
 
 def main() -> None:

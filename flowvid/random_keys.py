@@ -53,6 +53,8 @@ class Stream(enum.IntEnum):
     TRAINING_LABEL_DROPOUT = 23  # whose label is not told
     TRAINING_LABEL_CONTRAST = 24  # which other label is compared
     SCORES = 25  # noise of frames that are scored one after another
+    TRAINING_MIRROR = 26  # which clips are mirrored
+    TRAINING_CROP = 27  # where the tail's window is
 
 
 class FrameStreams(NamedTuple):

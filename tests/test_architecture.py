@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 # and from its own package.
 LAYERS = (
     {"errors"},
-    {"paths"},
+    {"paths", "sizes"},
     {"fields", "arrays", "random_keys", "cli", "plotting"},
     {"flows", "parallel"},
     {"conditioning"},
@@ -86,7 +86,7 @@ def test_the_gan_is_needed_by_nothing_else():
 
 def test_data_builders_need_no_model():
     for path in files_of("data_builders"):
-        allowed = ("errors", "paths", "data.decoding", "data.pictures")
+        allowed = ("errors", "paths", "sizes", "data.decoding", "data.pictures")
         if path.name.endswith("_test.py"):  # what finds datasets imports the builders
             allowed += ("data.",)
         other = {n for n in imports_of(path.read_text()) if not n.startswith(allowed)}

@@ -44,7 +44,7 @@ def test_every_stream_seed_step_and_example_has_a_key_of_its_own():
 def batch_of(config):
     size, clips = config.image_size, 2
     rng = np.random.default_rng(0)
-    video = rng.integers(0, 256, (clips, config.num_frames, size, size, 3), np.uint8)
+    video = rng.integers(0, 256, (clips, config.num_frames, *size, 3), np.uint8)
     zeros = jnp.zeros(clips, jnp.int32)
     return Batch(jnp.asarray(video), zeros, jnp.arange(clips, dtype=jnp.uint32))
 

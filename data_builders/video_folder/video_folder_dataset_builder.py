@@ -15,6 +15,7 @@ from data_builders import clip_builder
 from data_builders.listing import HIDDEN, Item, counted
 from data_builders.video_folder import folder
 from flowvid.errors import DataError
+from flowvid.sizes import Size, SizeLike
 
 
 @dataclasses.dataclass(eq=False)
@@ -32,7 +33,7 @@ class VideoFolderConfig(clip_builder.ClipConfig):
 
 
 def config_of(
-    path: Path, num_frames: int, image_size: int, max_skipped: float
+    path: Path, num_frames: int, image_size: SizeLike, max_skipped: float
 ) -> VideoFolderConfig:
     """Returns the config of a folder as it is now; its name changes when a file changes.
 
@@ -48,7 +49,7 @@ def config_of(
         )
     title = re.sub(r"\W+", "_", path.stem, flags=re.ASCII)[:40]
     place = hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()
-    size = f"{image_size}x{image_size}_{num_frames}f"
+    size = f"{Size.of(image_size).both}_{num_frames}f"
     return VideoFolderConfig(
         name=f"{title}-{place[:8]}-{listing.fingerprint[:8]}-{size}",
         image_size=image_size,

@@ -37,7 +37,7 @@ def config_of(changes: dict[str, Any]) -> Config:
 def random_batch(config: Config, num_videos: int) -> Batch:
     """Returns a batch of random videos."""
     rng = np.random.default_rng(0)
-    shape = (num_videos, config.num_frames, config.image_size, config.image_size, 3)
+    shape = (num_videos, config.num_frames, *config.image_size, 3)
     videos = rng.integers(0, 256, shape, dtype=np.uint8)
     index = np.arange(num_videos, dtype=np.uint32)
     return Batch(jnp.asarray(videos), jnp.asarray(index % NUM_LABELS, int), jnp.asarray(index))
@@ -117,7 +117,7 @@ def gradient_memory(name: str, changes: dict[str, Any]) -> dict[str, float]:
     Nothing is run. Parameters, gradients and the optimiser's state are not included.
     """
     config = config_of(changes)
-    videos = (config.batch_size, config.num_frames, config.image_size, config.image_size, 3)
+    videos = (config.batch_size, config.num_frames, *config.image_size, 3)
     fields: Any = ((videos, np.uint8), (videos[:1], np.int32), (videos[:1], np.uint32))
     shapes: Any = (jax.ShapeDtypeStruct(*field) for field in fields)
     batch = Batch(*shapes)

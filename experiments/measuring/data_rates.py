@@ -16,6 +16,7 @@ from data_builders.moments_in_time import moments_in_time_dataset_builder as mom
 from data_builders.moving_shapes import render
 from experiments.measuring import machine
 from flowvid.data import datasets, media, tfds_records
+from flowvid.sizes import Size
 
 _DISTINCT = 8  # clips that are rendered; the others are copies
 _BATCH, _BATCHES = 16, 64  # of the loader
@@ -39,7 +40,7 @@ def make_archive(root: pathlib.Path, num_clips: int) -> None:
 
 def decode_share(paths: Sequence[str]) -> int:
     """Decodes and resizes clips, one after another, and returns how many could be read."""
-    window = files.Window(num_frames=30, image_size=64)
+    window = files.Window(num_frames=30, image_size=Size(64, 64))
     decoded = (files.decode_item(window, "/", files.Item(path, "", path)) for path in paths)
     return sum(not isinstance(video, str) for video in decoded)
 

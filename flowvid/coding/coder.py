@@ -51,7 +51,7 @@ def header_of(model: Model) -> dict[str, Any]:
     """
     check(model.config)
     size = model.config.image_size
-    return {"run": _digest(model), "machine": machine(), "height": size, "width": size}
+    return {"run": _digest(model), "machine": machine(), "height": size.height, "width": size.width}
 
 
 def machine() -> str:
@@ -68,8 +68,8 @@ def _digest(model: Model) -> str:
     """Returns a digest of what the model computes."""
     config = model.config
     fields: tuple[Any, ...] = (config.flow, config.flow_settings, config.context)
-    fields += (config.context_settings, config.variant, config.levels, config.image_size)
-    fields += (config.compute_dtype,)
+    fields += (config.context_settings, config.variant, config.levels)
+    fields += (config.image_size.plain, config.compute_dtype)
     found = hashlib.sha256(repr(fields).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(model.params):
         found.update(jax.tree_util.keystr(path).encode())
@@ -169,7 +169,8 @@ def receive(model: Model, file: io.BufferedIOBase) -> Iterator[NewClip | Frame]:
     """
     expected = header_of(model)
     config = model.config
-    longest = 6 + _GROUP * 4 * (3 * config.image_size**2 + 1)  # no number takes more than a word
+    numbers = 3 * config.image_size.pixels + 1  # of a frame; none takes more than a word
+    longest = 6 + _GROUP * 4 * numbers
     records = container.read(file, longest)
     _check_header(next(records), expected)
     walk: Clip | None = None

@@ -14,6 +14,7 @@ from flowvid.arrays import Images, Labels, Params
 from flowvid.conditioning.sees import Sees
 from flowvid.fields import Presets
 from flowvid.flows.protocol import Contexts, Diagnostic, Shape
+from flowvid.sizes import Size
 
 State = Any  # a tree of arrays with a leading batch axis, or None where there is no state
 
@@ -74,7 +75,7 @@ class EncoderOptions:
     """What an encoder is told when it is built, besides its own settings."""
 
     levels: int
-    image_size: int
+    image_size: Size
     num_labels: int
     sees: Sees
 
@@ -89,8 +90,11 @@ class EncoderSettings(Protocol):
     # Whether a label that is not told can be encoded, which --label_dropout and guidance need.
     DROPS_LABELS: ClassVar[bool]
 
-    def check(self, image_size: int, levels: int) -> None:
+    def check(self, image_size: Size, levels: int) -> None:
         """Raises ConfigError when frames of this size cannot be encoded."""
+
+    def check_crop(self, crop: Size, sees: Sees) -> None:
+        """Raises ConfigError when windows of this size cannot be encoded beside whole frames."""
 
     def build(self, options: EncoderOptions) -> ContextEncoder:
         """Returns the encoder of one model."""

@@ -8,6 +8,7 @@ from typing import Any
 import flowvid
 from flowvid.conditioning.table import CONTEXTS
 from flowvid.config import dataset_names
+from flowvid.config.making import sizes_of
 from flowvid.config.presets import RESUMABLE
 from flowvid.config.schema import Config
 from flowvid.errors import ConfigError
@@ -20,10 +21,9 @@ FORMAT_VERSION = 4
 
 def to_dict(config: Any, label_names: tuple[str, ...]) -> dict[str, Any]:
     """Returns a run's configuration and labels as config.json and checkpoints hold them."""
-    return dataclasses.asdict(config) | {
-        "label_names": list(label_names),
-        "format_version": FORMAT_VERSION,
-    }
+    found = dataclasses.asdict(config)
+    found |= {name: size.plain for name, size in sizes_of(found).items()}
+    return found | {"label_names": list(label_names), "format_version": FORMAT_VERSION}
 
 
 class OtherVersionError(ConfigError):
@@ -59,6 +59,7 @@ def from_dict(saved: Any, where: Any = "the configuration") -> tuple[Config, tup
     try:
         check_version(saved, where)
         values = {k: v for k, v in saved.items() if k not in ("label_names", "format_version")}
+        values |= sizes_of(values)
         values["flow_settings"] = FLOWS[saved["flow"]](**saved["flow_settings"])
         values["context_settings"] = CONTEXTS[saved["context"]](**saved["context_settings"])
         return Config(**values), tuple(saved["label_names"])

@@ -9,6 +9,7 @@ from flowvid.config.presets import PRESETS
 from flowvid.config.schema import Config
 from flowvid.errors import ConfigError
 from flowvid.flows.table import FLOWS
+from flowvid.sizes import Size
 
 _OWN = frozenset(of.name for of in dataclasses.fields(Config))
 # The fields of `Config` that name an entry of a table, and the field that holds its settings.
@@ -18,7 +19,8 @@ _NESTED = {"flow": (FLOWS, "flow_settings"), "context": (CONTEXTS, "context_sett
 def preset_config(preset: str = "paper", **changes: Any) -> Config:
     """Returns the preset's configuration with some fields changed.
 
-    `changes` may name fields of the chosen flow and encoder beside those of `Config`. With
+    `changes` may name fields of the chosen flow and encoder beside those of `Config`, and give the
+    image size as anything that `Size.of` takes. With
     num_frames=1 there are no frames for the tail, and the preset's tail_frames are left out; the
     head draws no more frames of a clip than there are.
 
@@ -35,6 +37,7 @@ def preset_config(preset: str = "paper", **changes: Any) -> Config:
     if isinstance(frames, int) and 1 <= frames < values["head_frames_drawn"]:
         values["head_frames_drawn"] = frames
     values |= {name: value for name, value in changes.items() if name in _OWN}
+    values |= sizes_of(values)
     for kind, (table, settings_field) in _NESTED.items():
         if values[kind] in table:  # otherwise `Config` names those that are known
             settings = table[values[kind]]
@@ -55,11 +58,22 @@ def changed(config: Config, **changes: Any) -> Config:
     """
     _refuse_strangers(config, changes)
     values = {name: value for name, value in changes.items() if name in _OWN}
+    values |= sizes_of(values)
     for _, settings_field in _NESTED.values():
         settings = getattr(config, settings_field)
         given = {n: v for n, v in changes.items() if n in settings.__dataclass_fields__}
         values[settings_field] = dataclasses.replace(settings, **given)
     return dataclasses.replace(config, **values)
+
+
+def sizes_of(values: dict[str, Any]) -> dict[str, Size]:
+    """Returns those of the fields of `Config` that are sizes, of anything that `Size.of` takes.
+
+    Raises:
+        ConfigError: for what is no size.
+    """
+    given = {name: values.get(name) for name in ("image_size", "tail_crop")}
+    return {name: Size.of(value) for name, value in given.items() if value is not None}
 
 
 def flat(config: Config) -> dict[str, Any]:

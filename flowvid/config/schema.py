@@ -14,6 +14,7 @@ from flowvid.config.metrics import METRICS, Metric
 from flowvid.config.variants import VARIANTS, Variant
 from flowvid.errors import ConfigError
 from flowvid.flows.table import FLOWS
+from flowvid.sizes import Size
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,9 @@ class Config:
         "frames per clip, including the first one. 1 trains the head alone, on images or on first "
         "frames; it is the default for a dataset of single images.",
     )
-    image_size: int = fields.field("Data", "height and width of a frame; divisible by 2^levels.")
+    image_size: Size = fields.field(
+        "Data", "size of a frame, as 64 or HEIGHTxWIDTH; both sides are divisible by 2^levels."
+    )
     n_bits: int = fields.field("Data", "bits per pixel and channel that the model sees: 5 or 8.")
     dequantization: str = fields.field(
         "Data",
@@ -82,6 +85,18 @@ class Config:
     tail_frames: int | None = fields.field(
         "Training", "frames drawn from each clip for the tail's step; the default is all of them."
     )
+    tail_crop: Size | None = fields.field(
+        "Training",
+        "size of a window of each clip, at a random place, on which the tail is trained, as 32 or "
+        "HEIGHTxWIDTH: large frames take less memory and time so. The default is the whole frame, "
+        "which evaluation and sampling always use.",
+    )
+    augment: str = fields.field(
+        "Training",
+        "mirror: left and right are exchanged in every other clip; not for labels that name a "
+        "side, nor for clips with writing.",
+        choices=("none", "mirror"),
+    )
     learning_rate: float = fields.field("Training", "learning rate of Adam.", low=0)
     muon_learning_rate: float | None = fields.field(
         "Training",
@@ -96,6 +111,11 @@ class Config:
         "Training",
         "learning rate of what depends on the label alone: learned vectors or images of labels, "
         "and what vectors scale and shift. The default is that of the model.",
+        low=0,
+    )
+    weight_decay: float = fields.field(
+        "Training",
+        "weight decay of the matrices of networks, in units of the learning rate, as in AdamW.",
         low=0,
     )
     label_dropout: float = fields.field(
@@ -193,6 +213,7 @@ class Config:
                 "defined: use 5 or 8 with floor, 5 with paper."
             )
         _check_head_frames(self)
+        _check_crop(self)
         if self.label_dropout > 0 and not self.context_settings.DROPS_LABELS:
             raise ConfigError(
                 f"--context={self.context} cannot encode a label that is not told: use "
@@ -263,6 +284,26 @@ def check_seed_and_average(run: Any) -> None:
         raise ConfigError(f"--ema_decay={run.ema_decay} must be below 1.")
     if run.seed >= 2**32:
         raise ConfigError(f"--seed={run.seed} must be below 2^32 = {2**32}.")
+
+
+def _check_crop(config: Config) -> None:
+    """Checks that windows for the tail fit into frames and can be modelled.
+
+    Raises:
+        ConfigError: naming the flag and its possible values.
+    """
+    crop = config.tail_crop
+    if crop is None:
+        return
+    if any(side > whole for side, whole in zip(crop, config.image_size, strict=True)):
+        raise ConfigError(
+            f"--tail_crop={crop} is larger than --image_size={config.image_size}: use at most that."
+        )
+    try:
+        fields.check_halvings(crop, config.levels)
+        config.context_settings.check_crop(crop, config.sees("tail"))
+    except ConfigError as error:
+        raise ConfigError(f"--tail_crop={crop}: {error}") from error
 
 
 def _check_head_frames(config: Config) -> None:

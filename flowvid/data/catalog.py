@@ -15,6 +15,7 @@ from flowvid.config import dataset_names
 from flowvid.data import tfds_records
 from flowvid.data.tfds_records import Builder
 from flowvid.errors import DataError, nearest_first
+from flowvid.sizes import Size, SizeLike
 
 # Configs of other names differ in which clips or frames they contain, and must be named.
 _PLAIN_CONFIG = re.compile(r"\d+x\d+_\d+f")
@@ -24,23 +25,27 @@ def find(
     name: str,
     data_dir: str | Path | None,
     num_frames: int,
-    image_size: int,
+    image_size: SizeLike | None,
     max_skipped: float = 0.5,
 ) -> Builder:
     """Returns the builder of a dataset's records; the arguments are those of `datasets.load`.
+
+    None stands for the smallest size there is; clips of a folder can have any, and need one.
 
     Raises:
       DataError: if there is no such dataset, size or length; the message says what there is.
     """
     root, path = _data_dir(data_dir), paths.expand(name)
+    size = None if image_size is None else Size.of(image_size)
     if name in dataset_names.GENERATED:
-        return _prepare_generated(name, root, num_frames, image_size)
+        return _prepare_generated(name, root, num_frames, size)
     if dataset_names.is_path(name) and not tfds_records.below(path):
-        return _prepare_folder(path, root, num_frames, image_size, max_skipped)
+        assert size is not None
+        return _prepare_folder(path, root, num_frames, size, max_skipped)
     builders = _prepared(name, root)
     if name == "moments_in_time":
         builders = _plain(builders, root)
-    return tfds_records.choose(builders, num_frames, image_size)
+    return tfds_records.choose(builders, num_frames, size)
 
 
 def describe_files(name: str) -> str:
@@ -125,7 +130,9 @@ def _advice(name: str, root: Path) -> str:
     return f"Prepare it with `tfds build {name} --file_format=array_record {data_dir}`."
 
 
-def _prepare_generated(name: str, data_dir: Path, num_frames: int, image_size: int) -> Builder:
+def _prepare_generated(
+    name: str, data_dir: Path, num_frames: int, image_size: Size | None
+) -> Builder:
     module = importlib.import_module(f"data_builders.{name}.{name}_dataset_builder")
 
     def open_config(config: Any) -> Builder:
@@ -141,7 +148,7 @@ def _prepare_generated(name: str, data_dir: Path, num_frames: int, image_size: i
 
 
 def _prepare_folder(
-    path: Path, data_dir: Path, num_frames: int, image_size: int, max_skipped: float
+    path: Path, data_dir: Path, num_frames: int, image_size: Size, max_skipped: float
 ) -> Builder:
     """Returns the records of a folder of clips or images, prepared anew if a file has changed."""
     from data_builders.video_folder import video_folder_dataset_builder as video_folder

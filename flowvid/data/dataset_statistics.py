@@ -11,6 +11,7 @@ from jaxtyping import Int, UInt8
 from flowvid.conditioning.label_names import as_shown
 from flowvid.config.metrics import METRICS, Metric
 from flowvid.data.datasets import Dataset
+from flowvid.sizes import Size
 from flowvid.video.pixels import to_grid
 
 Counts = Int[np.ndarray, "3 256"]  # the number of pixels by channel and grey level
@@ -94,7 +95,7 @@ def summarize(
         "split": dataset.split,
         "num_clips": len(dataset),
         "num_frames": dataset.num_frames,
-        "image_size": dataset.image_size,
+        "image_size": dataset.image_size.plain,
         "labels": dict(zip(dataset.label_names, totals, strict=True)),
         "statistics": {
             "num_clips": statistics.num_clips,
@@ -124,7 +125,7 @@ def format_summary(summary: dict[str, Any]) -> str:
     kind = f"clips of {summary['num_frames']} frames" if summary["num_frames"] > 1 else "images"
     lines = [
         f"{summary['dataset']}, split {summary['split']}: {summary['num_clips']} {kind} "
-        f"at {summary['image_size']}x{summary['image_size']}",
+        f"at {Size.of(summary['image_size']).both}",
         *(f"  {n:{width}}  {c:>9}" for n, c in zip(shown, counts.values(), strict=True)),
         f"Frames of {stats['num_clips']} clips{of_label}, in grey levels (0 to 255):",
         f"  {'':18}" + "".join(f"{name:>9}" for name in ("red", "green", "blue")),

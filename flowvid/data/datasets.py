@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 
 from flowvid.data import catalog, splits
 from flowvid.errors import DataError
+from flowvid.sizes import Size, SizeLike
 
 _READ_THREADS = 4
 
@@ -23,7 +24,7 @@ ExampleBatch = dict[str, Any]  # as `train_batches` yields it
 class Dataset:
     """One split of a prepared dataset, read by index, cut to length and downsampled by averaging.
 
-    Item i is {"video": uint8[num_frames, image_size, image_size, 3], "label": int32, "id": str}.
+    Item i is {"video": uint8[num_frames, height, width, 3], "label": int32, "id": str}.
 
     Attributes:
       name: the name or path that was given to `load`.
@@ -31,7 +32,7 @@ class Dataset:
       source: the records as they are on disk.
       label_names: the names of the labels, in the order of their numbers.
       num_frames: frames per video.
-      image_size: height and width, in pixels.
+      image_size: size of the frames.
       fingerprint: a short hex digest that changes when records are added, removed or reordered.
     """
 
@@ -40,7 +41,7 @@ class Dataset:
     source: Sequence[dict[str, Any]]
     label_names: tuple[str, ...]
     num_frames: int
-    image_size: int
+    image_size: Size
     fingerprint: str
 
     def __len__(self) -> int:
@@ -61,7 +62,7 @@ def load(
     *,
     data_dir: str | Path | None = None,
     num_frames: int,
-    image_size: int,
+    image_size: SizeLike,
     max_skipped: float = 0.5,
 ) -> Dataset:
     """Opens one split of a dataset, which is prepared first if that is possible.
@@ -77,21 +78,22 @@ def load(
       split: "train", "validation", "test" or another one that was prepared.
       data_dir: the folder of prepared datasets; None is TFDS's default, ~/tensorflow_datasets.
       num_frames: the number of frames to keep of each video, from the first on.
-      image_size: height and width, in pixels.
+      image_size: size of the frames, such as 64 or 48x96 (`Size.of`).
       max_skipped: the fraction of a folder's files that may be skipped when it is prepared.
 
     Raises:
       DataError: if there is no such dataset, split, size or length; the message says what there is.
     """
-    builder = catalog.find(name, data_dir, num_frames, image_size, max_skipped)
-    records = splits.open_records(builder, split, image_size)
+    size = Size.of(image_size)
+    builder = catalog.find(name, data_dir, num_frames, size, max_skipped)
+    records = splits.open_records(builder, split, size)
     return Dataset(
         name,
         split,
         records.source,
         splits.label_names(builder),
         num_frames,
-        image_size,
+        size,
         records.fingerprint,
     )
 
@@ -102,7 +104,7 @@ def has_split(
     *,
     data_dir: str | Path | None = None,
     num_frames: int,
-    image_size: int,
+    image_size: SizeLike,
     max_skipped: float = 0.5,
 ) -> bool:
     """Returns whether a dataset has a split with examples; prepares it first, as `load` does.
@@ -112,7 +114,7 @@ def has_split(
       split: the name of the split.
       data_dir: the folder of prepared datasets.
       num_frames: frames per video.
-      image_size: height and width, in pixels.
+      image_size: size of the frames, such as 64 or 48x96 (`Size.of`).
       max_skipped: the fraction of a folder's files that may be skipped.
 
     Raises:
@@ -214,12 +216,12 @@ def _stack(examples: Sequence[dict[str, Any]]) -> ExampleBatch:
 
 
 def _average_down(
-    video: UInt8[np.ndarray, "time height width 3"], image_size: int
-) -> UInt8[np.ndarray, "time size size 3"]:
+    video: UInt8[np.ndarray, "time rows columns 3"], size: Size
+) -> UInt8[np.ndarray, "time height width 3"]:
     """Averages square blocks of pixels and rounds."""
-    time, height, _, _ = video.shape
-    block = height // image_size
+    time, rows, _, _ = video.shape
+    block = rows // size.height
     if block == 1:
         return video
-    blocks = video.reshape(time, image_size, block, image_size, block, 3)
+    blocks = video.reshape(time, size.height, block, size.width, block, 3)
     return np.rint(blocks.mean(axis=(2, 4), dtype=np.float32)).astype(np.uint8)

@@ -23,6 +23,7 @@ from flowvid.data import pictures
 from flowvid.data.framing import Filters, Frame, Framing, display_matrix
 from flowvid.errors import ClipError, whole_number
 from flowvid.paths import expand
+from flowvid.sizes import SizeLike
 
 CLIP_SUFFIXES = frozenset(
     ".mp4 .m4v .m4p .mov .qt .3gp .3gpp .3g2 .mj2 .insv .lrv .mkv .webm .avi .divx .amv .gif .apng "
@@ -41,8 +42,8 @@ _FORMATS = (
 
 
 def read_clip(
-    path: str | Path, num_frames: int | None, image_size: int
-) -> UInt8[np.ndarray, "time size size 3"]:
+    path: str | Path, num_frames: int | None, image_size: SizeLike
+) -> UInt8[np.ndarray, "time height width 3"]:
     """Returns the first frames of the clip at a path, as `decode_clip` does; None returns all.
 
     An image is a clip of one frame. In the path, ~ stands for the home folder.
@@ -55,7 +56,9 @@ def read_clip(
         return decode(file, os.fspath(path), num_frames, image_size)
 
 
-def iterate(path: str | Path, image_size: int) -> Iterator[UInt8[np.ndarray, "size size 3"]]:
+def iterate(
+    path: str | Path, image_size: SizeLike
+) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     """Yields the frames of the clip or image at a path, one at a time, however long it takes.
 
     Raises:
@@ -99,10 +102,10 @@ def decode(
     file: IO[bytes],
     name: str,
     num_frames: int | None,
-    image_size: int,
+    image_size: SizeLike,
     start: int = 0,
     stride: int = 1,
-) -> UInt8[np.ndarray, "time size size 3"]:
+) -> UInt8[np.ndarray, "time height width 3"]:
     """Decodes a clip or, if its name ends as that of an image, an image as a clip of one frame.
 
     The other arguments and the errors are those of `decode_clip`.
@@ -120,9 +123,9 @@ def _is_image(file: IO[bytes], name: str) -> bool:
 
 
 def decode_clip(
-    file: IO[bytes], num_frames: int | None, image_size: int, start: int = 0, stride: int = 1
-) -> UInt8[np.ndarray, "time size size 3"]:
-    """Decodes frames start, start + stride, ..., upright, as centre squares averaged by area.
+    file: IO[bytes], num_frames: int | None, image_size: SizeLike, start: int = 0, stride: int = 1
+) -> UInt8[np.ndarray, "time height width 3"]:
+    """Decodes frames start, start + stride, ..., upright, cropped and averaged by area.
 
     Frames are counted as they are stored, whatever their durations. Nothing after the last
     requested frame is decoded. Grey becomes three equal channels. FFmpeg decodes, crops and scales;
@@ -132,7 +135,7 @@ def decode_clip(
     Args:
       file: a seekable binary file.
       num_frames: the number of frames to keep; None reads to the end.
-      image_size: height and width of the result, in pixels.
+      image_size: size of the result, such as 64 or 48x96 (`Size.of`).
       start: the index of the first frame to keep.
       stride: the distance between the indices of frames to keep.
 
@@ -164,20 +167,20 @@ def _needed(num_frames: int | None, start: int, stride: int) -> int:
     return first + (count - 1) * step + 1
 
 
-def decode_image(file: IO[bytes], image_size: int) -> UInt8[np.ndarray, "1 size size 3"]:
-    """Decodes an image as a clip of one frame: upright, the centre square, averaged by area.
+def decode_image(file: IO[bytes], image_size: SizeLike) -> UInt8[np.ndarray, "1 height width 3"]:
+    """Decodes an image as a clip of one frame: upright, cropped, averaged by area.
 
     Raises:
       ClipError: if the file cannot be read, is an animation, or has more than
         `pictures.MAX_PIXELS`; the message is the reason alone.
     """
-    return square_image(pictures.decode(file), image_size)[None]
+    return framed_image(pictures.decode(file), image_size)[None]
 
 
-def square_image(
-    image: UInt8[np.ndarray, "height width 3"], image_size: int
-) -> UInt8[np.ndarray, "size size 3"]:
-    """Returns the centre square of an image, averaged by area."""
+def framed_image(
+    image: UInt8[np.ndarray, "rows columns 3"], image_size: SizeLike
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Returns the centre of an image in the shape of a size, averaged by area."""
     return Framing(image_size)(Frame(av.VideoFrame.from_ndarray(image, format="rgb24")))
 
 

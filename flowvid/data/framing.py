@@ -1,4 +1,4 @@
-"""Turns decoded frames into what the models see: upright, opaque, square, and of the model's size.
+"""Turns decoded frames into what the models see: upright, opaque, and of the model's size.
 
 Clips and images share this module, so that both are turned, composed, cropped and scaled alike.
 """
@@ -12,9 +12,8 @@ from av.filter import Graph
 from av.sidedata.sidedata import Type
 from jaxtyping import UInt8
 
-from flowvid.errors import whole_number
+from flowvid.sizes import Size, SizeLike
 
-MAX_SIZE = 2**13  # height and width of a result, in pixels
 _GROUND = 255  # grey level behind transparent pixels: white, as a page shows them
 # PyAV refuses to list a frame's side data if it knows one kind less than FFmpeg: Exif, for one.
 _UNKNOWN_KINDS = range(len(Type), len(Type) + 16)
@@ -63,35 +62,39 @@ class Filters:
 
 
 class Framing:
-    """Crops frames to their centre square, scales, turns and mirrors them, with FFmpeg's filters.
+    """Crops frames around their centre, scales, turns and mirrors them, with FFmpeg's filters.
 
-    A display matrix is rounded to the nearest quarter turn. Transparent pixels are composed on
-    white. Where pixels are not square, the square is one of the picture as it is shown.
+    What is left by the crop has the shape of the result, such as a square. A display matrix is
+    rounded to the nearest quarter turn. Transparent pixels are composed on white. Where pixels are
+    not square, the shape is one of the picture as it is shown.
     """
 
-    def __init__(self, image_size: int) -> None:
-        """Keeps the height and width of the result, in pixels; refuses those beyond `MAX_SIZE`."""
-        self.image_size = whole_number("image_size", image_size, 1, MAX_SIZE)
+    def __init__(self, image_size: SizeLike) -> None:
+        """Keeps the size of the result; what is none raises a `ConfigError`."""
+        self.image_size = Size.of(image_size)
         self.filters = Filters()
 
-    def __call__(self, frame: Frame) -> UInt8[np.ndarray, "size size 3"]:
+    def __call__(self, frame: Frame) -> UInt8[np.ndarray, "height width 3"]:
         """Returns a frame as RGB."""
         picture = frame.picture
-        width, height = _shown_as_square(picture.width, picture.height, frame.pixel_aspect)
+        size = self.image_size
+        if _is_turned(frame.matrix):  # after the crop
+            size = Size(size.width, size.height)
+        width, height = _shown_as(size, picture.width, picture.height, frame.pixel_aspect)
         crop = ("crop", f"{width}:{height}")
         if _has_alpha(picture) and not frame.has_padding:
             rgba = self.filters(picture, crop, ("format", "rgba"))
             opaque = compose(rgba.to_ndarray())
-            image = self.filters(av.VideoFrame.from_ndarray(opaque), *self._scaling())
+            image = self.filters(av.VideoFrame.from_ndarray(opaque), *_scaling(size))
         else:
-            image = self.filters(picture, crop, *self._scaling())
+            image = self.filters(picture, crop, *_scaling(size))
         return _upright(image.to_ndarray(), frame.matrix)
 
-    def _scaling(self) -> tuple[tuple[str, str], ...]:
-        size = f"{self.image_size}:{self.image_size}"
-        # RGB before scaling, with full chroma: otherwise colours keep only half of the columns.
-        scale = f"{size}:flags=area+full_chroma_inp+full_chroma_int"
-        return (("format", "rgb24"), ("scale", scale))
+
+def _scaling(size: Size) -> tuple[tuple[str, str], ...]:
+    # RGB before scaling, with full chroma: otherwise colours keep only half of the columns.
+    scale = f"{size.width}:{size.height}:flags=area+full_chroma_inp+full_chroma_int"
+    return (("format", "rgb24"), ("scale", scale))
 
 
 def compose(
@@ -102,10 +105,11 @@ def compose(
     return np.rint(rgba[..., :3] * alpha + _GROUND * (1 - alpha)).astype(np.uint8)
 
 
-def _shown_as_square(width: int, height: int, pixel_aspect: Fraction) -> tuple[int, int]:
-    """Returns width and height, in stored pixels, of the largest region shown as a square."""
-    side = min(width * pixel_aspect, Fraction(height))  # in units of a pixel's height
-    return max(1, round(side / pixel_aspect)), max(1, round(side))
+def _shown_as(size: Size, width: int, height: int, pixel_aspect: Fraction) -> tuple[int, int]:
+    """Returns width and height, in stored pixels, of the largest region shown in a size's shape."""
+    aspect = Fraction(size.width, size.height)
+    tall = min(width * pixel_aspect / aspect, Fraction(height))  # in units of a pixel's height
+    return max(1, round(tall * aspect / pixel_aspect)), max(1, round(tall))
 
 
 def _has_alpha(frame: av.VideoFrame) -> bool:
@@ -126,15 +130,29 @@ def display_matrix(picture: av.VideoFrame, filters: Filters) -> np.ndarray | Non
 
 
 def _upright(
-    image: UInt8[np.ndarray, "size size 3"], matrix: np.ndarray | None
-) -> UInt8[np.ndarray, "size size 3"]:
+    image: UInt8[np.ndarray, "rows columns 3"], matrix: np.ndarray | None
+) -> UInt8[np.ndarray, "height width 3"]:
     """Turns and mirrors an image as a display matrix says.
 
     The matrix maps a stored pixel (x, y) to its place (a x + c y, b x + d y) on the screen.
     """
     if matrix is None:
         return image
-    a, b, _, c, d = matrix[:5].astype(np.int64)  # whose absolute values do not overflow
-    if abs(b) + abs(c) > abs(a) + abs(d):  # nearest to a quarter turn
+    a, b, c, d = _turn(matrix)
+    if _is_turned(matrix):
         image, a, d = image.swapaxes(0, 1), c, b
     return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+
+
+def _turn(matrix: np.ndarray) -> tuple[np.int64, np.int64, np.int64, np.int64]:
+    """Returns a, b, c and d of a display matrix, whose absolute values do not overflow."""
+    a, b, _, c, d = matrix[:5].astype(np.int64)
+    return a, b, c, d
+
+
+def _is_turned(matrix: np.ndarray | None) -> bool:
+    """Returns whether a display matrix is nearest to a quarter turn, which swaps the sides."""
+    if matrix is None:
+        return False
+    a, b, c, d = _turn(matrix)
+    return bool(abs(b) + abs(c) > abs(a) + abs(d))

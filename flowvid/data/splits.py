@@ -12,6 +12,7 @@ import numpy as np
 from flowvid.data import tfds_records
 from flowvid.data.tfds_records import Builder
 from flowvid.errors import DataError
+from flowvid.sizes import Size
 
 # The face in an image of celeb_a, 218 x 178: top, left and side, as in RealNVP and Glow.
 _CROPS = {"celeb_a": (40, 15, 148)}
@@ -72,7 +73,7 @@ def _report_held_out(name: str, data_dir: str, held_out: int, total: int) -> Non
     )
 
 
-def open_records(builder: Builder, split: str, image_size: int) -> Records:
+def open_records(builder: Builder, split: str, image_size: Size) -> Records:
     """Opens the records of one split; images become videos of one frame.
 
     Raises:
@@ -150,7 +151,7 @@ class Images(Sequence[dict[str, Any]]):
     def __init__(
         self,
         source: Sequence[dict[str, Any]],
-        image_size: int,
+        image_size: Size,
         crop: tuple[int, int, int] | None,
         has_labels: bool,
         start: int = 0,
@@ -159,8 +160,8 @@ class Images(Sequence[dict[str, Any]]):
 
         Args:
           source: the records.
-          image_size: height and width of the frames, in pixels.
-          crop: top, left and side of the region that is cut out before the centre square is taken.
+          image_size: size of the frames.
+          crop: top, left and side of the region that is cut out before the centre is taken.
           has_labels: whether the records have class labels.
           start: the number of the first record in the split as it was prepared, for the ids.
         """
@@ -171,7 +172,7 @@ class Images(Sequence[dict[str, Any]]):
         return len(self.source)
 
     def __getitem__(self, index: Any) -> Any:
-        from flowvid.data.decoding import square_image
+        from flowvid.data.decoding import framed_image
 
         record = self.source[index]
         image = np.broadcast_to(record["image"], (*record["image"].shape[:2], 3))  # grey to RGB
@@ -179,5 +180,5 @@ class Images(Sequence[dict[str, Any]]):
             top, left, side = self.crop
             image = image[top : top + side, left : left + side]
         label = record["label"] if self.has_labels else 0
-        video = square_image(np.ascontiguousarray(image), self.image_size)[None]
+        video = framed_image(np.ascontiguousarray(image), self.image_size)[None]
         return {"video": video, "label": label, "id": str(self.start + index).encode()}

@@ -15,6 +15,7 @@ from typing import Any
 from absl import logging
 
 from flowvid.errors import DataError
+from flowvid.sizes import Size
 
 # TensorFlow's C++ code reads these when TFDS imports it, on first use; by default it logs a lot.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -122,8 +123,10 @@ def _check_videos(builder: Builder) -> None:
         )
 
 
-def choose(builders: Sequence[Builder], num_frames: int, image_size: int) -> Builder:
+def choose(builders: Sequence[Builder], num_frames: int, image_size: Size | None) -> Builder:
     """Selects the builder with enough frames, of the given size or its smallest multiple.
+
+    None stands for the smallest size there is.
 
     Raises:
       DataError: if there is none, or if several configs would do.
@@ -140,7 +143,11 @@ def choose(builders: Sequence[Builder], num_frames: int, image_size: int) -> Bui
     fitting = [
         shape
         for shape in shapes
-        if shape[1] == shape[2] and shape[1] >= image_size and shape[1] % image_size == 0
+        if image_size is None
+        or (
+            shape[1] % image_size.height == 0
+            and shape[1] * image_size.width == shape[2] * image_size.height
+        )
     ]
     if not fitting:
         sizes = " and ".join(sorted({f"{shape[1]}x{shape[2]}" for shape in shapes}))
@@ -154,7 +161,9 @@ def choose(builders: Sequence[Builder], num_frames: int, image_size: int) -> Bui
             f"{name} has {longest} frames per video, but {num_frames} were asked for; use at most "
             f"{longest}."
         )
-    best = min((shape for shape in fitting if shape[0] >= num_frames), key=lambda s: (s[1], s[0]))
+    best = min(
+        (shape for shape in fitting if shape[0] >= num_frames), key=lambda s: (s[1], s[2], s[0])
+    )
     return _newest([b for b, size in zip(builders, shapes, strict=True) if size == best])
 
 

@@ -178,7 +178,7 @@ def _fit(train: datasets.Dataset, metric: Metric) -> _Fitted:
     logistic = logistic_bits(fit_logistic(transitions), len(transitions))
     chosen = {}
     for name, settings in CODECS.items():
-        usable = [c for c in settings if c.largest is None or train.image_size <= c.largest]
+        usable = [c for c in settings if c.largest is None or max(train.image_size) <= c.largest]
         indices = evenly_spaced(len(train), CHOSEN_ON) if len(usable) > 1 else []
         clips = _clips(train, indices, f"{metric.name}, choosing settings of {name}")
         chosen[name] = (

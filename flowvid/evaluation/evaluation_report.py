@@ -22,6 +22,7 @@ from flowvid.evaluation.partial_results import PartialResults
 from flowvid.evaluation.scoring import Scores
 from flowvid.evaluation.text_report import Report
 from flowvid.parallel.devices import replicate
+from flowvid.sizes import Size
 from flowvid.video.model import Model
 
 
@@ -231,7 +232,7 @@ def _evaluate_labels(task: _Task) -> tuple[dict[str, Any], dict[str, np.ndarray]
 
 
 def _summarize(
-    draws: Sequence[Scores], of_baselines: BaselineBits, image_size: int
+    draws: Sequence[Scores], of_baselines: BaselineBits, image_size: Size
 ) -> dict[str, Any]:
     """Returns the report's entry of one metric."""
     head, tail = np.stack([d.head for d in draws]), np.stack([d.tail for d in draws])
@@ -247,7 +248,9 @@ def _summarize(
         per_frame = {"per_frame": tail[0].mean(axis=0).tolist()}
         result["tail"] = mean_and_stderr(tail[0].mean(axis=1)) | per_frame
     if len(draws) > 1:
-        head, tail = (importance_weighted(bits, CHANNELS * image_size**2) for bits in (head, tail))
+        head, tail = (
+            importance_weighted(bits, CHANNELS * image_size.pixels) for bits in (head, tail)
+        )
         result["importance_weighted"] = {
             "draws": len(draws),
             "head": mean_and_stderr(head),

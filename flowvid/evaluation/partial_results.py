@@ -47,7 +47,7 @@ def identify_dataset(dataset: datasets.Dataset) -> list[Any]:
         dataset.split,
         len(dataset),
         dataset.num_frames,
-        dataset.image_size,
+        dataset.image_size.plain,
         dataset.label_names,
         dataset.fingerprint,
         digest.hexdigest(),

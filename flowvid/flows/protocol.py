@@ -17,6 +17,7 @@ from jaxtyping import Float, Int, Key, PRNGKeyArray
 from flowvid.arrays import Params
 from flowvid.fields import Presets
 from flowvid.flows.density import Density
+from flowvid.sizes import Size
 
 Contexts = Sequence[Array | None]
 Latents = tuple[Array, ...]
@@ -125,7 +126,7 @@ class FlowSettings(Protocol):
     # The same of the scales of guidance, or None where the flow cannot be guided.
     GUIDANCE: ClassVar[dict[str, float] | None]
 
-    def check(self, image_size: int, levels: int) -> None:
+    def check(self, image_size: Size, levels: int) -> None:
         """Raises ConfigError when frames of this size cannot be modelled."""
 
     def build(self, options: BuildOptions) -> Flow:

@@ -12,6 +12,7 @@ from flowvid.conditioning.pyramid.settings import check_label_size
 from flowvid.config import config_file, dataset_names
 from flowvid.config.schema import check_seed_and_average
 from flowvid.errors import ConfigError
+from flowvid.sizes import Size
 
 OBJECTIVES = ("paper", "r1")
 
@@ -91,8 +92,9 @@ class GanConfig:
         """
         fields.check(self)
         check_seed_and_average(self)
-        fields.check_halvings(self.image_size, self.levels)
-        check_label_size(self.label_size, self.image_size)
+        size = Size.of(self.image_size)
+        fields.check_halvings(size, self.levels)
+        check_label_size(self.label_size, size)
         if self.beta1 >= 1:
             raise ConfigError(f"--beta1={self.beta1} must be below 1.")
 

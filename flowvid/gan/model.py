@@ -12,6 +12,7 @@ from flowvid.conditioning.networks import LabelImages
 from flowvid.conditioning.pyramid.encoder import images_of_labels
 from flowvid.gan.config import GanConfig
 from flowvid.gan.networks import Discriminator, Generator, Images, Videos
+from flowvid.sizes import Size
 
 Labels = Int[Array, " batch"]
 
@@ -26,7 +27,7 @@ def _discriminator(config: GanConfig) -> Discriminator:
 
 
 def _label_images(config: GanConfig) -> LabelImages:
-    return images_of_labels(config.num_labels, config.image_size, config.label_size)
+    return images_of_labels(config.num_labels, Size.of(config.image_size), config.label_size)
 
 
 def noise(config: GanConfig, keys: Key[Array, " batch"]) -> Images:

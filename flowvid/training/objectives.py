@@ -11,7 +11,7 @@ from flowvid import random_keys
 from flowvid.arrays import Params
 from flowvid.config.schema import Config
 from flowvid.flows.density import Density
-from flowvid.training import labels
+from flowvid.training import augmentation, labels
 from flowvid.video import chunks, head, tail
 from flowvid.video.frames import Batch, any_frames, dims, head_frames, tail_frames
 from flowvid.video.pixels import bits_per_dim
@@ -23,6 +23,7 @@ def head_loss(config: Config, params: Params, batch: Batch, step: Array | int) -
     They are the first frames, or any, as `config.head_frames` says.
     """
     keys = random_keys.keys_of_frames(config.seed, random_keys.TRAINING, step, batch.example)
+    batch = augmentation.mirrored(config, batch, step)
     told = labels.told(config, batch, step)
     if config.head_frames == "any":
         stream = random_keys.Stream.TRAINING_HEAD_CHOICE
@@ -55,6 +56,7 @@ def tail_loss(config: Config, params: Params, batch: Batch, step: Array | int) -
     """
     keys = random_keys.keys_of_frames(config.seed, random_keys.TRAINING, step, batch.example)
     batch = batch._replace(label=labels.told(config, batch, step))
+    batch = augmentation.cropped(config, augmentation.mirrored(config, batch, step), step)
     frames = tail_frames(keys, batch, config.metric, config.tail_frames)
 
     def loss_and_terms(params: Params, chunk: Any) -> tuple[Array, dict[str, Array]]:

@@ -87,6 +87,15 @@ def matrices(params: Params) -> Any:
     return jax.tree_util.tree_map_with_path(dimensions, params)
 
 
+def _are_matrices(params: Params) -> Any:
+    """Returns which of the parameters are matrices; partition leaves out others than its own."""
+    return jax.tree.map(
+        lambda dimensions: dimensions is not None,
+        matrices(params),
+        is_leaf=lambda x: x is None or isinstance(x, optax.contrib.MuonDimensionNumbers),
+    )
+
+
 def optimizer(
     config: Config, clip: float, rate: float | None = None
 ) -> optax.GradientTransformation:
@@ -112,12 +121,16 @@ def optimizer(
             return "constant"
         return "trained" if of_labels is None or not depends_on_label(path) else "labels"
 
+    decay = config.weight_decay
     descent = optax.adam(learning_rate(config, rate))
+    if decay:
+        descent = optax.adamw(learning_rate(config, rate), weight_decay=decay, mask=_are_matrices)
     if config.muon_learning_rate is not None:
         descent = optax.contrib.muon(
             learning_rate(config, config.muon_learning_rate),
             adam_learning_rate=learning_rate(config, rate),
             muon_weight_dimension_numbers=matrices,
+            weight_decay=decay,
         )
     trained = optax.chain(clip_by_global_norm(clip), descent)
     found = {"trained": trained, "constant": optax.set_to_zero()}

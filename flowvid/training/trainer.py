@@ -85,7 +85,7 @@ def _batch_template(config: Config) -> Batch:
     """Returns the shapes and types of this process's share of a batch."""
     devices = jax.local_device_count()
     batch = (devices, config.batch_size // jax.device_count())
-    video = (*batch, config.num_frames, config.image_size, config.image_size, CHANNELS)
+    video = (*batch, config.num_frames, *config.image_size, CHANNELS)
     fields: Any = ((video, np.uint8), (batch, np.int32), (batch, np.uint32))
     shapes: Any = (jax.ShapeDtypeStruct(*field) for field in fields)
     return Batch(*shapes)

@@ -46,4 +46,4 @@ def encoder_of(config: Config, model: str) -> ContextEncoder:
 
 def frame_shape(config: Config) -> Shape:
     """Returns height, width and channels of a frame."""
-    return config.image_size, config.image_size, CHANNELS
+    return (*config.image_size, CHANNELS)

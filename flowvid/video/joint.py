@@ -77,7 +77,7 @@ def init_params(config: Config, batch: Batch) -> dict[str, Params]:
 
 def blank_batch(config: Config) -> Batch:
     """Returns one black video, for what depends on shapes alone; traced, it takes no memory."""
-    shape = (1, config.num_frames, config.image_size, config.image_size, CHANNELS)
+    shape = (1, config.num_frames, *config.image_size, CHANNELS)
     zero = jnp.zeros(1, jnp.uint32)
     return Batch(jnp.zeros(shape, jnp.uint8), zero.astype(jnp.int32), zero)
 

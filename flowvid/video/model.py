@@ -215,7 +215,7 @@ class Model:
     def _checked_frames(self, videos: ArrayLike, name: str) -> Videos:
         """Returns frames that the model can take, as an array."""
         size = self.config.image_size
-        wanted = f"uint8 [videos, frames, {size}, {size}, {CHANNELS}]"
+        wanted = f"uint8 [videos, frames, {size.height}, {size.width}, {CHANNELS}]"
         array = np.asarray(videos)
         dtype, shape = array.dtype, array.shape
         if dtype != np.uint8 or len(shape) != 5:
@@ -223,10 +223,10 @@ class Model:
                 f"{name} are {dtype} {list(shape)}, the model takes {wanted}: convert them, with "
                 "black 0 and white 255."
             )
-        if shape[2:] != (size, size, CHANNELS):
+        if shape[2:] != (*size, CHANNELS):
             raise ConfigError(
                 f"frames are {'x'.join(map(str, shape[2:]))}, the model's are "
-                f"{size}x{size}x{CHANNELS}: resize them first."
+                f"{size.both}x{CHANNELS}: resize them first."
             )
         if not shape[0] or not shape[1]:
             raise ConfigError(f"{name} are {list(shape)}: give at least 1 video of 1 frame.")

@@ -9,7 +9,7 @@ import pytest
 from flowvid.conditioning.unet import hindsight, layers, memory
 
 SIZE = 12
-NETWORK = layers.LayerNetwork(width=8)
+NETWORK = layers.LayerNetwork(width=8, factor=1)
 
 
 def clips(count, frames, seed=0):
@@ -141,7 +141,7 @@ def test_layers_that_are_right_have_a_smaller_loss_than_wrong_ones():
     at_4, final = (jax.tree.map(lambda x, t=t: x[:, t], states) for t in (4, 11))
     real, after = videos[:, 4], videos[:, 5]
     moved = hindsight._off(real, final.ground)
-    moves = -hindsight.motion(real, after, moved)
+    moves = -hindsight.motion(real, after, moved, 1)
     right = layers.Layers(
         mask_logit=20 * moved - 10,
         wrong_logit=20 * hindsight._off(at_4.ground, final.ground) - 10,
@@ -177,7 +177,7 @@ def test_the_mean_over_devices_is_the_loss_of_the_whole_batch():
     keys, states = jax.random.split(jax.random.key(4), 4), states_of(videos)
 
     def loss(*of_clips):
-        return hindsight.hindsight_loss(lambda m: NETWORK.apply(params, m), *of_clips)[0]
+        return hindsight.hindsight_loss(lambda m: NETWORK.apply(params, m), *of_clips, 1)[0]
 
     whole = (keys, videos, states)
     halves = [jax.tree.map(lambda x, at=at: x[at], whole) for at in (slice(0, 2), slice(2, 4))]
@@ -192,6 +192,7 @@ def test_too_short_videos_have_no_loss():
         jax.random.split(jax.random.key(0), 2),
         videos,
         states_of(videos),
+        1,
     )
     assert float(loss) == 0
     assert logs == {}
@@ -212,7 +213,7 @@ def test_training_parts_what_moves_from_the_ground():
 
         def loss(params):
             layers_of = lambda m: NETWORK.apply(params, m)  # noqa: E731
-            return hindsight.hindsight_loss(layers_of, jax.random.split(key, 16), *ours)
+            return hindsight.hindsight_loss(layers_of, jax.random.split(key, 16), *ours, 1)
 
         gradients, logs = jax.grad(loss, has_aux=True)(params)
         updates, opt_state = optimiser.update(gradients, opt_state)

@@ -17,6 +17,7 @@ from flowvid.config.schema import Config
 from flowvid.config.variants import VARIANTS, Variant
 from flowvid.errors import ConfigError
 from flowvid.flows.glow.settings import GlowSettings
+from flowvid.sizes import Size
 
 FLAG_FIELDS = [field for field in dataclasses.fields(Config) if field.metadata]
 
@@ -58,8 +59,9 @@ def test_presets_are_valid_for_every_variant(preset, variant):
 def test_the_paper_preset_is_the_paper():
     wanted = {
         "levels": 4, "head_steps": 32, "tail_steps": 1, "width": 512, "coupling": "additive",
-        "image_size": 64, "num_frames": 30, "n_bits": 5, "batch_size": 8, "learning_rate": 1e-4,
-        "warmup_steps": 0, "head_clip": 50.0, "tail_clip": 5.0, "num_steps": None,
+        "image_size": Size(64, 64), "num_frames": 30, "n_bits": 5, "batch_size": 8,
+        "learning_rate": 1e-4, "warmup_steps": 0, "head_clip": 50.0, "tail_clip": 5.0,
+        "num_steps": None,
         "tail_frames": None, "state_size": 16, "label_size": None, "label_scale": 1.0,
     }  # fmt: skip
     config = flat(preset_config("paper"))

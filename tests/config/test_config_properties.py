@@ -12,6 +12,7 @@ from flowvid.config.making import changed, flat, preset_config
 from flowvid.config.presets import RESUMABLE
 from flowvid.config.schema import Config
 from flowvid.flows.table import FLOWS
+from flowvid.sizes import Size
 
 NESTED = {"flow": (FLOWS, "flow_settings"), "context": (CONTEXTS, "context_settings")}
 # Fields without a constraint that involves another field.
@@ -37,6 +38,7 @@ def values_of(field):
         float: st.floats(low, allow_nan=False, allow_infinity=False),
         str: st.text(),
         bool: st.booleans(),
+        Size: st.builds(Size, st.integers(1, 99), st.integers(1, 99)),
     }
     values |= {kind | None: st.none() | strategy for kind, strategy in values.items()}
     return values[field.type]
@@ -60,7 +62,7 @@ def all_fields(draw, kinds=None):
     )
     values |= {
         "levels": levels,
-        "image_size": size,
+        "image_size": Size(size, draw(st.sampled_from([1, 2, 3])) * size),
         "num_frames": frames,
         "tail_frames": draw(st.none() | st.integers(1, frames - 1)) if frames > 1 else None,
         "n_bits": n_bits,
@@ -85,7 +87,8 @@ def all_fields(draw, kinds=None):
             values["head_levels"] = draw(st.sampled_from(fitting))
             values["head_width"] = draw(st.integers(1, 32) | st.sampled_from([64, 256]))
         if "label_size" in settings.__dataclass_fields__:
-            divisors = [n for n in range(1, size + 1) if size % n == 0]
+            square = values["image_size"].width == size
+            divisors = [n for n in range(1, size + 1) if size % n == 0 and square] or [None]
             values["label_size"] = draw(st.none() | st.sampled_from(divisors))
     return values
 

@@ -47,6 +47,20 @@ def write_with_exif(path, video, orientation):
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
+def test_another_shape_is_that_of_the_upright_picture(tmp_path, blocks, orientation):
+    path = tmp_path / "clip.apng"
+    write_with_exif(path, blocks, orientation)
+    height, width = UPRIGHT[orientation](blocks[0]).shape[:2]
+    size = (height // 2, width // 2)
+    whole = UPRIGHT[orientation](blocks[0])
+    halved = whole.reshape(size[0], 2, size[1], 2, 3).mean(axis=(1, 3))
+    np.testing.assert_array_equal(decoding.read_clip(path, 1, size)[0], halved)
+    wide = decoding.read_clip(path, 1, (8, width))[0]
+    middle = whole[height // 2 - 4 : height // 2 + 4]
+    np.testing.assert_array_equal(wide, middle)
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
 @pytest.mark.parametrize("ending", [".mov", ".avi", ".apng", ".webp"])
 def test_every_frame_is_turned_by_exif(tmp_path, blocks, ending, orientation):
     path = tmp_path / f"clip{ending}"

@@ -81,9 +81,9 @@ def test_what_cannot_be_read_is_an_error_with_its_path(tmp_path, make):
 NONSENSE = {
     "num_frames=-1": ({"num_frames": -1}, "from 1 on"),
     "num_frames=0": ({"num_frames": 0}, "from 1 on"),
-    "image_size=0": ({"image_size": 0}, "from 1 to 8192"),
-    "image_size=-8": ({"image_size": -8}, "from 1 to 8192"),
-    "image_size=1000000": ({"image_size": 1_000_000}, "from 1 to 8192"),
+    "image_size=0": ({"image_size": 0}, "of pixels from 1 to 8192"),
+    "image_size=-8": ({"image_size": -8}, "of pixels from 1 to 8192"),
+    "image_size=1000000": ({"image_size": 1_000_000}, "of pixels from 1 to 8192"),
     "start=-1": ({"start": -1}, "from 0 on"),
     "stride=0": ({"stride": 0}, "from 1 on"),
 }

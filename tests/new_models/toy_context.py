@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from flowvid import fields
+from flowvid.sizes import Size
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,15 @@ class ToyContextSettings(fields.Settings):
         name: {"toy_memory": 0.5} for name in ("paper", "paper_small", "small")
     }
 
-    def check(self, image_size: int, levels: int) -> None:
+    def check(self, image_size: Size, levels: int) -> None:
         """Any size can be encoded."""
 
     def describe(self, sees: Any) -> list[str]:
         """Returns a line for each thing that is seen."""
         return ["one map, 1 channels"] if any(sees) else []
+
+    def check_crop(self, crop: Size, sees: Any) -> None:
+        """Any can be encoded."""
 
     def build(self, options: Any) -> Any:
         """Returns the encoder."""
@@ -45,14 +49,16 @@ class ToyContextSettings(fields.Settings):
             if not any(sees):
                 return (None,) * options.levels
             some = conditioning.label if sees.label else conditioning.previous
-            total = jnp.zeros((len(some), size, size, 1))
+            total = jnp.zeros((len(some), *size, 1))
             if sees.label:
                 total += params["labels"][conditioning.label][:, None, None, None]
             for seen in (conditioning.previous, conditioning.state):
                 if seen is not None:
                     total += jnp.mean(seen, axis=-1, keepdims=True) / 2
             return tuple(
-                image.resize(total, (len(some), size >> level, size >> level, 1), "linear")
+                image.resize(
+                    total, (len(some), size.height >> level, size.width >> level, 1), "linear"
+                )
                 for level in range(options.levels)
             )
 

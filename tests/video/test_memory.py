@@ -36,9 +36,8 @@ def config_of(**changes):
 
 
 def batch_of(config, batch=BATCH):
-    size = config.image_size
     video = np.random.default_rng(0).integers(
-        0, 256, (batch, config.num_frames, size, size, 3), np.uint8
+        0, 256, (batch, config.num_frames, *config.image_size, 3), np.uint8
     )
     fields = (video, np.zeros(batch, np.int32), np.arange(batch, dtype=np.uint32))
     return Batch(*map(jnp.asarray, fields))

@@ -15,6 +15,7 @@ from flowvid.conditioning.protocol import Conditioning, ContextEncoder, EncoderO
 from flowvid.conditioning.pyramid.settings import PyramidSettings
 from flowvid.flows.glow.diagnostics import log_scale_range
 from flowvid.flows.protocol import Contexts, Diagnostic, Shape
+from flowvid.sizes import Size
 
 Frames = Float[Array, "frames height width channels"]
 ImageState = Float[Array, "batch height width state"] | None
@@ -43,7 +44,7 @@ def pyramid_encoder(settings: PyramidSettings, options: EncoderOptions) -> Conte
                 processor_key, first_state(frames), frames
             )
         if channels:
-            blank = jnp.zeros((1, options.image_size, options.image_size, channels))
+            blank = jnp.zeros((1, *options.image_size, channels))
             params["pyramid"] = ContextPyramid(levels).init(pyramid_key, blank)
         return params
 
@@ -100,8 +101,8 @@ def pyramid_encoder(settings: PyramidSettings, options: EncoderOptions) -> Conte
 
 
 def images_of_labels(
-    num_labels: int, image_size: int, label_size: int | None, scale: float = 1.0
+    num_labels: int, image_size: Size, label_size: int | None, scale: float = 1.0
 ) -> LabelImages:
     """Returns the module of label images, learned at `label_size` and enlarged to a frame."""
-    enlarged = image_size // (label_size or image_size)
-    return LabelImages(num_labels, image_size, image_size, CHANNELS, scale, enlarged)
+    enlarged = image_size.height // (label_size or image_size.height)
+    return LabelImages(num_labels, *image_size, CHANNELS, scale, enlarged)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from flowvid import fields
 from flowvid.conditioning.sees import Sees
 from flowvid.errors import ConfigError
+from flowvid.sizes import Size
 
 _GROUP = "Context (pyramid)"
 _SMALL = {"state_size": 8, "label_size": None, "label_scale": 1.0}
@@ -35,7 +36,7 @@ class PyramidSettings(fields.Settings):
         "small": _SMALL,
     }
 
-    def check(self, image_size: int, levels: int) -> None:
+    def check(self, image_size: Size, levels: int) -> None:
         """Checks that label images can be enlarged to a frame.
 
         Raises:
@@ -43,6 +44,16 @@ class PyramidSettings(fields.Settings):
         """
         del levels
         check_label_size(self.label_size, image_size)
+
+    def check_crop(self, crop: Size, sees: Sees) -> None:
+        """Checks that no label image is seen, which has the size of a whole frame.
+
+        Raises:
+            ConfigError: if one is.
+        """
+        del crop
+        if sees.label:
+            raise ConfigError("label images have the size of whole frames: leave it out.")
 
     def build(self, options: Any) -> Any:
         """Returns the `ContextEncoder` for `flowvid.conditioning.protocol.EncoderOptions`."""
@@ -57,13 +68,18 @@ class PyramidSettings(fields.Settings):
         return lines + [f"state, {self.state_size} channels"] * sees.state
 
 
-def check_label_size(label_size: int | None, image_size: int) -> None:
+def check_label_size(label_size: int | None, image_size: Size) -> None:
     """Checks that label images of a size can be enlarged to a frame.
 
     Raises:
         ConfigError: naming both numbers.
     """
-    if image_size % (label_size or 1):
+    if label_size is not None and image_size.height != image_size.width:
+        raise ConfigError(
+            f"--label_size={label_size} needs square frames, but --image_size={image_size}: leave "
+            "it out."
+        )
+    if image_size.height % (label_size or 1):
         raise ConfigError(
             f"--image_size={image_size} must be divisible by --label_size={label_size}, because "
             "label images are enlarged to it."

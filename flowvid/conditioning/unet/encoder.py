@@ -22,6 +22,7 @@ from flowvid.conditioning.unet import layers as layering
 from flowvid.conditioning.unet import memory as memories
 from flowvid.conditioning.unet.layers import Layers
 from flowvid.conditioning.unet.memory import Memory
+from flowvid.conditioning.unet.motion import coarseness
 from flowvid.conditioning.unet.settings import UnetSettings
 from flowvid.flows.protocol import Contexts, Diagnostic, Shape
 from flowvid.flows.scale_and_shift import depends_on_vector
@@ -48,7 +49,8 @@ def unet_encoder(settings: UnetSettings, options: EncoderOptions) -> ContextEnco
     anchors = 4 if sees.state else int(sees.previous)
     of_label = nn.Embed(options.num_labels + 1, settings.label_width, embedding_init=_NORMAL)
     unet = network.UNet(settings.unet_width, settings.features, levels)
-    layered = layering.LayerNetwork(settings.layer_width)
+    factor = coarseness(options.image_size)
+    layered = layering.LayerNetwork(settings.layer_width, factor)
     num_seen = _STATE_CHANNELS if sees.state else CHANNELS * sees.previous
 
     def of_unet(vector: Array | None) -> Array | None:
@@ -58,14 +60,13 @@ def unet_encoder(settings: UnetSettings, options: EncoderOptions) -> ContextEnco
         del frames
         label_key, layers_key, unet_key = jax.random.split(key, 3)
         params: dict[str, Params] = {}
-        size = options.image_size
         if sees.label:
             params["labels"] = of_label.init(label_key, labels)
         if sees.state:
-            blank = memories.first_memory(jnp.zeros((1, size, size, CHANNELS)))
+            blank = memories.first_memory(jnp.zeros((1, *options.image_size, CHANNELS)))
             params["layers"] = layered.init(layers_key, blank, vector_of(params, labels[:1]))
         if num_seen:
-            blank_maps = jnp.zeros((1, size, size, num_seen))
+            blank_maps = jnp.zeros((1, *options.image_size, num_seen))
             vector = of_unet(vector_of(params, labels[:1]))
             params["unet"] = unet.init(unet_key, blank_maps, vector)
         return params
@@ -118,7 +119,7 @@ def unet_encoder(settings: UnetSettings, options: EncoderOptions) -> ContextEnco
                 params, memory, None if vector is None else jnp.tile(vector, (times, 1))
             )
 
-        return hindsight.hindsight_loss(of_memories, keys, frames, states)
+        return hindsight.hindsight_loss(of_memories, keys, frames, states, factor)
 
     def label_table(params: Params) -> Any:
         if not sees.label:

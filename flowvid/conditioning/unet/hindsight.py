@@ -41,6 +41,7 @@ def hindsight_loss(
     keys: Key[Array, " batch"],
     frames: Frames,
     states: Memory,
+    factor: int,
 ) -> tuple[Array, dict[str, Array]]:
     """Returns the layers' loss at two frames drawn from each clip, and parts of it to log.
 
@@ -51,6 +52,7 @@ def hindsight_loss(
         keys: one per clip.
         frames: the clips without noise, in [-1/2, 1/2).
         states: the memory after each frame, arrays [B, T, ...].
+        factor: of `motion`.
     """
     length = frames.shape[1]
     if length < 2:
@@ -66,7 +68,7 @@ def hindsight_loss(
     ]
     memory, final, real, after = jax.tree.map(lambda *both: jnp.concatenate(both), *pairs)
     is_real = _mask(jnp.arange(2 * len(frames)) < len(frames))[:, None, None, None]
-    parts = _losses(layers_of(memory), memory, final, real, after, is_real, length)
+    parts = _losses(layers_of(memory), memory, final, real, after, is_real, length, factor)
     return _WEIGHT * sum(parts.values(), jnp.zeros(())), {
         f"layers/{name}": part for name, part in parts.items()
     }
@@ -80,6 +82,7 @@ def _losses(
     after: Images,
     is_real: Array,
     length: int,
+    factor: int,
 ) -> dict[str, Array]:
     """Returns the parts of the loss.
 
@@ -91,6 +94,7 @@ def _losses(
         after: the real frame after it.
         is_real: 1 where all frames that were seen are real.
         length: T.
+        factor: of `motion`.
     """
     known = _mask(final.ground_count >= length / 6)
     moved = _off(real, final.ground)
@@ -103,7 +107,7 @@ def _losses(
     of_memory *= covered * (1 - layers.is_ground)
     off_ground = jnp.mean(jnp.abs(layers.filled - final.ground), axis=-1, keepdims=True)
     off_frame = jnp.abs(layers.next_frame - after)
-    moves = lax.stop_gradient(-motion(real, after, moved))
+    moves = lax.stop_gradient(-motion(real, after, moved, factor))
     off_moves = jnp.minimum(jnp.abs(layers.moves - moves), _LARGEST_ERROR)
     return {
         "mask": jnp.mean(known * of_mask),

@@ -62,9 +62,14 @@ class LayerNetwork(nn.Module):
 
     Gradients reach the mask, the ground and the correction of the motion. Before training, nearly
     everything is ground.
+
+    Attributes:
+        width: channels of the first U-Net at half of the frame's resolution.
+        factor: of `motion`, the `coarseness` of whole frames.
     """
 
     width: int
+    factor: int
 
     @nn.compact
     def __call__(self, memory: Memory, vector: network.Vector | None = None) -> Layers:
@@ -93,9 +98,9 @@ class LayerNetwork(nn.Module):
         ground = of_known + (1 - known) * filled
 
         moved, moved_before = lax.stop_gradient(
-            _motion_of_three(last, before, before_that, mask, ground)
+            _motion_of_three(last, before, before_that, mask, ground, self.factor)
         )
-        at = positions(height, width) * 2 / height - 1
+        at = positions(height, width) * 2 / jnp.array([height, width]) - 1
         at = jnp.broadcast_to(at, (len(last), height, width, 2))
         fixed_mask = lax.stop_gradient(mask)
         seen = [4 * last, 4 * lax.stop_gradient(ground), fixed_mask]
@@ -177,13 +182,13 @@ def _distance(a: Images, b: Images) -> Array:
 
 
 def _motion_of_three(
-    last: Images, before: Images, before_that: Images, mask: Mask, ground: Images
+    last: Images, before: Images, before_that: Images, mask: Mask, ground: Images, factor: int
 ) -> tuple[Displacements, Displacements]:
     """Returns the motion into the last frame, and that of the same things one frame earlier."""
     was_off_ground = _distance(before, ground) - 1.5 * CHANGED
     mask_before = nn.sigmoid(0.8 * _SHARPNESS * was_off_ground)
-    moved = motion(last, before, mask)
-    moved_before = motion(before, before_that, mask_before)
+    moved = motion(last, before, mask, factor)
+    moved_before = motion(before, before_that, mask_before, factor)
     return moved, sampled_at(moved_before, positions(*last.shape[1:3]) - moved)
 
 

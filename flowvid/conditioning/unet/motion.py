@@ -16,12 +16,13 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from flowvid.arrays import Images
+from flowvid.sizes import Size
 
 Maps = Float[Array, "batch height width channels"]
 Mask = Float[Array, "batch height width one"]
 Displacements = Float[Array, "batch height width two"]  # rows and columns, in pixels
 
-_COARSE = 16  # frames are matched at about this size; larger ones are averaged down
+_COARSE = 16  # whole frames are matched at about this size; larger ones are averaged down
 _FARTHEST = 2  # pixels of that size, in each direction
 _WINDOW = 3  # reach of windows: 7 pixels of that size are about as large as an object
 _STEPS = 3  # of refinement
@@ -34,15 +35,20 @@ _LEAST_WEIGHT = 1e-4  # of a pixel, so that windows without any mask are average
 _LEAST_TEXTURE = 2e-4  # added to squared gradients: where there is no texture, nothing moves
 
 
-def motion(frame: Images, before: Images, mask: Mask) -> Displacements:
+def coarseness(size: Size) -> int:
+    """Returns how many pixels a side are averaged before frames of a size are matched."""
+    return max(1, min(size) // _COARSE)
+
+
+def motion(frame: Images, before: Images, mask: Mask, factor: int) -> Displacements:
     """Returns how far what each pixel of a frame shows has moved since the frame before.
 
     Args:
         frame: frames [B, H, W, 3] in [-1/2, 1/2).
         before: the frames before them.
         mask: how much each pixel of `frame` belongs to what moves, from 0 to 1.
+        factor: the `coarseness` of whole frames, also where these are windows of them.
     """
-    factor = max(1, min(frame.shape[1:3]) // _COARSE)
     small, small_before, small_mask = (reduced(x, factor) for x in (frame, before, mask))
     matched = factor * enlarged(_matched(small, small_before, small_mask), factor, frame.shape)
     found = masked_mean(matched, mask, _GROUP * factor)

@@ -5,8 +5,11 @@ from typing import Any, ClassVar
 
 from flowvid import fields
 from flowvid.conditioning.sees import Sees
+from flowvid.errors import ConfigError
+from flowvid.sizes import Size
 
 _GROUP = "Context (unet)"
+_LAYERS_HALVE = 8  # 2^3, for three levels (`layers`)
 _SMALL = {"unet_width": 48, "features": 24, "layer_width": 32, "label_width": 16}
 
 
@@ -29,6 +32,15 @@ class UnetSettings(fields.Settings):
         "paper_small": _SMALL,
         "small": _SMALL,
     }
+
+    def check_crop(self, crop: Size, sees: Sees) -> None:
+        """Checks that the networks of layers have as many levels in a window as in a frame.
+
+        Raises:
+            ConfigError: naming what its sides must be divisible by.
+        """
+        if sees.state and any(side % _LAYERS_HALVE for side in crop):
+            raise ConfigError(f"its sides must be divisible by {_LAYERS_HALVE}.")
 
     def build(self, options: Any) -> Any:
         """Returns the `ContextEncoder` for `flowvid.conditioning.protocol.EncoderOptions`."""

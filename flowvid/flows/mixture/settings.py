@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from flowvid import fields
 from flowvid.errors import ConfigError
+from flowvid.sizes import Size
 
 _GROUP = "Flow (mixture)"
 _SMALL = {
@@ -54,7 +55,7 @@ class MixtureSettings(fields.Settings):
         "small": _SMALL,
     }
 
-    def check(self, image_size: int, levels: int) -> None:
+    def check(self, image_size: Size, levels: int) -> None:
         """Checks that the head's last image can be cut into cells of 2x2 pixels.
 
         Raises:
@@ -64,7 +65,7 @@ class MixtureSettings(fields.Settings):
         own = self._levels_of_head(levels)
         if own > levels:
             raise ConfigError(f"--head_levels={own} must be at most --levels={levels}: use fewer.")
-        if image_size % 2 ** (own + 1):
+        if any(side % 2 ** (own + 1) for side in image_size):
             raise ConfigError(
                 f"--image_size={image_size} must be divisible by {2 ** (own + 1)} for "
                 f"--head_levels={own}: use fewer, or another size."

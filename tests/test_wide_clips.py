@@ -1,0 +1,86 @@
+"""Frames that are not square: from a folder of clips to a trained model, its samples and files."""
+
+import json
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+from helpers import TINY
+from test_mixture_run import SIZES as MIXTURE
+
+import flowvid
+from flowvid.data import datasets, media
+from flowvid.errors import DataError
+
+pytest_plugins = ["system_fixtures", "command_line"]
+
+FRAMES, HEIGHT, WIDTH = 5, 12, 24
+MODELS = {"mixture": MIXTURE | {"n_bits": 8, "variant": "state"}, "glow": TINY}
+
+
+@pytest.fixture(scope="module")
+def wide_folder(tmp_path_factory):
+    """Six clips of random squares of 24x48 pixels in all."""
+    folder = tmp_path_factory.mktemp("wide")
+    rng = np.random.default_rng(0)
+    for index in range(6):
+        video = rng.integers(0, 256, (FRAMES, 6, 12, 3), np.uint8).repeat(4, 1).repeat(4, 2)
+        split = "train" if index < 4 else "validation"
+        (folder / split / "noise").mkdir(parents=True, exist_ok=True)
+        media.write_lossless(folder / split / "noise" / str(index), video, "mkv", 10)
+    return folder
+
+
+@pytest.mark.parametrize("flow", MODELS)
+def test_they_train_evaluate_and_are_continued(wide_folder, flow, call, tmp_path):
+    workdir, out = tmp_path / "run", tmp_path / "out"
+    fields = MODELS[flow] | {"image_size": f"{HEIGHT}x{WIDTH}", "num_steps": 1}
+    fields |= {"dataset": wide_folder, "data_dir": tmp_path / "data"}
+    code, printed, err = call(
+        "train", f"--workdir={workdir}", *(f"--{name}={value}" for name, value in fields.items())
+    )
+    assert code == 0, err
+    assert "is trained to step 1" in printed
+    assert json.loads((workdir / "config.json").read_text())["image_size"] == "12x24"
+    code, printed, err = call("evaluate", f"--workdir={workdir}")
+    assert code == 0, err
+    assert "H.264" in printed
+
+    args = ("--first_frames=validation", "--num_given=2", "--num_videos=2")
+    code, _, err = call("sample", f"--workdir={workdir}", f"--out={out}", *args)
+    assert code == 0, err
+    model = flowvid.load(workdir)
+    held_out = datasets.load(
+        str(wide_folder), "validation", data_dir=tmp_path / "data", num_frames=FRAMES,
+        image_size=(HEIGHT, WIDTH),
+    )  # fmt: skip
+    videos = np.stack([held_out[index]["video"] for index in range(2)])
+    assert videos.shape == (2, FRAMES, HEIGHT, WIDTH, 3)
+    np.testing.assert_array_equal(videos[:, :, ::2, ::2], videos[:, :, 1::2, 1::2])  # 2x2 squares
+    assert model.log_prob(videos).shape == (2, FRAMES)
+    with pytest.raises(ValueError, match="frames are 24x12x3, the model's are 12x24x3"):
+        model.log_prob(videos.swapaxes(2, 3))
+    code, _, err = call("experiments.report", f"--run={workdir}", f"--out={tmp_path / 'page.html'}")
+    assert code == 0, err
+    if flow == "glow":
+        return
+
+    code, printed, err = call("compress", f"--workdir={workdir}")
+    assert code == 0, err
+    file = workdir / "validation.flv"
+    code, _, err = call("decompress", f"--workdir={workdir}", f"--file={file}", f"--out={out}/back")
+    assert code == 0, err
+    back = [iio.imread(path, plugin="pyav") for path in sorted((out / "back").glob("*.mkv"))]
+    np.testing.assert_array_equal(back, videos)
+    code, _, err = call("score", f"--workdir={workdir}", f"--clips={wide_folder / 'validation'}")
+    assert code == 0, err
+    assert model.score(videos).maps.shape == (2, FRAMES, HEIGHT, WIDTH)
+
+
+def test_squares_do_not_become_wide_frames(wide_folder, tmp_path):
+    wanted = {"data_dir": tmp_path, "num_frames": FRAMES}
+    datasets.load(str(wide_folder), "train", image_size=8, **wanted)
+    prepared = tmp_path / "video_folder"
+    assert [path.name[-6:] for path in prepared.iterdir()] == ["8x8_5f"]
+    with pytest.raises(DataError, match="available at 8x8, but image size 4x8 was asked for"):
+        datasets.load(str(prepared), "train", image_size="4x8", **wanted)
