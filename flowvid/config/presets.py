@@ -49,6 +49,31 @@ _PAPER_SMALL = _SHARED | {
     "checkpoint_every": 250,
     "log_every": 20,
 }
+_SMALL = _PAPER_SMALL | {
+    "flow": "mixture",
+    "context": "unet",
+    "head_frames": "any",
+    "head_frames_drawn": 3,
+    "label_learning_rate": 2e-3,
+    "label_dropout": 0.1,
+    "label_contrast": 10.0,
+    "batch_size": 8,
+    "learning_rate": 2e-3,
+    "muon_learning_rate": 0.02,
+    "tail_clip": 1.0,
+    "ema_decay": 0.995,
+    "eval_every": 500,
+}
+# Clips of one's own, at 8 bits: the tail learns from windows of them, the head from any frame.
+_FOOTAGE_SMALL = _SMALL | {
+    "variant": "state",
+    "n_bits": 8,
+    "image_size": 64,
+    "tail_crop": 32,
+    "augment": "mirror",
+    "head_frames_drawn": 1,
+    "num_steps": 2500,
+}
 PRESETS: fields.Presets = {
     "paper": _SHARED  # the paper's appendix
     | {
@@ -66,21 +91,16 @@ PRESETS: fields.Presets = {
         "log_every": 100,
     },
     "paper_small": _PAPER_SMALL,
-    "small": _PAPER_SMALL
+    "small": _SMALL,
+    "footage_small": _FOOTAGE_SMALL,
+    "footage": _FOOTAGE_SMALL
     | {
-        "flow": "mixture",
-        "context": "unet",
-        "head_frames": "any",
-        "head_frames_drawn": 3,
-        "label_learning_rate": 2e-3,
-        "label_dropout": 0.1,
-        "label_contrast": 10.0,
-        "batch_size": 8,
-        "learning_rate": 2e-3,
-        "muon_learning_rate": 0.02,
-        "tail_clip": 1.0,
-        "ema_decay": 0.995,
-        "eval_every": 500,
+        "tail_crop": None,
+        "num_steps": 20000,
+        "batch_size": 16,
+        "ema_decay": 0.999,
+        "eval_every": 1000,
+        "checkpoint_every": 1000,
     },
 }
 # Fields that may change when a run is resumed: where the data are, how long to train, how often to

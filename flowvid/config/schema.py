@@ -30,8 +30,9 @@ class Config:
     preset: str = fields.field(
         "Model",
         "where the defaults of the other flags come from: the paper's appendix, the paper's models "
-        "at a size that trains in minutes on two CPU cores, or the best models of that size.",
-        choices=("paper", "paper_small", "small"),
+        "at a size that trains in minutes on two CPU cores, the best models of that size, or the "
+        "same for 8-bit footage of 64x64 in an hour, and at a size for a GPU.",
+        choices=("paper", "paper_small", "small", "footage_small", "footage"),
     )
     flow: str = fields.field("Model", "the kind of flow in head and tail.", choices=tuple(FLOWS))
     context: str = fields.field(

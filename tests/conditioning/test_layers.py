@@ -157,7 +157,7 @@ def test_layers_that_are_right_have_a_smaller_loss_than_wrong_ones():
 
     def losses(found):
         is_real = jnp.ones((8, 1, 1, 1))
-        return hindsight._losses(found, at_4, final, real, after, is_real, 12)
+        return hindsight._losses(found, at_4, final, real, after, is_real, 12, 1)
 
     assert sum(losses(right).values()) < 1e-3
     wrong = right._replace(

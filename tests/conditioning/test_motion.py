@@ -6,6 +6,13 @@ import numpy as np
 import pytest
 
 from flowvid.conditioning.unet import motion
+from flowvid.sizes import Size
+
+
+@jax.jit
+def found_motion(frame, before, mask):
+    factor = motion.coarseness(Size(*frame.shape[1:3]))
+    return motion.motion(frame, before, mask, factor)
 
 
 def scene(*squares, size=32, side=10):
@@ -34,7 +41,7 @@ def moved(step, start=(10, 10), **of_scene):
         scene(tuple(s + t * d for s, d in zip(start, step, strict=True)), **of_scene)
         for t in (0, 1)
     )
-    return jax.jit(motion.motion)(frame, before, mask), mask
+    return found_motion(frame, before, mask), mask
 
 
 @pytest.mark.parametrize("step", [(0, 0), (1, 0), (0, -2), (2, 1), (-2, 2), (0.5, 0), (-1.3, 0.7)])
@@ -57,7 +64,7 @@ def test_things_apart_move_each_for_itself():
     squares = np.array([(3, 3), (20, 20)])
     steps = np.array([(1, 0), (0, -1)])
     (before, _), (frame, mask) = (scene(*(squares + t * steps), size=32) for t in (0, 1))
-    found = jax.jit(motion.motion)(frame, before, mask)
+    found = found_motion(frame, before, mask)
     for square, step in zip(squares, steps, strict=True):
         row, column = square + step + 3
         np.testing.assert_allclose(found[0, row, column], step, atol=0.1)
@@ -65,7 +72,7 @@ def test_things_apart_move_each_for_itself():
 
 def test_without_texture_nothing_moves():
     blank = jnp.full((1, 16, 16, 3), 0.2)
-    found = jax.jit(motion.motion)(blank, blank, jnp.zeros((1, 16, 16, 1)))
+    found = found_motion(blank, blank, jnp.zeros((1, 16, 16, 1)))
     np.testing.assert_array_equal(found, 0)
 
 

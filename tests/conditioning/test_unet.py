@@ -14,6 +14,7 @@ from flowvid.conditioning.unet.settings import UnetSettings
 from flowvid.config.making import preset_config
 from flowvid.errors import ConfigError
 from flowvid.flows.scale_and_shift import depends_on_vector
+from flowvid.sizes import Size
 
 SIZE, LEVELS = 8, 2
 NOTHING, PREVIOUS = Sees(), Sees(previous=True)
@@ -61,7 +62,7 @@ def test_a_single_changed_channel_is_a_change_and_counts_end():
 
 def encoder_of(sees):
     settings = UnetSettings(unet_width=4, features=5, layer_width=4, label_width=3)
-    options = EncoderOptions(LEVELS, SIZE, num_labels=3, sees=sees)
+    options = EncoderOptions(LEVELS, Size(SIZE, SIZE), num_labels=3, sees=sees)
     return settings.build(options)
 
 

@@ -19,7 +19,8 @@ class ToyContextSettings(fields.Settings):
 
     DROPS_LABELS: ClassVar[bool] = False
     PRESETS: ClassVar[fields.Presets] = {
-        name: {"toy_memory": 0.5} for name in ("paper", "paper_small", "small")
+        name: {"toy_memory": 0.5}
+        for name in ("paper", "paper_small", "small", "footage_small", "footage")
     }
 
     def check(self, image_size: Size, levels: int) -> None:

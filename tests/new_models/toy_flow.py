@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from flowvid import fields
+from flowvid.sizes import Size
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,11 @@ class ToySettings(fields.Settings):
         "paper": {"toy_start": 1.0},
         "paper_small": {"toy_start": 0.5},
         "small": {"toy_start": 0.5},
+        "footage_small": {"toy_start": 0.5},
+        "footage": {"toy_start": 0.5},
     }
 
-    def check(self, image_size: int, levels: int) -> None:
+    def check(self, image_size: Size, levels: int) -> None:
         """Any size can be modelled."""
 
     def describe(self, model: str, shape: Any, levels: int) -> list[str]:

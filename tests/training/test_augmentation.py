@@ -11,6 +11,7 @@ from flowvid.training import augmentation, train_state
 from flowvid.video.frames import Batch
 
 CLIPS, SIZE = 64, 16
+SIZES = {"image_size": (SIZE, 2 * SIZE), "levels": 2}
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def batch():
 
 
 def config_of(**changes):
-    return preset_config("small", image_size=(SIZE, 2 * SIZE), levels=2, **changes)
+    return preset_config("small", **{"variant": "state"} | SIZES | changes)
 
 
 def test_half_of_the_clips_are_mirrored_as_a_whole(batch):
@@ -62,7 +63,7 @@ def test_by_default_clips_stay_as_they_are(batch):
     ("changes", "message"),
     [
         ({"tail_crop": 64}, "--tail_crop=64 is larger than --image_size=16x32: use at most that"),
-        ({"tail_crop": (8, 20)}, "--tail_crop=8x20: its sides must be divisible by 8"),
+        ({"tail_crop": (12, 24)}, "--tail_crop=12x24: its sides must be divisible by 8"),
         ({"tail_crop": (8, 22)}, "--tail_crop=8x22: .*must be divisible by 2"),
         ({"augment": "turn"}, "--augment=turn is unknown: use one of none, mirror"),
         ({"weight_decay": -1.0}, "--weight_decay=-1.0 must be at least 0"),

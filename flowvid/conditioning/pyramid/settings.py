@@ -9,6 +9,7 @@ from flowvid.errors import ConfigError
 from flowvid.sizes import Size
 
 _GROUP = "Context (pyramid)"
+_PAPER = {"state_size": 16, "label_size": None, "label_scale": 1.0}
 _SMALL = {"state_size": 8, "label_size": None, "label_scale": 1.0}
 
 
@@ -31,9 +32,11 @@ class PyramidSettings(fields.Settings):
 
     DROPS_LABELS: ClassVar[bool] = False
     PRESETS: ClassVar[fields.Presets] = {
-        "paper": {"state_size": 16, "label_size": None, "label_scale": 1.0},
+        "paper": _PAPER,
         "paper_small": _SMALL,
         "small": _SMALL,
+        "footage_small": _SMALL,
+        "footage": _PAPER,
     }
 
     def check(self, image_size: Size, levels: int) -> None:

@@ -100,7 +100,7 @@ class LayerNetwork(nn.Module):
         moved, moved_before = lax.stop_gradient(
             _motion_of_three(last, before, before_that, mask, ground, self.factor)
         )
-        at = positions(height, width) * 2 / jnp.array([height, width]) - 1
+        at = positions(height, width) * (2 / jnp.array([[[[height, width]]]])) - 1
         at = jnp.broadcast_to(at, (len(last), height, width, 2))
         fixed_mask = lax.stop_gradient(mask)
         seen = [4 * last, 4 * lax.stop_gradient(ground), fixed_mask]

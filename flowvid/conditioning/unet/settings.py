@@ -10,6 +10,7 @@ from flowvid.sizes import Size
 
 _GROUP = "Context (unet)"
 _LAYERS_HALVE = 8  # 2^3, for three levels (`layers`)
+_PAPER = {"unet_width": 96, "features": 32, "layer_width": 64, "label_width": 32}
 _SMALL = {"unet_width": 48, "features": 24, "layer_width": 32, "label_width": 16}
 
 
@@ -28,9 +29,11 @@ class UnetSettings(fields.Settings):
 
     DROPS_LABELS: ClassVar[bool] = True
     PRESETS: ClassVar[fields.Presets] = {
-        "paper": {"unet_width": 96, "features": 32, "layer_width": 64, "label_width": 32},
+        "paper": _PAPER,
         "paper_small": _SMALL,
         "small": _SMALL,
+        "footage_small": _SMALL,
+        "footage": _PAPER,
     }
 
     def check_crop(self, crop: Size, sees: Sees) -> None:

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from flowvid import fields
 
+_PAPER = {"head_steps": 32, "tail_steps": 1, "width": 512, "coupling": "additive"}
 _SMALL = {"head_steps": 6, "tail_steps": 4, "width": 96, "coupling": "additive"}
 
 
@@ -21,9 +22,11 @@ class GlowSettings(fields.Settings):
     TEMPERATURES: ClassVar[dict[str, float]] = {"head": 1.0, "tail": 1.0}
     GUIDANCE: ClassVar[dict[str, float] | None] = None  # its numbers have no masses to multiply
     PRESETS: ClassVar[fields.Presets] = {
-        "paper": {"head_steps": 32, "tail_steps": 1, "width": 512, "coupling": "additive"},
+        "paper": _PAPER,
         "paper_small": _SMALL,
         "small": _SMALL,
+        "footage_small": _SMALL,
+        "footage": _PAPER,
     }
 
     def steps(self, model: str) -> int:

@@ -53,6 +53,9 @@ class MixtureSettings(fields.Settings):
         },
         "paper_small": _SMALL,
         "small": _SMALL,
+        "footage_small": _SMALL,
+        "footage": _SMALL
+        | {"components": 8, "stage_width": 96, "head_stage_width": 192, "head_width": 256},
     }
 
     def check(self, image_size: Size, levels: int) -> None:
