@@ -61,15 +61,15 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
         raise ConfigError(f"--{name}={value} is unknown: use one of {', '.join(choices)}.")
 
 
-def check_halvings(image_size: Size, levels: int) -> None:
-    """Checks that frames or windows of them can be halved once per level.
+def check_halvings(size: Size, levels: int, name: str = "image_size") -> None:
+    """Checks that frames, or windows of them, can be halved once per level.
 
     Raises:
-        ConfigError: naming the size and the levels.
+        ConfigError: naming the size, by the name of its flag, and the levels.
     """
-    if any(side % 2**levels for side in image_size):
+    if any(side % 2**levels for side in size):
         raise ConfigError(
-            f"--image_size={image_size} must be divisible by 2^levels = {2**levels}, because each "
+            f"--{name}={size} must be divisible by 2^levels = {2**levels}, because each "
             f"of the {levels} levels halves it: use a multiple of {2**levels}, or fewer --levels."
         )
 
@@ -97,7 +97,7 @@ class Settings:
 def define_flags(config: type, presets: Presets) -> None:
     """Defines a flag for every field of a dataclass that has a help text.
 
-    The help ends with the defaults of the presets, `[first | second: value]`.
+    The help ends with the defaults of the presets, `[first | others: value]`.
     """
     flags.disclaim_key_flags()  # they are the entry point's, in its --help
     first = next(iter(presets))
@@ -106,11 +106,7 @@ def define_flags(config: type, presets: Presets) -> None:
             continue
         help_text = of.metadata["help"]
         if of.name != "preset":
-            values = [preset.get(of.name) for preset in presets.values()]
-            names = [f" | {name}: " for name in presets][1:]
-            texts = ["-" if value is None else str(value) for value in values]
-            rest = "".join(n + t for n, t in zip(names, texts[1:], strict=True))
-            help_text += f" [{texts[0]}{'' if len(set(texts)) == 1 else rest}]"
+            help_text += f" [{_defaults(of.name, presets)}]"
         if of.name == "preset":
             flags.DEFINE_enum("preset", None, of.metadata["choices"], f"{help_text} [{first}]")
         elif of.metadata["choices"]:
@@ -125,6 +121,16 @@ def define_flags(config: type, presets: Presets) -> None:
             flags.DEFINE_bool(of.name, None, help_text)
         else:
             flags.DEFINE_string(of.name, None, help_text)
+
+
+def _defaults(name: str, presets: Presets) -> str:
+    """Returns a field's default in the first preset, and what others have instead, for its help."""
+    by_value: dict[str, list[str]] = {}
+    for preset, values in presets.items():
+        value = values.get(name)
+        by_value.setdefault("-" if value is None else str(value), []).append(preset)
+    (first, _), *others = by_value.items()
+    return " | ".join([first, *(f"{', '.join(names)}: {text}" for text, names in others)])
 
 
 class _SizeParser(flags.ArgumentParser):

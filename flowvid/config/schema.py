@@ -300,11 +300,8 @@ def _check_crop(config: Config) -> None:
         raise ConfigError(
             f"--tail_crop={crop} is larger than --image_size={config.image_size}: use at most that."
         )
-    try:
-        fields.check_halvings(crop, config.levels)
-        config.context_settings.check_crop(crop, config.sees("tail"))
-    except ConfigError as error:
-        raise ConfigError(f"--tail_crop={crop}: {error}") from error
+    fields.check_halvings(crop, config.levels, "tail_crop")
+    config.context_settings.check_crop(crop, config.sees("tail"))
 
 
 def _check_head_frames(config: Config) -> None:

@@ -142,7 +142,10 @@ def test_every_field_is_a_flag_with_help_and_default(config_flags):
     for field in FLAG_FIELDS + nested:
         assert field.metadata["help"] in config_flags[field.name].help
         assert config_flags[field.name].help.endswith("]")  # of the default
-    assert "[0.0001 | paper_small: 0.004 | small: 0.002]" in config_flags["learning_rate"].help
+    assert (
+        "[0.0001 | paper_small: 0.004 | small, footage_small, footage: 0.002]"
+        in config_flags["learning_rate"].help
+    )
 
 
 def test_flags_given_are_those_on_the_command_line_in_their_types(config_flags):

@@ -78,6 +78,9 @@ def all_fields(draw, kinds=None):
         ),
         "seed": draw(st.integers(0, 2**32 - 1)),
     }
+    height, width = values["image_size"]
+    fits = values["context"] == "unet" and not (height % 8 or width % 8)
+    values["tail_crop"] = draw(st.none() | st.just(values["image_size"])) if fits else None
     for kind, (table, _) in NESTED.items():
         settings = table[values[kind]]
         values |= {field.name: draw(values_of(field)) for field in own_fields(settings)}

@@ -54,9 +54,11 @@ class PyramidSettings(fields.Settings):
         Raises:
             ConfigError: if one is.
         """
-        del crop
         if sees.label:
-            raise ConfigError("label images have the size of whole frames: leave it out.")
+            raise ConfigError(
+                f"--tail_crop={crop} does not fit label images, which have the size of whole "
+                "frames: leave it out, or use --context=unet."
+            )
 
     def build(self, options: Any) -> Any:
         """Returns the `ContextEncoder` for `flowvid.conditioning.protocol.EncoderOptions`."""

@@ -43,7 +43,9 @@ class UnetSettings(fields.Settings):
             ConfigError: naming what its sides must be divisible by.
         """
         if sees.state and any(side % _LAYERS_HALVE for side in crop):
-            raise ConfigError(f"its sides must be divisible by {_LAYERS_HALVE}.")
+            raise ConfigError(
+                f"--tail_crop={crop} must be divisible by {_LAYERS_HALVE}: use multiples of it."
+            )
 
     def build(self, options: Any) -> Any:
         """Returns the `ContextEncoder` for `flowvid.conditioning.protocol.EncoderOptions`."""
