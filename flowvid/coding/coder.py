@@ -33,6 +33,7 @@ _GROUP = (
 )
 _WORD = np.dtype("<u4")
 _TABLES = constriction.stream.model.Categorical(perfect=False)
+_LEAST_MASS = 2.0**-24  # of these tables' entries
 
 
 class Totals(NamedTuple):
@@ -88,7 +89,7 @@ class _Sender:
         self, masses: Float[np.ndarray, "numbers bins"], bins: Int[np.ndarray, " numbers"]
     ) -> Int[np.ndarray, " numbers"]:
         own = np.take_along_axis(masses, bins[:, None], axis=1)
-        self.ideal_bits -= float(np.sum(np.log2(np.maximum(own, np.finfo(np.float32).tiny))))
+        self.ideal_bits -= float(np.sum(np.log2(np.maximum(own, _LEAST_MASS))))
         self._encoder.encode(bins, _TABLES, masses)
         return bins
 

@@ -15,7 +15,7 @@ from jax import Array
 
 from flowvid.arrays import Images, Params
 from flowvid.flows.bijectors import logistic_mixture
-from flowvid.flows.bijectors.logistic_mixture import Mixture
+from flowvid.flows.bijectors.logistic_mixture import Channel, Mixture
 from flowvid.flows.mixture.flow import MixtureFlow
 from flowvid.flows.mixture.stage import Stage, targets_of
 from flowvid.flows.protocol import CodeBins, Contexts
@@ -39,7 +39,8 @@ def coded(
         wanted = np.asarray(logistic_mixture.bins_of(own, num_bins), np.int32)
         bins = np.zeros((*own.shape[:-1], 0), np.float32)
         for channel in range(own.shape[-1]):
-            masses = np.asarray(_masses(mixture, bins, num_bins)).reshape(-1, num_bins)
+            masses = _masses(_channel(mixture, bins, num_bins), num_bins)
+            masses = np.asarray(masses).reshape(-1, num_bins)
             found = code(masses, wanted[..., channel].ravel()).reshape(own.shape[:-1])
             bins = np.concatenate([bins, found[..., None].astype(np.float32)], axis=-1)
         return jnp.asarray(bins / num_bins - 0.5)
@@ -54,9 +55,18 @@ def coded(
     return flow.walk(flow.last.coded(params[last.name], targets[last], seen, code_pixels), visit)
 
 
+# Two programs, because in one XLA computes a pixel's channel anew for each of its bins.
+
+
 @functools.partial(jax.jit, static_argnums=2)
-def _masses(mixture: Mixture, before: Array, num_bins: int) -> Array:
-    return jnp.exp(logistic_mixture.log_masses_of_channel(mixture, before, num_bins))
+def _channel(mixture: Mixture, before: Array, num_bins: int) -> tuple[Array, Array, Array]:
+    channel = logistic_mixture.channel_given(mixture, before, num_bins)
+    return channel.log_weights, channel.means, channel.log_scales
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _masses(parts: tuple[Array, Array, Array], num_bins: int) -> Array:
+    return Channel(*parts, num_bins).masses_of_bins()
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
