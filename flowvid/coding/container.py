@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from flowvid.errors import ClipError
 
-MAGIC = b"flowvid\x01"  # the last byte is the version of the format
+MAGIC = b"flowvid\x02"  # the last byte is the version of the format
 SUFFIX = ".flv"
 _LONGEST_JSON = 2**16
 _HEADER, _CLIP, _FRAMES, _END = b"H", b"C", b"F", b"E"

@@ -13,7 +13,8 @@ from helpers import assert_near
 
 from flowvid.config.making import preset_config
 from flowvid.errors import ConfigError
-from flowvid.flows.mixture import phases
+from flowvid.flows.bijectors import logistic_mixture
+from flowvid.flows.mixture import phases, stage
 from flowvid.flows.mixture.settings import MixtureSettings
 from flowvid.flows.protocol import BuildOptions, Guidance, sample_latents
 
@@ -258,3 +259,25 @@ def test_guided_samples_and_temperatures_of_levels(perturbed):
     fine = np.floor((np.asarray(draw([0.1, 1.0], None)) + 0.5) * 32)
     np.testing.assert_array_equal(fine[:, ::2, ::2], plain[:, ::2, ::2])
     assert np.any(fine != plain)
+
+
+@pytest.mark.parametrize("num_bins", [32, 256])
+def test_no_pixel_costs_more_than_thirty_bits(num_bins):
+    outputs = np.zeros((2, stage.num_outputs(COMPONENTS)), np.float32)
+    outputs[:, COMPONENTS : 4 * COMPONENTS] = -1e3  # means far below all bins
+    outputs[:, 4 * COMPONENTS : 7 * COMPONENTS] = -1e3  # and all scales at their smallest
+    mixture = stage.as_mixture(jnp.asarray(outputs), [], COMPONENTS, num_bins)
+    x = jnp.full((2, 3), 0.5 - 0.5 / num_bins)  # in the last bin
+    bits = -logistic_mixture.log_mass(mixture, x, num_bins) / np.log(2)
+    assert np.all(bits < 30)
+    gradients = jax.grad(
+        lambda outputs: jnp.sum(
+            logistic_mixture.log_mass(
+                stage.as_mixture(outputs, [], COMPONENTS, num_bins), x, num_bins
+            )
+        )
+    )(jnp.asarray(outputs))
+    assert np.all(np.isfinite(gradients))
+    # Where the network is right, the rare component takes nothing.
+    x = jnp.full((2, 3), -0.5 + 0.5 / num_bins)
+    np.testing.assert_allclose(logistic_mixture.log_mass(mixture, x, num_bins), 0, atol=3e-4)

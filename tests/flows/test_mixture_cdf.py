@@ -249,3 +249,19 @@ def test_guided_masses_are_powers_of_the_ratio(float64):
         expected = np.where(with_label < 1e-6, 0, expected)
         found = np.bincount(drawn_bins, minlength=num_bins) / count
         np.testing.assert_allclose(found, expected / expected.sum(), atol=2 / count)
+
+
+@pytest.mark.parametrize("num_bins", [8, 256])
+def test_masses_of_bins_are_near_the_exact_ones(num_bins):
+    mixture = jax.tree.map(lambda part: jnp.float32(part), drawn(50, num_bins))
+    rng = np.random.default_rng(1)
+    before = jnp.zeros((50, 0))
+    for _ in range(CHANNELS):
+        channel = logistic_mixture.channel_given(mixture, before, num_bins)
+        masses = np.asarray(channel.masses_of_bins())
+        assert masses.shape == (50, num_bins)
+        assert masses.min() >= 0
+        np.testing.assert_allclose(masses.sum(-1), 1, atol=1e-6)
+        np.testing.assert_allclose(masses, np.exp(channel.log_mass_of_bins()), atol=5e-7)
+        bins = rng.integers(0, num_bins, (50, 1))
+        before = jnp.concatenate([before, jnp.float32(bins)], axis=-1)

@@ -243,5 +243,5 @@ def activation_size(last: CausalPixels, pixels: int) -> int:
     """Returns the numbers that the backward pass of one image keeps."""
     count, width = pixels // cells.PIXELS, last.width
     block = 24 * width + 2 * count * math.ceil(width / HEAD_WIDTH)
-    pixel = 6 * width + 5 * cells.CELL + 12 * CHANNELS * last.components
+    pixel = 6 * width + 5 * cells.CELL + 12 * CHANNELS * (last.components + 1)
     return count * (last.depth * block + cells.PIXELS * pixel)

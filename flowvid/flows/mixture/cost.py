@@ -57,7 +57,7 @@ def activation_size(flow: MixtureFlow, shape: Shape, context_channels: Sequence[
     component and channel. If they are rebuilt, the largest stage alone has them at once.
     """
     kept = [
-        pixels * (9 * seen + 15 * network.width + 12 * CHANNELS * network.components)
+        pixels * (9 * seen + 15 * network.width + 12 * CHANNELS * (network.components + 1))
         for network, pixels, seen in _stages(flow, shape, context_channels)
     ]
     if isinstance(flow.last, CausalPixels):
