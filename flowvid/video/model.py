@@ -16,9 +16,10 @@ from flowvid.arrays import CHANNELS, Params
 from flowvid.conditioning.label_names import in_turn, label_index
 from flowvid.config.schema import Config
 from flowvid.errors import ConfigError, whole_number
-from flowvid.video import joint, sampling
+from flowvid.video import joint, latents, sampling
 from flowvid.video.build import Drawing
 from flowvid.video.frames import Batch, dims
+from flowvid.video.latents import VideoLatents
 from flowvid.video.pixels import log_prob_from_bits
 from flowvid.video.sampling import Samples
 from flowvid.video.surprise import surprises
@@ -98,6 +99,44 @@ class Model:
         if not self.config.models_bins:
             return VideoScores(bits, None)
         return VideoScores(bits, np.stack([np.asarray(f.maps) for f in found], axis=1))
+
+    def encode(self, videos: ArrayLike, labels: ArrayLike | None = None) -> VideoLatents:
+        """Returns the latents of videos, of which `decode` makes the videos again.
+
+        Every pixel comes back at 8 bits, and every bin at 5. `VideoLatents` can be mixed, and drawn
+        anew level by level.
+
+        Args:
+            videos: uint8 [videos, frames, height, width, 3], at the model's image size.
+            labels: indices into `label_names`, one per video; needed by variants with labels.
+
+        Raises:
+            ConfigError: as `log_prob` does.
+        """
+        videos = self._checked_frames(videos, "videos")
+        if videos.shape[1] > 1:
+            self.check_tail(f"{videos.shape[1]} frames per video")
+        indices = self._check_labels(labels, len(videos), self.config.ablation.uses_labels)
+        frames = np.moveaxis(videos, 1, 0)
+        return latents.encoded(self.config, self.params, jnp.asarray(indices), frames)
+
+    def decode(self, of_videos: VideoLatents, labels: ArrayLike | None = None) -> Videos:
+        """Returns the videos of latents, uint8 [videos, frames, height, width, 3].
+
+        Args:
+            of_videos: those of `encode`, or others of the same shapes.
+            labels: as in `encode`; others show what a label changes.
+
+        Raises:
+            ConfigError: for latents of other shapes, missing or unknown labels, or more than one
+                frame and no tail.
+        """
+        if len(of_videos.frames) > 1:
+            self.check_tail(f"{len(of_videos.frames)} frames per video")
+        count = latents.check(self.config, of_videos)
+        indices = self._check_labels(labels, count, self.config.ablation.uses_labels)
+        frames = latents.decoded(self.config, self.params, jnp.asarray(indices), of_videos.frames)
+        return np.stack(list(frames), axis=1)
 
     def sample(
         self,
