@@ -22,9 +22,18 @@ LAYERS = (
     {"evaluation", "coding"},
     {"training"},
     {"gan"},
-    {"train", "evaluate", "sample", "preview", "compress", "decompress", "score"},
+    {"train", "evaluate", "sample", "preview", "compress", "decompress", "score", "interpolate"},
 )
-ENTRY_POINTS = {"train", "evaluate", "sample", "preview", "compress", "decompress", "score"}
+ENTRY_POINTS = {
+    "train",
+    "evaluate",
+    "sample",
+    "preview",
+    "compress",
+    "decompress",
+    "score",
+    "interpolate",
+}
 MOST_LINES = 300
 
 

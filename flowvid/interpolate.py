@@ -1,0 +1,93 @@
+"""Videos between two clips: `python -m flowvid.interpolate --workdir=runs/state`.
+
+Both clips are turned into latents, and videos are made of latents between these: the ends are the
+clips themselves. Writes one file per video and a contact sheet, interpolation.png.
+"""
+
+from typing import Any
+
+import numpy as np
+from absl import flags
+from jaxtyping import UInt8
+
+import flowvid
+from flowvid import cli, fields, paths
+from flowvid.conditioning.label_names import label_index
+from flowvid.config import command_line
+from flowvid.data import datasets, decoding, media
+from flowvid.errors import ConfigError
+
+FLAGS = flags.FLAGS
+Pair = UInt8[np.ndarray, "two frames height width channels"]
+
+
+def define_flags() -> None:
+    """Defines the flags of this entry point; called where it is the program."""
+    command_line.define_checkpoint_flags()
+    fields.path_flag("first", None, "Clip or image to begin with. [the first validation clip]")
+    fields.path_flag("second", None, "Clip or image to end with. [the second validation clip]")
+    flags.DEFINE_string("label", None, "Label of --first and --second, where the run needs one.")
+    flags.DEFINE_integer("steps", 7, "Number of videos, with both ends.", lower_bound=2)
+    flags.DEFINE_integer(
+        "num_frames", None, "Frames per video; 1 is enough for images. [the run's]", lower_bound=1
+    )
+    flags.DEFINE_enum("format", "gif", ["gif", "mp4"], "Format of the video files; images are PNG.")
+    flags.DEFINE_integer("fps", 10, "Frames per second of the video files.", lower_bound=1)
+    fields.path_flag("out", None, "Folder to write to. [<workdir>/interpolation]")
+
+
+def _ends(model: Any, num_frames: int) -> tuple[Pair, list[int]]:
+    """Returns the two clips and their labels.
+
+    Raises:
+        ConfigError: for one of two files, and a label where there is none to give or one is needed.
+    """
+    files, config = (FLAGS.first, FLAGS.second), model.config
+    if all(files):
+        clips = [decoding.read_clip(file, num_frames, config.image_size) for file in files]
+        if config.ablation.uses_labels and FLAGS.label is None:
+            raise ConfigError("this run is conditioned on labels: give the --label of both clips.")
+        number = 0 if FLAGS.label is None else label_index(model.label_names, FLAGS.label)
+        return np.stack(clips), [number, number]
+    if any(files):
+        raise ConfigError("--first and --second go together: give both clips, or none.")
+    if FLAGS.label is not None:
+        raise ConfigError("--label is that of --first and --second: validation clips have theirs.")
+    dataset = datasets.load(
+        config.dataset,
+        "validation",
+        data_dir=config.data_dir,
+        num_frames=num_frames,
+        image_size=config.image_size,
+        max_skipped=config.max_skipped,
+    )
+    found = next(datasets.eval_batches(dataset, batch_size=2, num_videos=2))
+    return found["video"], found["label"].tolist()
+
+
+def main() -> None:
+    """Encodes both clips, decodes what is between them, and writes videos and a sheet."""
+    model = flowvid.load(FLAGS.workdir, checkpoint=FLAGS.checkpoint, average=FLAGS.average)
+    out = paths.output_folder(FLAGS.out or FLAGS.workdir / "interpolation", "use another --out")
+    ends, labels = _ends(model, FLAGS.num_frames or model.config.num_frames)
+    first, second = (model.encode(ends[i : i + 1], labels[i : i + 1]) for i in (0, 1))
+    shares = np.linspace(0, 1, FLAGS.steps)
+    videos = np.concatenate(
+        [model.decode(first.mixed(second, s), [labels[int(s > 0.5)]]) for s in shares.tolist()]
+    )
+    single = videos.shape[1] == 1
+    names = [f"{i:03d}.{'png' if single else FLAGS.format}" for i in range(len(videos))]
+    paths.note_files(out, ["interpolation.png", *names])
+    for name, video in zip(names, videos, strict=True):
+        if single:
+            media.write_image(out / name, video[0])
+        else:
+            media.write_video(out / name, video, fps=FLAGS.fps)
+    sheet = media.contact_sheet(videos, captions=[f"{share:.0%}" for share in shares])
+    media.write_image(out / "interpolation.png", sheet)
+    print(f"{len(videos)} videos and the contact sheet interpolation.png are in {out}.")
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)
