@@ -112,7 +112,7 @@ def define_flags(config: type, presets: Presets) -> None:
         elif of.metadata["choices"]:
             flags.DEFINE_enum(of.name, None, of.metadata["choices"], help_text)
         elif of.type in (Size, Size | None):
-            flags.DEFINE(_SizeParser(), of.name, None, help_text, serializer=_as_text())
+            flags.DEFINE(_SizeParser(of.name), of.name, None, help_text, serializer=_as_text())
         elif "int" in str(of.type):
             flags.DEFINE_integer(of.name, None, help_text)
         elif "float" in str(of.type):
@@ -136,9 +136,12 @@ def _defaults(name: str, presets: Presets) -> str:
 class _SizeParser(flags.ArgumentParser):
     """Parses the value of a flag as the size of a frame."""
 
+    def __init__(self, name: str) -> None:
+        self._name = name
+
     def parse(self, argument: Any) -> Size:
         """Returns the size."""
-        return Size.of(argument)
+        return Size.of(argument, self._name)
 
     def flag_type(self) -> str:
         """Returns how --helpxml names the type."""
@@ -169,7 +172,7 @@ def path_flag(
 
 def size_flag(name: str, help_text: str) -> flags.FlagHolder[Any]:
     """Defines and returns a flag whose value is a `Size` or None."""
-    return flags.DEFINE(_SizeParser(), name, None, help_text, serializer=_as_text())
+    return flags.DEFINE(_SizeParser(name), name, None, help_text, serializer=_as_text())
 
 
 def _as_text() -> Any:

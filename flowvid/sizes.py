@@ -36,11 +36,11 @@ class Size(NamedTuple):
         return self.height if self.height == self.width else self.both
 
     @staticmethod
-    def of(value: Any) -> "Size":
+    def of(value: Any, name: str = "image_size") -> "Size":
         """Returns the size that 64, "64", "48x96" or a pair of whole numbers stands for.
 
         Raises:
-            ConfigError: for anything else.
+            ConfigError: for anything else, naming it by `name`.
         """
         sides = value if isinstance(value, tuple | list) else str(value).lower().split("x")
         if len(sides) == 1:
@@ -49,7 +49,7 @@ class Size(NamedTuple):
         are_numbers = len(texts) == 2 and all(re.fullmatch("[0-9]{1,9}", text) for text in texts)
         if not are_numbers or not all(1 <= int(text) <= MAX_SIDE for text in texts):
             raise ConfigError(
-                f"image_size={value!r}: use a whole number of pixels from 1 to {MAX_SIDE}, such as "
+                f"{name}={value!r}: use a whole number of pixels from 1 to {MAX_SIDE}, such as "
                 "64, or height and width, such as 48x96."
             )
         return Size(*map(int, texts))

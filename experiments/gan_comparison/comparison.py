@@ -16,6 +16,7 @@ from experiments.running.finished_runs import Videos
 from experiments.running.nearest_clips import nearest
 from flowvid.data import datasets
 from flowvid.errors import ConfigError
+from flowvid.sizes import Size
 
 HELD_OUT, TRAINING, NOISE = "held-out clips", "training clips", "uniform noise"
 COLUMNS = {
@@ -104,8 +105,8 @@ def _shared_settings(workdirs: Sequence[pathlib.Path]) -> tuple[Any, int]:
     """Returns the first run's configuration, and the smallest number of frames of all runs."""
     settings = [generators.settings_of(workdir) for workdir in workdirs]
     for workdir, other in zip(workdirs, settings, strict=True):
-        for name in ("dataset", "image_size"):
-            mine, its = getattr(settings[0], name), getattr(other, name)
+        for name, plain in (("dataset", str), ("image_size", Size.of)):
+            mine, its = (plain(getattr(one, name)) for one in (settings[0], other))
             if mine != its:
                 raise ConfigError(
                     f"{workdirs[0]} has --{name}={mine}, but {workdir} has {its}: compare runs of "

@@ -93,8 +93,8 @@ class EncoderSettings(Protocol):
     def check(self, image_size: Size, levels: int) -> None:
         """Raises ConfigError when frames of this size cannot be encoded."""
 
-    def check_crop(self, crop: Size, sees: Sees) -> None:
-        """Raises ConfigError when windows of this size cannot be encoded beside whole frames."""
+    def check_crop(self, crop: Size, image_size: Size, sees: Sees) -> None:
+        """Raises ConfigError when windows of frames cannot be encoded as these are."""
 
     def build(self, options: EncoderOptions) -> ContextEncoder:
         """Returns the encoder of one model."""

@@ -16,7 +16,7 @@ from flowvid.flows.table import FLOWS
 
 # The version of what a run's folder holds: parameters, train state and configuration. It rises with
 # every change that makes runs of earlier versions unreadable. Version 1 carried no number.
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 
 
 def to_dict(config: Any, label_names: tuple[str, ...]) -> dict[str, Any]:

@@ -19,10 +19,10 @@ _NESTED = {"flow": (FLOWS, "flow_settings"), "context": (CONTEXTS, "context_sett
 def preset_config(preset: str = "paper", **changes: Any) -> Config:
     """Returns the preset's configuration with some fields changed.
 
-    `changes` may name fields of the chosen flow and encoder beside those of `Config`, and give the
-    image size as anything that `Size.of` takes. With
-    num_frames=1 there are no frames for the tail, and the preset's tail_frames are left out; the
-    head draws no more frames of a clip than there are.
+    `changes` may name fields of the chosen flow and encoder beside those of `Config`, and give
+    sizes as anything that `Size.of` takes. With num_frames=1 there are no frames for the tail, and
+    the preset's tail_frames and tail_crop are left out, as is a tail_crop that is larger than a
+    frame; the head draws no more frames of a clip than there are.
 
     Raises:
         ConfigError: for an unknown preset, a field's unusable value, or a field of another flow or
@@ -38,6 +38,9 @@ def preset_config(preset: str = "paper", **changes: Any) -> Config:
         values["head_frames_drawn"] = frames
     values |= {name: value for name, value in changes.items() if name in _OWN}
     values |= sizes_of(values)
+    if "tail_crop" not in changes and values["tail_crop"] is not None:
+        fits = all(a <= b for a, b in zip(values["tail_crop"], values["image_size"], strict=True))
+        values["tail_crop"] = values["tail_crop"] if fits and frames != 1 else None
     for kind, (table, settings_field) in _NESTED.items():
         if values[kind] in table:  # otherwise `Config` names those that are known
             settings = table[values[kind]]
@@ -73,7 +76,7 @@ def sizes_of(values: dict[str, Any]) -> dict[str, Size]:
         ConfigError: for what is no size.
     """
     given = {name: values.get(name) for name in ("image_size", "tail_crop")}
-    return {name: Size.of(value) for name, value in given.items() if value is not None}
+    return {name: Size.of(value, name) for name, value in given.items() if value is not None}
 
 
 def flat(config: Config) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from flowvid import fields
 from flowvid.conditioning.sees import Sees
 from flowvid.conditioning.table import CONTEXTS
+from flowvid.config import checks
 from flowvid.config.metrics import METRICS, Metric
 from flowvid.config.variants import VARIANTS, Variant
 from flowvid.errors import ConfigError
@@ -31,7 +32,7 @@ class Config:
         "Model",
         "where the defaults of the other flags come from: the paper's appendix, the paper's models "
         "at a size that trains in minutes on two CPU cores, the best models of that size, or the "
-        "same for 8-bit footage of 64x64 in an hour, and at a size for a GPU.",
+        "same for 8-bit footage of 64x64 on two CPU cores, and at a size for a GPU.",
         choices=("paper", "paper_small", "small", "footage_small", "footage"),
     )
     flow: str = fields.field("Model", "the kind of flow in head and tail.", choices=tuple(FLOWS))
@@ -94,8 +95,8 @@ class Config:
     )
     augment: str = fields.field(
         "Training",
-        "mirror: left and right are exchanged in every other clip; not for labels that name a "
-        "side, nor for clips with writing.",
+        "mirror: left and right are exchanged in half of the clips, drawn anew in each step; not "
+        "for labels that name a side, nor for clips with writing.",
         choices=("none", "mirror"),
     )
     learning_rate: float = fields.field("Training", "learning rate of Adam.", low=0)
@@ -116,7 +117,8 @@ class Config:
     )
     weight_decay: float = fields.field(
         "Training",
-        "weight decay of the matrices of networks, in units of the learning rate, as in AdamW.",
+        "weight decay of the matrices of networks, as in AdamW: each step multiplies them by one "
+        "minus it times their learning rate, Muon's where that trains them.",
         low=0,
     )
     label_dropout: float = fields.field(
@@ -200,7 +202,7 @@ class Config:
             ConfigError: naming the field and its possible values.
         """
         fields.check(self)
-        check_seed_and_average(self)
+        checks.seed_and_average(self)
         self.flow_settings.check(self.image_size, self.levels)
         self.context_settings.check(self.image_size, self.levels)
         if self.models_bins and self.dequantization == "paper":
@@ -213,8 +215,8 @@ class Config:
                 f"--n_bits={self.n_bits} with --dequantization={self.dequantization} is not "
                 "defined: use 5 or 8 with floor, 5 with paper."
             )
-        _check_head_frames(self)
-        _check_crop(self)
+        checks.frames(self)
+        checks.crop(self)
         if self.label_dropout > 0 and not self.context_settings.DROPS_LABELS:
             raise ConfigError(
                 f"--context={self.context} cannot encode a label that is not told: use "
@@ -222,11 +224,6 @@ class Config:
             )
         if self.label_dropout >= 1:
             raise ConfigError(f"--label_dropout={self.label_dropout} must be below 1.")
-        if self.tail_frames is not None and self.tail_frames >= self.num_frames:
-            raise ConfigError(
-                f"--tail_frames={self.tail_frames} frames cannot be drawn from the "
-                f"{self.num_frames - 1} that follow the first: use fewer, or more --num_frames."
-            )
 
     @property
     def ablation(self) -> Variant:
@@ -273,50 +270,3 @@ class Config:
     def metric(self) -> Metric:
         """The metric under which the models see pixels."""
         return METRICS["paper" if self.dequantization == "paper" else f"{self.n_bits}-bit"]
-
-
-def check_seed_and_average(run: Any) -> None:
-    """Checks what the configurations of the flow and of the GAN have in common.
-
-    Raises:
-        ConfigError: naming the field and its possible values.
-    """
-    if run.ema_decay >= 1:
-        raise ConfigError(f"--ema_decay={run.ema_decay} must be below 1.")
-    if run.seed >= 2**32:
-        raise ConfigError(f"--seed={run.seed} must be below 2^32 = {2**32}.")
-
-
-def _check_crop(config: Config) -> None:
-    """Checks that windows for the tail fit into frames and can be modelled.
-
-    Raises:
-        ConfigError: naming the flag and its possible values.
-    """
-    crop = config.tail_crop
-    if crop is None:
-        return
-    if any(side > whole for side, whole in zip(crop, config.image_size, strict=True)):
-        raise ConfigError(
-            f"--tail_crop={crop} is larger than --image_size={config.image_size}: use at most that."
-        )
-    fields.check_halvings(crop, config.levels, "tail_crop")
-    config.context_settings.check_crop(crop, config.sees("tail"))
-
-
-def _check_head_frames(config: Config) -> None:
-    """Checks how many frames the head draws from a clip.
-
-    Raises:
-        ConfigError: naming the flag and its possible values.
-    """
-    drawn = config.head_frames_drawn
-    if drawn > 1 and config.head_frames == "first":
-        raise ConfigError(
-            f"--head_frames_drawn={drawn} needs --head_frames=any: a clip has one first frame."
-        )
-    if drawn > config.num_frames:
-        raise ConfigError(
-            f"--head_frames_drawn={drawn} frames cannot be drawn from {config.num_frames}: use "
-            "fewer, or more --num_frames."
-        )

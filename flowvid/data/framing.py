@@ -70,7 +70,7 @@ class Framing:
     """
 
     def __init__(self, image_size: SizeLike) -> None:
-        """Keeps the size of the result; what is none raises a `ConfigError`."""
+        """Keeps the size of the result; raises a `ConfigError` for anything that is no size."""
         self.image_size = Size.of(image_size)
         self.filters = Filters()
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from flowvid import fields
 from flowvid.conditioning.pyramid.settings import check_label_size
-from flowvid.config import config_file, dataset_names
-from flowvid.config.schema import check_seed_and_average
+from flowvid.config import checks, config_file, dataset_names
 from flowvid.errors import ConfigError
 from flowvid.sizes import Size
 
@@ -91,7 +90,7 @@ class GanConfig:
             ConfigError: naming the field and its allowed values.
         """
         fields.check(self)
-        check_seed_and_average(self)
+        checks.seed_and_average(self)
         size = Size.of(self.image_size)
         fields.check_halvings(size, self.levels)
         check_label_size(self.label_size, size)

@@ -11,7 +11,7 @@ from flowvid.video.frames import Batch
 
 
 def mirrored(config: Config, batch: Batch, step: Array | int) -> Batch:
-    """Returns the batch, with --augment=mirror every other clip with left and right exchanged."""
+    """Returns the batch; with --augment=mirror, half of the clips, drawn anew, are mirrored."""
     if config.augment == "none":
         return batch
     keys = random_keys.example_keys(config.seed, step, batch.example, Stream.TRAINING_MIRROR)

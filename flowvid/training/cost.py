@@ -5,7 +5,9 @@ import time
 import jax
 import jax.numpy as jnp
 
+from flowvid.arrays import CHANNELS
 from flowvid.config.schema import Config
+from flowvid.flows.protocol import Shape
 from flowvid.video.build import encoder_of, flow_of, frame_shape
 
 
@@ -17,13 +19,22 @@ def step_gflop(config: Config) -> dict[str, float]:
     tail_frames = config.tail_frames or config.num_frames - 1
     of_clip = {"head": config.head_frames_drawn, "tail": tail_frames}
     frames = {name: config.batch_size * count for name, count in of_clip.items()}
-    return {name: 3 * frames[name] * flow_gflop(config, name) for name in frames}
+    shapes = dict.fromkeys(frames, frame_shape(config))
+    if config.tail_crop is not None:
+        shapes["tail"] = (*config.tail_crop, CHANNELS)
+    return {name: 3 * frames[name] * flow_gflop(config, name, shapes[name]) for name in frames}
 
 
-def flow_gflop(config: Config, model: str) -> float:
-    """Returns the GFLOP of one frame's forward pass through the flow of "head" or "tail"."""
+def flow_gflop(config: Config, model: str, shape: Shape | None = None) -> float:
+    """Returns the GFLOP of the forward pass of one frame through the flow of "head" or "tail".
+
+    Args:
+        config: the run's.
+        model: "head" or "tail".
+        shape: of what is modelled; by default a whole frame.
+    """
     channels = encoder_of(config, model).channels
-    return 1e-9 * flow_of(config, model).flop(frame_shape(config), channels)
+    return 1e-9 * flow_of(config, model).flop(shape or frame_shape(config), channels)
 
 
 def encoder_gflop(config: Config, model: str) -> dict[str, float]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from flowvid import random_keys
-from flowvid.arrays import Params
+from flowvid.arrays import CHANNELS, Params
 from flowvid.config.schema import Config
 from flowvid.flows.density import Density
 from flowvid.training import augmentation, labels
@@ -65,7 +65,10 @@ def tail_loss(config: Config, params: Params, batch: Batch, step: Array | int) -
 
     seen = tail.conditionings(config, params, frames.clean, frames.labels)
     loss, terms = chunks.mean(
-        loss_and_terms, params, tail.modelled_of(frames, seen), tail.frames_at_once(config)
+        loss_and_terms,
+        params,
+        tail.modelled_of(frames, seen),
+        tail.frames_at_once(config, (frames.x.shape[2], frames.x.shape[3], CHANNELS)),
     )
     stream = random_keys.Stream.TRAINING_ENCODER
     encoder_keys = random_keys.example_keys(config.seed, step, batch.example, stream)

@@ -88,7 +88,7 @@ def matrices(params: Params) -> Any:
 
 
 def _are_matrices(params: Params) -> Any:
-    """Returns which of the parameters are matrices; partition leaves out others than its own."""
+    """Returns which parameters are matrices; those that `optax.partition` masks stay so."""
     return jax.tree.map(
         lambda dimensions: dimensions is not None,
         matrices(params),

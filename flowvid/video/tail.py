@@ -18,7 +18,7 @@ from flowvid.arrays import Images, Labels, Params
 from flowvid.conditioning.protocol import Conditioning, State
 from flowvid.config.schema import Config
 from flowvid.flows.density import Density
-from flowvid.flows.protocol import Guidance
+from flowvid.flows.protocol import Guidance, Shape
 from flowvid.video import chunks
 from flowvid.video.build import Drawing, encoder_of, flow_of, frame_shape
 from flowvid.video.frames import TailFrames, pick
@@ -96,15 +96,19 @@ def init(config: Config, key: PRNGKeyArray, frames: TailFrames) -> Params:
     return params | {"flow": flow_of(config, "tail").init(flow_key, x, contexts)}
 
 
-def frames_at_once(config: Config) -> int:
+def frames_at_once(config: Config, shape: Shape | None = None) -> int:
     """Returns how many frames pass through the flow together: config.tail_chunk, if it is set.
 
     Otherwise it is as many as keep half a gigabyte of activations for the backward pass.
+
+    Args:
+        config: the run's.
+        shape: of what is modelled, [H, W, C]; by default whole frames.
     """
     if config.tail_chunk is not None:
         return config.tail_chunk
     channels = encoder_of(config, "tail").channels
-    numbers = flow_of(config, "tail").activation_size(frame_shape(config), channels)
+    numbers = flow_of(config, "tail").activation_size(shape or frame_shape(config), channels)
     return max(_ACTIVATION_BYTES // (4 * numbers), 1)
 
 

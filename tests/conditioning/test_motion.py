@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from flowvid.conditioning.unet import motion
+from flowvid.conditioning.unet.settings import coarseness
 from flowvid.sizes import Size
 
 
 @jax.jit
 def found_motion(frame, before, mask):
-    factor = motion.coarseness(Size(*frame.shape[1:3]))
+    factor = coarseness(Size(*frame.shape[1:3]))
     return motion.motion(frame, before, mask, factor)
 
 

@@ -30,7 +30,7 @@ class ToyContextSettings(fields.Settings):
         """Returns a line for each thing that is seen."""
         return ["one map, 1 channels"] if any(sees) else []
 
-    def check_crop(self, crop: Size, sees: Any) -> None:
+    def check_crop(self, crop: Size, image_size: Size, sees: Any) -> None:
         """Any can be encoded."""
 
     def build(self, options: Any) -> Any:

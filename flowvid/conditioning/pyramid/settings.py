@@ -48,7 +48,7 @@ class PyramidSettings(fields.Settings):
         del levels
         check_label_size(self.label_size, image_size)
 
-    def check_crop(self, crop: Size, sees: Sees) -> None:
+    def check_crop(self, crop: Size, image_size: Size, sees: Sees) -> None:
         """Checks that no label image is seen, which has the size of a whole frame.
 
         Raises:
@@ -57,7 +57,7 @@ class PyramidSettings(fields.Settings):
         if sees.label:
             raise ConfigError(
                 f"--tail_crop={crop} does not fit label images, which have the size of whole "
-                "frames: leave it out, or use --context=unet."
+                f"frames: use --tail_crop={image_size}, or --context=unet."
             )
 
     def build(self, options: Any) -> Any:

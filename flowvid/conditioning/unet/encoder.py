@@ -22,8 +22,7 @@ from flowvid.conditioning.unet import layers as layering
 from flowvid.conditioning.unet import memory as memories
 from flowvid.conditioning.unet.layers import Layers
 from flowvid.conditioning.unet.memory import Memory
-from flowvid.conditioning.unet.motion import coarseness
-from flowvid.conditioning.unet.settings import UnetSettings
+from flowvid.conditioning.unet.settings import UnetSettings, coarseness
 from flowvid.flows.protocol import Contexts, Diagnostic, Shape
 from flowvid.flows.scale_and_shift import depends_on_vector
 

@@ -30,9 +30,10 @@ from flowvid.conditioning.unet.motion import (
     sampled_at,
     window_sum,
 )
+from flowvid.conditioning.unet.settings import levels_of_layers
 from flowvid.flows.scale_and_shift import OF_VECTOR
+from flowvid.sizes import Size
 
-_LEVELS = 3  # of both networks, as far as the frame can be halved
 _FEATURES = 16
 _GROUP = 4  # reach of the windows over which motion is averaged: what is close moves alike
 _STYLES = 4  # fields by which labels change the motion
@@ -100,6 +101,7 @@ class LayerNetwork(nn.Module):
         moved, moved_before = lax.stop_gradient(
             _motion_of_three(last, before, before_that, mask, ground, self.factor)
         )
+        # In a window of a frame (--tail_crop) these are the places in the window.
         at = positions(height, width) * (2 / jnp.array([[[[height, width]]]])) - 1
         at = jnp.broadcast_to(at, (len(last), height, width, 2))
         fixed_mask = lax.stop_gradient(mask)
@@ -155,18 +157,11 @@ def flop(layers: LayerNetwork, rows: int, columns: int) -> float:
 
 def _unets(width: int, rows: int, columns: int, **options: Any) -> tuple[network.UNet, ...]:
     """Returns the networks of the layers and of their motion, whose finest features are read."""
-    levels = _num_levels(rows, columns)
+    levels = levels_of_layers(Size(rows, columns))
     return tuple(
         network.UNet(channels, _FEATURES, levels, read=1, **options)
         for channels in (width, 3 * width // 4)
     )
-
-
-def _num_levels(height: int, width: int) -> int:
-    levels = 1
-    while levels < _LEVELS and not (height | width) % 2 ** (levels + 1):
-        levels += 1
-    return levels
 
 
 def _seen(memory: Memory) -> Array:

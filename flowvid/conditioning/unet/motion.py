@@ -16,15 +16,13 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from flowvid.arrays import Images
-from flowvid.sizes import Size
 
 Maps = Float[Array, "batch height width channels"]
 Mask = Float[Array, "batch height width one"]
 Displacements = Float[Array, "batch height width two"]  # rows and columns, in pixels
 
-_COARSE = 16  # whole frames are matched at about this size; larger ones are averaged down
-_FARTHEST = 2  # pixels of that size, in each direction
-_WINDOW = 3  # reach of windows: 7 pixels of that size are about as large as an object
+_FARTHEST = 2  # coarse pixels, in each direction
+_WINDOW = 3  # reach of windows: 7 coarse pixels are about as large as an object
 _STEPS = 3  # of refinement
 _GROUP = 2  # reach of windows over which motion is averaged
 _LARGEST_ERROR = 0.5  # of a pixel, summed over channels: a single pixel must not decide
@@ -35,11 +33,6 @@ _LEAST_WEIGHT = 1e-4  # of a pixel, so that windows without any mask are average
 _LEAST_TEXTURE = 2e-4  # added to squared gradients: where there is no texture, nothing moves
 
 
-def coarseness(size: Size) -> int:
-    """Returns how many pixels a side are averaged before frames of a size are matched."""
-    return max(1, min(size) // _COARSE)
-
-
 def motion(frame: Images, before: Images, mask: Mask, factor: int) -> Displacements:
     """Returns how far what each pixel of a frame shows has moved since the frame before.
 
@@ -47,7 +40,8 @@ def motion(frame: Images, before: Images, mask: Mask, factor: int) -> Displaceme
         frame: frames [B, H, W, 3] in [-1/2, 1/2).
         before: the frames before them.
         mask: how much each pixel of `frame` belongs to what moves, from 0 to 1.
-        factor: the `coarseness` of whole frames, also where these are windows of them.
+        factor: side of a coarse pixel, the `coarseness` of whole frames (`settings`), also where
+            these are windows of them.
     """
     small, small_before, small_mask = (reduced(x, factor) for x in (frame, before, mask))
     matched = factor * enlarged(_matched(small, small_before, small_mask), factor, frame.shape)

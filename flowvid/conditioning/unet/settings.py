@@ -9,9 +9,23 @@ from flowvid.errors import ConfigError
 from flowvid.sizes import Size
 
 _GROUP = "Context (unet)"
-_LAYERS_HALVE = 8  # 2^3, for three levels (`layers`)
+_MOST_LEVELS = 3  # of the networks of layers
+_COARSE = 16  # whole frames are matched at about this size; larger ones are averaged down
 _PAPER = {"unet_width": 96, "features": 32, "layer_width": 64, "label_width": 32}
 _SMALL = {"unet_width": 48, "features": 24, "layer_width": 32, "label_width": 16}
+
+
+def levels_of_layers(size: Size) -> int:
+    """Returns how often the networks of layers halve frames or windows of a size."""
+    levels = 1
+    while levels < _MOST_LEVELS and not (size.height | size.width) % 2 ** (levels + 1):
+        levels += 1
+    return levels
+
+
+def coarseness(size: Size) -> int:
+    """Returns how many pixels a side are averaged before frames of a size are matched."""
+    return max(1, min(size) // _COARSE)
 
 
 @dataclass(frozen=True)
@@ -36,15 +50,25 @@ class UnetSettings(fields.Settings):
         "footage": _PAPER,
     }
 
-    def check_crop(self, crop: Size, sees: Sees) -> None:
-        """Checks that the networks of layers have as many levels in a window as in a frame.
+    def check_crop(self, crop: Size, image_size: Size, sees: Sees) -> None:
+        """Checks that the networks of layers find in a window what they find in a frame.
 
         Raises:
-            ConfigError: naming what its sides must be divisible by.
+            ConfigError: naming the smallest window, or what its sides must be divisible by.
         """
-        if sees.state and any(side % _LAYERS_HALVE for side in crop):
+        if not sees.state:
+            return
+        levels, least = levels_of_layers(image_size), 4 * coarseness(image_size)
+        if levels_of_layers(crop) != levels:
+            also = "" if levels == _MOST_LEVELS else f" and not both by {2 ** (levels + 1)}"
             raise ConfigError(
-                f"--tail_crop={crop} must be divisible by {_LAYERS_HALVE}: use multiples of it."
+                f"--tail_crop={crop} must be divisible by {2**levels}{also}, as "
+                f"--image_size={image_size} is: use another one."
+            )
+        if min(crop) < least:
+            raise ConfigError(
+                f"--tail_crop={crop} is too small to see motion in frames of {image_size}: use at "
+                f"least {least}."
             )
 
     def build(self, options: Any) -> Any:

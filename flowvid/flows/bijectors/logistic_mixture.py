@@ -85,7 +85,7 @@ class Channel(NamedTuple):
         return Channel(weights, means, log_scales, self.num_bins).log_mass(bins)
 
     def masses_of_bins(self) -> Array:
-        """Returns the mixture's mass in every bin, [*pixels, bins], with an error of 1e-7.
+        """Returns the mixture's mass in every bin, [*pixels, bins], to about 1e-7.
 
         They are differences of the CDF, which takes a fraction of the time of exact log-masses.
         """
