@@ -184,6 +184,8 @@ class MixtureFlow:
 
     def seen(self, stage: Stage, contexts: Contexts, known: Mapping[int, Array]) -> Seen:
         """Returns what a stage sees of the context of its level and of the phases before it."""
+        # The order of what the networks see: `jax.jit` sorts the keys of a dict.
+        known = {p: known[p] for p in (0, *phases.ORDER) if p in known}
         context = contexts[min(stage.level, self.levels - 1)]
         maps, guesses, vector = [], [], None
         if context is not None and is_constant_map(context):
