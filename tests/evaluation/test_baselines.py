@@ -8,6 +8,7 @@ import pytest
 from flowvid.config.metrics import METRICS
 from flowvid.data.datasets import Dataset
 from flowvid.evaluation import baselines, codecs
+from flowvid.sizes import Size
 
 pytest_plugins = ["system_fixtures"]
 
@@ -150,9 +151,8 @@ def test_training_clips_are_spread_evenly():
 def dataset_of(videos):
     """A dataset of these videos [N, T, H, W, 3], in this order."""
     records = [{"video": v, "label": i % 2, "id": b"%d" % i} for i, v in enumerate(videos)]
-    return Dataset(
-        "made", "train", records, ("a", "b"), videos.shape[1], videos.shape[2], "fingerprint"
-    )
+    size = Size(*videos.shape[2:4])
+    return Dataset("made", "train", records, ("a", "b"), videos.shape[1], size, "fingerprint")
 
 
 def test_a_training_split_that_is_sorted_is_fitted_as_a_whole(monkeypatch):

@@ -14,6 +14,7 @@ from scipy import stats
 from flowvid.data import datasets
 from flowvid.evaluation import label_information, partial_results, scoring
 from flowvid.parallel.devices import replicate
+from flowvid.sizes import Size
 from flowvid.training import loop
 
 pytest_plugins = ["system_fixtures"]
@@ -102,7 +103,9 @@ def test_label_bits_reach_the_entropy_of_the_labels_and_no_more():
 def split_of(labels):
     """A split whose records have labels alone, so that reading a frame fails."""
     records = [{"label": label} for label in labels]
-    return datasets.Dataset("made", "train", records, ("a", "b", "c"), 5, 16, "fingerprint")
+    return datasets.Dataset(
+        "made", "train", records, ("a", "b", "c"), 5, Size(16, 16), "fingerprint"
+    )
 
 
 def test_labels_are_read_without_frames(splits):
@@ -127,6 +130,7 @@ import sys
 from flowvid.data.datasets import Dataset
 from flowvid.evaluation import label_information
 from flowvid.parallel import processes
+from flowvid.sizes import Size
 
 processes.start(sys.argv[1], 2, int(sys.argv[2]))
 
@@ -138,7 +142,7 @@ class Records(list):
 
 
 records = Records({"label": label} for label in (1, 0, 2, 2, 1))
-split = Dataset("made", "train", records, ("a", "b", "c", "d"), 5, 16, "fingerprint")
+split = Dataset("made", "train", records, ("a", "b", "c", "d"), 5, Size(16, 16), "fingerprint")
 print("counts", label_information.count_labels(split).tolist())
 """
 
