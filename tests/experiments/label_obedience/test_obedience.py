@@ -15,6 +15,7 @@ from experiments.running import finished_runs
 from flowvid.config.making import preset_config
 from flowvid.errors import ConfigError
 from flowvid.evaluation.scoring import standard_error
+from flowvid.sizes import Size
 
 pytest_plugins = ["system_fixtures", "command_line"]
 
@@ -36,7 +37,12 @@ def moving_squares(count):
 def test_the_classifier_learns_looks_and_motions(tiny):
     records = moving_squares(256)
     split = finished_runs.load_split(tiny(), "train")
-    changes = {"source": records, "num_frames": 4, "image_size": 8, "label_names": tuple("abcd")}
+    changes = {
+        "source": records,
+        "num_frames": 4,
+        "image_size": Size(8, 8),
+        "label_names": tuple("abcd"),
+    }
     dataset = dataclasses.replace(split, **changes)
     videos = np.stack([record["video"] for record in records])
     labels = np.array([record["label"] for record in records])
@@ -109,7 +115,12 @@ def test_one_label_is_not_enough(run_of, call, tmp_path):
 def test_the_clips_of_some_labels_whole_or_frame_by_frame(tiny):
     split = finished_runs.load_split(tiny(), "train")
     records = moving_squares(16)
-    changes = {"source": records, "num_frames": 3, "image_size": 8, "label_names": tuple("abcd")}
+    changes = {
+        "source": records,
+        "num_frames": 3,
+        "image_size": Size(8, 8),
+        "label_names": tuple("abcd"),
+    }
     dataset = dataclasses.replace(split, **changes)
     wanted = [record for record in records if record["label"] in (1, 3)]
     for frames, per_clip in (("all", 1), ("first", 1), ("any", 3)):
