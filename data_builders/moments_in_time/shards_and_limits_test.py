@@ -26,7 +26,7 @@ from moments_archive import (
 from data_builders.moments_in_time import archive
 from data_builders.moments_in_time import moments_in_time_dataset_builder as moments
 from flowvid.data import datasets, tfds_records
-from flowvid.errors import DataError
+from flowvid.errors import ConfigError, DataError
 
 pytest_plugins = ["moments_archive"]
 
@@ -122,10 +122,15 @@ def test_an_unknown_split_is_refused(root: Path) -> None:
         archive.splits(archive.find_root(str(root)), "papre")
 
 
-@pytest.mark.parametrize("field", ["image_size", "num_frames", "stride"])
+@pytest.mark.parametrize("field", ["num_frames", "stride"])
 def test_frames_that_there_cannot_be_are_refused(field: str) -> None:
     with pytest.raises(DataError, match=f"{field}=0 must be at least 1"):
         config(name="bad", **{field: 0})
+
+
+def test_a_size_that_there_cannot_be_is_refused() -> None:
+    with pytest.raises(ConfigError, match="image_size=0: use a whole number of pixels from 1 to"):
+        config(name="bad", image_size=0)
 
 
 # A build is killed.
