@@ -4,6 +4,7 @@ Both clips are turned into latents, and videos are made of latents between these
 clips themselves. Writes one file per video and a contact sheet, interpolation.png.
 """
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,8 @@ from jaxtyping import UInt8
 
 import flowvid
 from flowvid import cli, fields, paths
-from flowvid.conditioning.label_names import label_index
 from flowvid.config import command_line
-from flowvid.data import datasets, decoding, media
+from flowvid.data import media, sources
 from flowvid.errors import ConfigError
 
 FLAGS = flags.FLAGS
@@ -40,29 +40,24 @@ def _ends(model: Any, num_frames: int) -> tuple[Pair, list[int]]:
     """Returns the two clips and their labels.
 
     Raises:
-        ConfigError: for one of two files, and a label where there is none to give or one is needed.
+        ConfigError: for one of two files, a label where there are no files, and clips that are too
+            short or too few.
     """
-    files, config = (FLAGS.first, FLAGS.second), model.config
+    files = (FLAGS.first, FLAGS.second)
     if all(files):
-        clips = [decoding.read_clip(file, num_frames, config.image_size) for file in files]
-        if config.ablation.uses_labels and FLAGS.label is None:
-            raise ConfigError("this run is conditioned on labels: give the --label of both clips.")
-        number = 0 if FLAGS.label is None else label_index(model.label_names, FLAGS.label)
-        return np.stack(clips), [number, number]
-    if any(files):
+        clips = [next(sources.of_path(model, file, FLAGS.label)) for file in files]
+    elif any(files):
         raise ConfigError("--first and --second go together: give both clips, or none.")
-    if FLAGS.label is not None:
+    elif FLAGS.label is not None:
         raise ConfigError("--label is that of --first and --second: validation clips have theirs.")
-    dataset = datasets.load(
-        config.dataset,
-        "validation",
-        data_dir=config.data_dir,
-        num_frames=num_frames,
-        image_size=config.image_size,
-        max_skipped=config.max_skipped,
-    )
-    found = next(datasets.eval_batches(dataset, batch_size=2, num_videos=2))
-    return found["video"], found["label"].tolist()
+    else:
+        clips = list(sources.of_split(model.config, "validation", 2))
+    if len(clips) < 2:
+        raise ConfigError("the validation split has one clip: give --first and --second.")
+    videos = [list(itertools.islice(clip.frames, num_frames)) for clip in clips]
+    if (shortest := min(map(len, videos))) < num_frames:
+        raise ConfigError(f"a clip has {shortest} frames: use --num_frames={shortest} or fewer.")
+    return np.array(videos), [clip.label for clip in clips]
 
 
 def main() -> None:

@@ -59,5 +59,6 @@ class Clip:
         coded = flow_of(config, model).coded
         assert coded is not None  # as `check` says
         found = coded(self._params[model]["flow"], x, self._walk.contexts(), code)
-        self._walk.see(found)
-        return np.asarray(to_pixels(found, config.metric))[0]
+        pixels = to_pixels(found, config.metric)
+        self._walk.see(pixels)
+        return np.asarray(pixels)[0]

@@ -84,7 +84,7 @@ def encoded(
         pixels, own = jnp.asarray(frame), params[walk.model]["flow"]
         z = _encoded(config, walk.model, own, pixels, walk.contexts())
         found.append(tuple(np.asarray(level) for level in z))
-        walk.see(_on_grid(config, pixels))
+        walk.see(pixels)
     return VideoLatents(tuple(found))
 
 
@@ -104,7 +104,7 @@ def decoded(
         own = params[walk.model]["flow"]
         pixels = _decoded(config, walk.model, own, tuple(map(jnp.asarray, z)), walk.contexts())
         yield np.asarray(pixels)
-        walk.see(_on_grid(config, pixels))
+        walk.see(pixels)
 
 
 def check(config: Config, latents: VideoLatents) -> int:
@@ -125,11 +125,6 @@ def check(config: Config, latents: VideoLatents) -> int:
     if not count:
         raise ConfigError("there are no latents: give those of at least one frame.")
     return count
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _on_grid(config: Config, pixels: Array) -> Array:
-    return to_grid(pixels, config.metric)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -58,12 +58,7 @@ def surprises(
         else:
             noise = random_keys.example_keys(seed, number, index, random_keys.Stream.SCORES)
             yield Surprise(np.asarray(_bits(config, model, own, pixels, contexts, noise)), None)
-        walk.see(_on_grid(config, pixels))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _on_grid(config: Config, pixels: Array) -> Array:
-    return to_grid(pixels, config.metric)
+        walk.see(pixels)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 from jax import Array
-from jaxtyping import Float, Int
+from jaxtyping import Int, UInt8
 
 from flowvid.arrays import Params
 from flowvid.conditioning.protocol import Conditioning, State
@@ -16,8 +16,9 @@ from flowvid.config.schema import Config
 from flowvid.flows.protocol import Contexts
 from flowvid.video import head, tail
 from flowvid.video.build import encoder_of
+from flowvid.video.pixels import to_grid
 
-Frames = Float[Array, "batch height width channels"]  # on the metric's grid
+Frames = UInt8[Array, "batch height width channels"]
 
 
 class Walk:
@@ -55,8 +56,9 @@ class Walk:
         seen = tail.conditioning(config, self._last, self._state, self._labels)
         return _tail_contexts(config, params, seen)
 
-    def see(self, frames: Frames) -> None:
+    def see(self, pixels: Frames) -> None:
         """Goes on by one frame of each video."""
+        frames = _on_grid(self._config, pixels)
         if "tail" in self._config.models:
             if not self.seen:
                 self._state = tail.first_state(self._config, frames)
@@ -66,6 +68,11 @@ class Walk:
 
 
 _jit = functools.partial(jax.jit, static_argnums=0)
+
+
+@_jit
+def _on_grid(config: Config, pixels: Frames) -> Array:
+    return to_grid(pixels, config.metric)
 
 
 @_jit
