@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 
 from flowvid.conditioning.label_names import label_index
 from flowvid.config.schema import Config
 from flowvid.data import datasets, decoding
-from flowvid.errors import ClipError, ConfigError
+from flowvid.errors import ClipError, ConfigError, whole_number
 
 
 class Clip(NamedTuple):
@@ -58,6 +58,23 @@ def of_split(config: Config, split: str, num_videos: int | None) -> Iterator[Cli
     for index in range(min(num_videos or len(dataset), len(dataset))):
         example = dataset[index]
         yield Clip(example["id"], int(example["label"]), iter(example["video"]))
+
+
+def clips_of(
+    model: Any, split: str, num_videos: int
+) -> tuple[UInt8[np.ndarray, "clips frames height width 3"], Int[np.ndarray, " clips"]]:
+    """Returns the first clips of a split of the run's dataset, and their labels.
+
+    They are of the model's image size and number of frames, as `model.log_prob` takes them. There
+    are fewer than `num_videos` where the split has fewer. In a notebook this is `flowvid.clips`.
+
+    Raises:
+        ConfigError: if `num_videos` is below 1.
+        DataError: if there is no such split.
+    """
+    clips = list(of_split(model.config, split, whole_number("num_videos", num_videos, 1)))
+    videos = np.stack([np.stack(list(clip.frames)) for clip in clips])
+    return videos, np.array([clip.label for clip in clips])
 
 
 def of_path(model: Any, path: Path, label: str | None) -> Iterator[Clip]:
