@@ -6,7 +6,7 @@ __version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Imports functions when they are first used, so that the data builders' workers need no JAX."""
+    """Imports a function on first use, so that the data builders' workers need no JAX."""
     if name == "load":
         from flowvid.training.checkpoints.reading import load
 
