@@ -1,5 +1,6 @@
 """The TFDS builder of stochastic_digits."""
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -13,11 +14,27 @@ from data_builders.stochastic_digits import render
 NUM_TRAIN_IMAGES = 400  # of each digit; the test split shows the other 50 of moving_digits' train
 
 
+@dataclasses.dataclass(eq=False)
+class StochasticConfig(generated_builder.GeneratedConfig):
+    """The image size and the length of the clips, and how many digits move in them.
+
+    Attributes:
+      num_digits: digits per clip.
+    """
+
+    num_digits: int = 2
+
+
 class Builder(generated_builder.Builder):
     """Generates stochastic_digits."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
+    BUILDER_CONFIGS: ClassVar = [
+        StochasticConfig(name=f"{size}x{size}_30f{suffix}", image_size=size, num_digits=number)
+        for number, suffix in ((2, ""), (1, "_one_digit"))
+        for size in (64, 32)
+    ]
     LABELS = ("unlabelled",)  # as clips of a folder without labels
     NUM_CLIPS: ClassVar = {"train": 4096, "validation": 512, "test": 512}
     SEED = 2
@@ -38,6 +55,7 @@ class Builder(generated_builder.Builder):
                 images,
                 num_frames=self.builder_config.num_frames,
                 image_size=self.builder_config.image_size,
+                num_digits=self.builder_config.num_digits,
             )
             yield index, {"video": video, "label": self.LABELS[0], "id": f"{split}_{index:05d}"}
 

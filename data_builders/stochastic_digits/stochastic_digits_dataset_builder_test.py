@@ -146,12 +146,13 @@ def test_no_image_of_a_digit_is_in_two_splits(images: dict) -> None:
     assert sum(map(len, pixels.values())) == len(set().union(*pixels.values())) > 4990
 
 
+@pytest.mark.parametrize(("suffix", "num_digits"), [("", 2), ("_one_digit", 1)])
 def test_the_builder_writes_what_is_rendered(
-    images: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, num_digits: int
 ) -> None:
     lengths = {"train": 4, "validation": 3, "test": 2}
     monkeypatch.setattr(stochastic_digits.Builder, "NUM_CLIPS", lengths)
-    builder = stochastic_digits.Builder(data_dir=tmp_path, config="32x32_30f")
+    builder = stochastic_digits.Builder(data_dir=tmp_path, config=f"32x32_30f{suffix}")
     builder.download_and_prepare()
     assert builder.info.name == "stochastic_digits"
     assert builder.info.features["label"].names == ["unlabelled"]
@@ -160,7 +161,8 @@ def test_the_builder_writes_what_is_rendered(
         assert [record["id"].decode() for record in source] == [
             f"{split}_{index:05d}" for index in range(length)
         ]
-        np.testing.assert_array_equal(source[1]["video"], clip(images, 1, split, image_size=32))
+        expected = clip(images, 1, split, image_size=32, num_digits=num_digits)
+        np.testing.assert_array_equal(source[1]["video"], expected)
 
 
 def test_the_default_is_two_digits_at_64x64() -> None:

@@ -143,6 +143,18 @@ def test_a_generated_set_is_prepared_on_first_use_and_quietly(tmp_path, monkeypa
     assert capsys.readouterr().out == ""
 
 
+def test_a_config_of_a_generated_set_is_prepared_on_first_use(tmp_path, monkeypatch):
+    monkeypatch.setattr(stochastic_digits.Builder, "NUM_CLIPS", FEW_CLIPS)
+    name = "stochastic_digits/32x32_30f_one_digit"
+    assert not catalog.holds_images(name, tmp_path)
+    one = load(tmp_path, name)[1]["video"]
+    two = load(tmp_path, "stochastic_digits")[1]["video"]  # not the config of one digit
+    assert (two >= one).all()
+    assert (two > one).any()
+    with pytest.raises(DataError, match="at 32x32, but image size 64 was asked for"):
+        load(tmp_path, name, image_size=64)
+
+
 def test_another_process_may_prepare_the_same_records_first(tmp_path, monkeypatch):
     monkeypatch.setattr(moving_shapes.Builder, "NUM_CLIPS", FEW_CLIPS)
     prepare = moving_shapes.Builder.download_and_prepare
