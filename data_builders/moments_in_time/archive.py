@@ -17,7 +17,7 @@ from flowvid.errors import DataError
 LAYOUT = """\
 Expected in the folder given as --manual_dir: the archive's zip file or, as it unpacks,
   training/<label>/*.mp4, validation/<label>/*.mp4
-  moments_categories.txt              one row per label: label,index
+  moments_categories.txt              one row per label: label,index (or the label alone)
   trainingSet.csv, validationSet.csv  one row per clip: label/clip.mp4,label,votes for,votes against
 Without the lists, all clips in the folders are used, and the names of the folders are the labels.
 Request the archive at http://moments.csail.mit.edu and give the folder that it is in."""

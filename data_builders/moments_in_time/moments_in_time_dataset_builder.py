@@ -8,6 +8,7 @@ import tensorflow_datasets as tfds
 
 from data_builders import clip_builder
 from data_builders.moments_in_time import archive, contents
+from flowvid.errors import DataError
 
 
 @dataclasses.dataclass(eq=False)
@@ -51,7 +52,13 @@ class Builder(clip_builder.Builder):
 
     def list_files(self, dl_manager: tfds.download.DownloadManager) -> clip_builder.Listing:
         """Lists the clips of both splits in the archive's layout."""
-        root, config = archive.find_root(os.fspath(dl_manager.manual_dir)), self.builder_config
+        try:
+            root = archive.find_root(os.fspath(dl_manager.manual_dir))
+        except NotADirectoryError as error:
+            raise DataError(
+                f"{error.filename} is a file: give the folder that it is in as --manual_dir."
+            ) from error
+        config = self.builder_config
         self.info.features["label"].names = archive.labels(root, config.subset)
         splits = archive.splits(root, config.split, config.subset)
         folder = root.parent if contents.is_zip(root) else root

@@ -26,14 +26,11 @@ def zipped(root: Path, folder: Path, top: str = "Moments_in_Time_Raw/") -> Path:
 # Zip files.
 
 
-@pytest.mark.parametrize("top", ["", "Moments_in_Time_Raw/"])
-def test_a_zip_file_gives_the_same_records_as_its_folder(
-    root: Path, tmp_path: Path, top: str
-) -> None:
+def test_a_zip_file_gives_the_same_records_as_its_folder(root: Path, tmp_path: Path) -> None:
     names = ["zooming/a.mp4", "bowing/b.mp4", "bowing/missing.mp4", "flying/a.mp4"]
     write_list(root / "trainingSet.csv", names)
     unpacked = prepare(root, tmp_path / "unpacked")
-    read = prepare(zipped(root, tmp_path / "zipped", top), tmp_path / "read")
+    read = prepare(zipped(root, tmp_path / "zipped"), tmp_path / "read")
     assert read.info.features["label"].names == unpacked.info.features["label"].names
     for split in ("train", "validation"):
         expected, found = examples(unpacked, split), examples(read, split)
@@ -49,11 +46,12 @@ def test_a_zip_file_gives_the_same_records_as_its_folder(
     ]
 
 
-def test_in_a_zip_file_folders_are_enough(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("top", ["", "Moments_in_Time_Raw/"])
+def test_in_a_zip_file_folders_are_enough(root: Path, tmp_path: Path, top: str) -> None:
     for name in ("moments_categories.txt", "trainingSet.csv", "validationSet.csv"):
         (root / name).unlink()
     (root / "training/bowing/notes.txt").write_text("no clip")
-    found = archive.find_root(str(zipped(root, tmp_path / "zipped")))
+    found = archive.find_root(str(zipped(root, tmp_path / "zipped", top)))
     assert archive.read_labels(found) == ["adding", "bowing", "zooming"]
     items = archive.list_clips(found, "train")
     assert {(item.id, item.label, item.reason) for item in items} == {
@@ -93,6 +91,12 @@ def test_zip_files_without_an_archive_are_named(root: Path, tmp_path: Path) -> N
     (folder / "another.zip").touch()
     with pytest.raises(DataError, match="holds 2 archives, give one of them"):
         archive.find_root(str(folder))
+
+
+def test_the_path_of_a_zip_file_is_refused_with_what_to_give(root: Path, tmp_path: Path) -> None:
+    path = zipped(root, tmp_path / "zipped") / "Moments_in_Time_Raw_v2.zip"
+    with pytest.raises(DataError, match=r"v2\.zip is a file: give the folder that it is in as --m"):
+        prepare(path, tmp_path / "data")
 
 
 def test_a_zip_file_without_validation_is_named(root: Path, tmp_path: Path) -> None:
