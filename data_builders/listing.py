@@ -7,6 +7,7 @@ import collections
 import hashlib
 import os
 import unicodedata
+import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -26,14 +27,14 @@ class Item(NamedTuple):
       id: its path as listed, printable, which identifies it within its split.
       label: the name of its label.
       path: its absolute path, or that of the zip file that contains it.
-      member: its name within the zip file, or empty.
+      member: its entry in the zip file, if there is one.
       reason: why it must be skipped, if the list alone tells, or empty.
     """
 
     id: str
     label: str
     path: str
-    member: str = ""
+    member: zipfile.ZipInfo | None = None
     reason: str = ""
 
 
@@ -44,7 +45,7 @@ class File(NamedTuple):
       name: its path relative to the folder or zip file, with slashes.
       path: its path, or that of the zip file that contains it.
       version: a text that changes when the file changes.
-      member: its name within the zip file, or empty.
+      member: its entry in the zip file, if there is one.
       reason: why it must be skipped, or empty.
       content: a text that is the same for all names of one file on disk.
       is_link: whether its name is a symbolic link, or below one.
@@ -53,7 +54,7 @@ class File(NamedTuple):
     name: str
     path: str
     version: str
-    member: str = ""
+    member: zipfile.ZipInfo | None = None
     reason: str = ""
     content: str = ""
     is_link: bool = False
@@ -239,8 +240,8 @@ def _file(name: str, path: str, real: str, reason: str, is_link: bool) -> File:
     try:
         state = os.stat(path)
     except OSError:  # a link to nothing
-        return File(name, path, "", "", reason, real, is_link)
+        return File(name, path, "", None, reason, real, is_link)
     # Some file systems have no numbers of their own for files; these have one name each.
     content = f"{state.st_dev} {state.st_ino}" if state.st_nlink > 1 else real
     version = f"{state.st_size} {state.st_mtime_ns}"
-    return File(name, path, version, "", reason, content, is_link)
+    return File(name, path, version, None, reason, content, is_link)

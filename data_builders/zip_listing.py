@@ -53,7 +53,7 @@ def walk(path: Path) -> Tree:
             tree.ignored.append(Ignored(printable(name), _LINK))
         else:
             version = f"{member.file_size} {member.CRC}"
-            tree.files.append(File(name, str(path), version, member.filename, content=name))
+            tree.files.append(File(name, str(path), version, member, content=name))
     tree.files.sort(key=lambda file: file.name)
     return tree
 

@@ -114,6 +114,11 @@ def test_other_configs_choose_other_clips_or_frames() -> None:
     others = {config.name: config for config in moments.Builder.OTHER_CONFIGS}
     assert others["64x64_30f_paper_split"].split == "paper"
     assert others["64x64_30f_every_3rd"].stride == 3
+    assert {name for name, config in others.items() if config.subset} == {
+        "64x64_30f_subset",
+        "64x64_30f_subset_paper_split",
+    }
+    assert others["64x64_30f_subset_paper_split"].split == "paper"
     assert all(config.split == "archive" for name, config in others.items() if "paper" not in name)
 
 

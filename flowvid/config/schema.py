@@ -45,9 +45,9 @@ class Config:
 
     dataset: str = fields.field(
         "Data",
-        "moving_shapes, moving_digits, moments_in_time[/config], celeb_a, another dataset that "
-        "TFDS has prepared, or a path: a folder or zip file of clips or images, or a folder of "
-        "records.",
+        "moving_shapes, moving_digits, stochastic_digits, moments_in_time[/config], celeb_a, "
+        "another dataset that TFDS has prepared, or a path: a folder or zip file of clips or "
+        "images, or a folder of records.",
     )
     data_dir: str | None = fields.field(
         "Data", "the folder of prepared datasets; the default is TFDS's own."

@@ -37,8 +37,8 @@ def find(
     """
     root, path = _data_dir(data_dir), paths.expand(name)
     size = None if image_size is None else Size.of(image_size)
-    if name in dataset_names.GENERATED:
-        return _prepare_generated(name, root, num_frames, size)
+    if configs := _generated_configs(name):
+        return _prepare_generated(name, configs, root, num_frames, size)
     if dataset_names.is_path(name) and not tfds_records.below(path):
         assert size is not None
         return _prepare_folder(path, root, num_frames, size, max_skipped)
@@ -71,7 +71,7 @@ def holds_images(name: str, data_dir: str | Path | None = None) -> bool:
       DataError: if there is no such dataset; the message says what there is.
     """
     root, path = _data_dir(data_dir), paths.expand(name)
-    if name in dataset_names.GENERATED:
+    if _generated_configs(name):
         return False
     if dataset_names.is_path(name) and not tfds_records.below(path):
         from data_builders.video_folder import folder
@@ -130,17 +130,32 @@ def _advice(name: str, root: Path) -> str:
     return f"Prepare it with `tfds build {name} --file_format=array_record {data_dir}`."
 
 
+def _generated_configs(name: str) -> list[Any]:
+    """Returns the configs of a generated dataset, or the one that is named; empty for others."""
+    dataset, _, config = name.partition("/")
+    if dataset not in dataset_names.GENERATED:
+        return []
+    configs = _generated(dataset).Builder.BUILDER_CONFIGS
+    if config:
+        return [each for each in configs if each.name == config]
+    return [each for each in configs if _PLAIN_CONFIG.fullmatch(each.name)]
+
+
+def _generated(dataset: str) -> Any:
+    return importlib.import_module(f"data_builders.{dataset}.{dataset}_dataset_builder")
+
+
 def _prepare_generated(
-    name: str, data_dir: Path, num_frames: int, image_size: Size | None
+    name: str, configs: list[Any], data_dir: Path, num_frames: int, image_size: Size | None
 ) -> Builder:
-    module = importlib.import_module(f"data_builders.{name}.{name}_dataset_builder")
+    dataset = name.split("/")[0]
+    module = _generated(dataset)
 
     def open_config(config: Any) -> Builder:
-        with tfds_records.quiet(), tfds_records.damage_reported(data_dir / name):
+        with tfds_records.quiet(), tfds_records.damage_reported(data_dir / dataset):
             return module.Builder(data_dir=data_dir, config=config)
 
     # The choice is among all sizes, prepared or not: otherwise results would depend on the machine.
-    configs = module.Builder.BUILDER_CONFIGS
     builder = tfds_records.choose(
         [open_config(config) for config in configs], num_frames, image_size
     )

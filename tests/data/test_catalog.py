@@ -15,12 +15,17 @@ from records import FEW_CLIPS, copy_records, load
 from data_builders.moving_digits import moving_digits_dataset_builder as moving_digits
 from data_builders.moving_shapes import moving_shapes_dataset_builder as moving_shapes
 from data_builders.moving_shapes import render
+from data_builders.stochastic_digits import stochastic_digits_dataset_builder as stochastic_digits
 from flowvid.data import catalog, tfds_records
 from flowvid.errors import DataError
 
 pytest_plugins = ["records"]
 
-GENERATED = {"moving_shapes": moving_shapes.Builder, "moving_digits": moving_digits.Builder}
+GENERATED = {
+    "moving_shapes": moving_shapes.Builder,
+    "moving_digits": moving_digits.Builder,
+    "stochastic_digits": stochastic_digits.Builder,
+}
 
 
 def config_found(name: str, data_dir: Path | None, num_frames: int = 30, image_size: int = 32):
@@ -127,7 +132,7 @@ def test_a_generated_set_is_prepared_on_first_use_and_quietly(tmp_path, monkeypa
     assert len(load(tmp_path, name, image_size=16)) == 3
     assert [path.name for path in (tmp_path / name).glob("[0-9]*")] == ["32x32_30f"]
     assert capsys.readouterr().out == (
-        f"Preparing {name} in {tmp_path}/{name}/32x32_30f/1.1.0, once.\n"
+        f"Preparing {name} in {tmp_path}/{name}/32x32_30f/{GENERATED[name].VERSION}, once.\n"
     )
     assert logging.get_verbosity() == verbosity
 
@@ -136,6 +141,18 @@ def test_a_generated_set_is_prepared_on_first_use_and_quietly(tmp_path, monkeypa
     assert len(load(tmp_path, name, split="validation", image_size=32)) == 2
     assert len(load(tmp_path, f"{name}/32x32_30f")) == 3
     assert capsys.readouterr().out == ""
+
+
+def test_a_config_of_a_generated_set_is_prepared_on_first_use(tmp_path, monkeypatch):
+    monkeypatch.setattr(stochastic_digits.Builder, "NUM_CLIPS", FEW_CLIPS)
+    name = "stochastic_digits/32x32_30f_one_digit"
+    assert not catalog.holds_images(name, tmp_path)
+    one = load(tmp_path, name)[1]["video"]
+    two = load(tmp_path, "stochastic_digits")[1]["video"]  # not the config of one digit
+    assert (two >= one).all()
+    assert (two > one).any()
+    with pytest.raises(DataError, match="at 32x32, but image size 64 was asked for"):
+        load(tmp_path, name, image_size=64)
 
 
 def test_another_process_may_prepare_the_same_records_first(tmp_path, monkeypatch):
@@ -179,7 +196,7 @@ def test_unfinished_preparations_are_named(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "moving_shapes/32x32_30f/incomplete.ABC_1.1.0").exists()
 
 
-@pytest.mark.parametrize("name", GENERATED)
+@pytest.mark.parametrize("name", ["moving_shapes", "moving_digits"])
 def test_records_of_an_earlier_version_are_prepared_anew(tmp_path, monkeypatch, name):
     builder = GENERATED[name]
     with monkeypatch.context() as patch:  # as version 1.0.0 was
@@ -233,7 +250,7 @@ def test_what_holds_images(image_sets, moments_dir, shapes_dir, tmp_path):
         assert catalog.holds_images(name, image_sets), name
     assert not catalog.holds_images("moving_shapes/32x32_30f", shapes_dir)
     assert not catalog.holds_images("moments_in_time", moments_dir("32x32_30f"))
-    for name in ("moving_shapes", "moving_digits"):
+    for name in GENERATED:
         assert not catalog.holds_images(name, image_sets)
 
 

@@ -31,7 +31,7 @@ pytest_plugins = ["records"]
             "tfds build data_builders/moments_in_time --config=64x64_30f_paper_split --manual_dir=",
         ),
         ({"name": "celeb_a"}, "`tfds build celeb_a --file_format=array_record --data_dir="),
-        ({"name": "moving_digits/32x32_30f"}, "Use moving_digits, which is generated on first"),
+        ({"name": "moving_digits/32x32_8f"}, "Use moving_digits, which is generated on first"),
         ({"name": "/no/such/folder"}, "/no/such/folder does not exist. Expected are clips (.mp4"),
         ({"name": "~nobody_here/clips"}, "~nobody_here/clips does not exist"),
         ({"split": "test"}, "no examples in split 'test'; it has 3 in 'train', 2 in 'validation'"),

@@ -1,0 +1,1 @@
+"""Stochastic digits: a generated video dataset, the stochastic Moving MNIST of SVG."""
