@@ -61,7 +61,7 @@ def test_without_a_validation_split_the_end_of_train_is_held_out(image_sets, spl
 
 
 def test_what_is_held_out_is_said_once(image_sets, capsys):
-    splits._report_held_out.cache_clear()
+    splits._say.cache_clear()
     for split in ("train", "validation", "test", "train"):
         images(image_sets, "mnist", split, 28)
         images(image_sets, "celeb_a", split, 37)
