@@ -1,6 +1,5 @@
 """Counts the frames of clips whose number differs, once, and says which clips are long enough."""
 
-import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from flowvid import paths
+from flowvid.config.dataset_names import say_once
 from flowvid.data.record_views import parse
 from flowvid.data.video_features import Builder
 from flowvid.errors import DataError
@@ -42,7 +42,7 @@ def count(builder: Builder, split: str, source: Sequence[bytes], video_name: str
         with paths.whole_file(path) as file:
             file.write(json.dumps({"of": described, "frames": frames}).encode())
     except OSError as error:
-        _say(f"{path} cannot be written ({error.strerror}): frames are counted each time.")
+        say_once(f"{path} cannot be written ({error.strerror}): frames are counted each time.")
     return frames
 
 
@@ -85,10 +85,5 @@ def long_enough(
             f"one, or at most --num_frames={allowed}."
         )
     if left_out:
-        _say(f"{described}: {shorter} and are left out.")
+        say_once(f"{described}: {shorter} and are left out.")
     return found
-
-
-@functools.cache  # once per process
-def _say(text: str) -> None:
-    print(text, flush=True)

@@ -1,12 +1,12 @@
 """Opens a split of prepared records by index, as videos, and computes its fingerprint."""
 
-import functools
 import hashlib
 import itertools
 import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from flowvid.config.dataset_names import say_once
 from flowvid.data import frame_counts, tfds_records, video_features
 from flowvid.data.record_views import Clips, Images, Relabelled
 from flowvid.data.video_features import Builder, Chosen, Wanted
@@ -243,16 +243,13 @@ def _report_division(builder: Builder, parts: dict[str, _Part], part: _Part, kin
             f"has the split {part.prepared!r} alone: the first {train} of its {total} {kind} are "
             f"for training, the next {validation} for validation, the last {test} for testing."
         )
-    _say(f"{builder.name} in {builder.data_dir} {text}")
+    say_once(f"{builder.name} in {builder.data_dir} {text}")
 
 
 def _report_choice(builder: Builder, kind: str, chosen: Chosen | None) -> None:
     """Prints which feature is used, if there are others that could be."""
     if chosen is not None and chosen.others:
         others = " or ".join(chosen.others)
-        _say(f"{builder.name}: the {kind} is {chosen.name}; --{kind}_feature can be {others}, too.")
-
-
-@functools.cache  # once per process
-def _say(text: str) -> None:
-    print(text, flush=True)
+        say_once(
+            f"{builder.name}: the {kind} is {chosen.name}; --{kind}_feature can be {others}, too."
+        )

@@ -203,7 +203,7 @@ def read(workdir: pathlib.Path) -> tuple[GanConfig, tuple[str, ...]]:
     saved = dataset_names.of_run(saved, workdir)
     values = {k: v for k, v in saved.items() if k not in ("label_names", "format_version")}
     try:
-        return GanConfig(**values), names
+        return GanConfig(**config_file.LATER_FIELDS | values), names
     except (TypeError, ConfigError) as error:
         raise ConfigError(
             f"{path} is not a configuration of this version of flowvid: {error}"
