@@ -41,7 +41,7 @@ class Images(Sequence[Record]):
 
     def label(self, index: int) -> int:
         """Returns the label of an image."""
-        return 0 if self.label_name is None else _at(self.source[index], self.label_name)
+        return 0 if self.label_name is None else _label(self.source[index], self.label_name)
 
     def __getitem__(self, index: Any) -> Any:
         from flowvid.data.decoding import framed_image
@@ -51,9 +51,11 @@ class Images(Sequence[Record]):
         if self.crop:
             top, left, side = self.crop
             image = image[top : top + side, left : left + side]
-        label = 0 if self.label_name is None else _at(record, self.label_name)
-        video = framed_image(np.ascontiguousarray(image), self.image_size)[None]
-        return {"video": video, "label": label, "id": str(self.start + index).encode()}
+        return {
+            "video": framed_image(np.ascontiguousarray(image), self.image_size)[None],
+            "label": _label(record, self.label_name),
+            "id": str(self.start + index).encode(),
+        }
 
 
 class Relabelled(Sequence[Record]):
@@ -68,11 +70,11 @@ class Relabelled(Sequence[Record]):
 
     def label(self, index: int) -> int:
         """Returns the label of a video."""
-        return 0 if self.label_name is None else _at(self.source[index], self.label_name)
+        return 0 if self.label_name is None else _label(self.source[index], self.label_name)
 
     def __getitem__(self, index: Any) -> Any:
         record = self.source[index]
-        return record | {"label": 0 if self.label_name is None else _at(record, self.label_name)}
+        return record | {"label": _label(record, self.label_name)}
 
 
 class Clips(Sequence[Record]):
@@ -141,7 +143,10 @@ def parse(record: bytes) -> Any:
     return tf_example_generated_pb2.Example.FromString(record).features.feature
 
 
-def _at(record: Record, name: str) -> int:
+def _label(record: Record, name: str | None) -> int:
+    """Returns the class label of that name, or 0 where there is none."""
+    if name is None:
+        return 0
     value: Any = record
     for part in name.split("/"):
         value = value[part]

@@ -143,7 +143,8 @@ def _open_clips(
     numbers: Sequence[int] = range(len(source))
     if chosen.feature.shape[0] is None:
         whole = _source(builder, part.prepared, is_raw=True)
-        frames = frame_counts.count(builder, part.prepared, whole, chosen.name)
+        with tfds_records.damage_reported(builder.data_dir):
+            frames = frame_counts.count(builder, part.prepared, whole, chosen.name)
         numbers = frame_counts.long_enough(
             frames[part.start : part.stop],
             num_frames,

@@ -86,6 +86,18 @@ def test_no_more_is_decoded_than_is_shown(video_sets, monkeypatch):
     assert len(decoded) == 3
 
 
+def test_of_several_configs_one_is_named(video_sets, tmp_path):
+    for config in "ab":
+        folder = tmp_path / BAIR / config / "1.0.0"
+        shutil.copytree(video_sets / BAIR / "1.0.0", folder)
+        info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
+        text = json.dumps(info | {"configName": config})
+        (folder / "dataset_info.json").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=f"several configs .*: a, b; use --dataset={BAIR}/<config>"):
+        load(tmp_path, BAIR)
+    assert len(load(tmp_path, f"{BAIR}/b")) == 6
+
+
 def test_more_frames_than_all_clips_have_are_refused(video_sets):
     with pytest.raises(DataError, match=r"has 6 frames per video, but 7 .* use at most 6"):
         load(video_sets, BAIR, num_frames=7)
@@ -126,6 +138,15 @@ def test_frames_are_counted_once(own, monkeypatch):
     for stale in ("", "[]", json.dumps({"of": {"num_bytes": 1}, "frames": [9] * 12})):
         path.write_text(stale)
         assert len(load(own, "ucf101", num_frames=5)) == 10
+
+
+def test_damage_is_reported_where_frames_are_counted(own, monkeypatch):
+    def fail(record):
+        raise ValueError("wire type")
+
+    monkeypatch.setattr(frame_counts, "parse", fail)
+    with pytest.raises(DataError, match=r"ucf101/1.0.0 are damaged \(wire type\); prepare them"):
+        load(own, "ucf101", num_frames=5)
 
 
 def test_where_counts_cannot_be_kept_they_are_made_each_time(own, monkeypatch, said):
