@@ -5,7 +5,7 @@ label information. Writes them to evaluation.json in the run's folder or in --ou
 video to evaluation.npz. To resume an interrupted evaluation, run the same command again.
 """
 
-import functools
+from typing import Any
 
 from absl import flags, logging
 
@@ -25,6 +25,7 @@ def define_flags() -> None:
     command_line.define_checkpoint_flags()
     flags.DEFINE_string("dataset", None, "Dataset to evaluate on. [the run's]")
     fields.path_flag("data_dir", None, "Folder of prepared datasets. [the run's]")
+    command_line.define_feature_flags("the run's, of the run's dataset")
     flags.DEFINE_integer("num_videos", None, "Number of videos to evaluate. [all]")
     flags.DEFINE_integer(
         "label_videos",
@@ -75,16 +76,10 @@ def main() -> None:
             f"metric {other[0]!r} does not have the {run.n_bits}-bit bins that --flow={run.flow} "
             f"models: use some of {', '.join(run.metric_names)}."
         )
-    load = functools.partial(
-        datasets.load,
-        FLAGS.dataset or run.dataset,
-        data_dir=FLAGS.data_dir or run.data_dir,
-        num_frames=run.num_frames,
-        image_size=run.image_size,
-        max_skipped=run.max_skipped,
-    )
+    name, options = FLAGS.dataset or run.dataset, _options(run)
     with processes.first_goes_first("opening the datasets"):
-        train, validation = load("train"), load(_split(run, load))
+        train = datasets.load(name, "train", **options)
+        validation = datasets.load(name, _split(run, name, options), **options)
     if run.ablation.uses_labels and validation.label_names != model.label_names:
         raise ConfigError(
             f"the {len(validation.label_names)} labels of {validation.name} differ from the "
@@ -112,14 +107,26 @@ def main() -> None:
     print(f"Written to {path}.")
 
 
-def _split(run: Config, load: functools.partial) -> str:
+def _options(run: Config) -> dict[str, Any]:
+    """Returns the arguments of `datasets.load`; another dataset has features of its own."""
+    options = datasets.options_of(run)
+    if FLAGS.data_dir:
+        options["data_dir"] = FLAGS.data_dir
+    for name in ("video_feature", "label_feature"):
+        if FLAGS[name].value is not None:
+            options[name] = FLAGS[name].value
+        elif FLAGS.dataset not in (None, run.dataset):
+            options[name] = None
+    return options
+
+
+def _split(run: Config, name: str, options: dict[str, Any]) -> str:
     """Returns the split to evaluate on; warns if the checkpoint was chosen on that split."""
     from flowvid.parallel import processes
 
     split = FLAGS.split
     if split is None:
-        (name,) = load.args
-        on_test = FLAGS.checkpoint == "best" and datasets.has_split(name, "test", **load.keywords)
+        on_test = FLAGS.checkpoint == "best" and datasets.has_split(name, "test", **options)
         split = "test" if on_test else "validation"
     own = FLAGS.dataset in (None, run.dataset)
     if FLAGS.checkpoint == "best" and split == "validation" and own and processes.is_first():

@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from flowvid import cli, fields, paths
 from flowvid.conditioning.label_names import as_shown, label_index
-from flowvid.config import dataset_names
+from flowvid.config import command_line, dataset_names
 from flowvid.data import catalog, datasets, media, tfds_records
+from flowvid.data.video_features import Wanted
 from flowvid.errors import DataError
 from flowvid.sizes import Size
 
@@ -29,6 +30,7 @@ def define_flags() -> None:
         "dataset", "moving_shapes", "Name of a dataset, or a folder of clips, images or records."
     )
     fields.path_flag("data_dir", None, "Folder of prepared datasets. [TFDS's default]")
+    command_line.define_feature_flags("found by itself")
     flags.DEFINE_string("split", "train", "Split to show: train, validation, test or another.")
     flags.DEFINE_integer(
         "num_frames",
@@ -62,7 +64,8 @@ def _identify() -> tuple[str, int, Size]:
         DataError: where there are none.
     """
     given, data_dir = FLAGS.dataset, FLAGS.data_dir
-    num_frames = FLAGS.num_frames or (1 if catalog.holds_images(given, data_dir) else 30)
+    wanted = Wanted(FLAGS.video_feature, FLAGS.label_feature)
+    num_frames = FLAGS.num_frames or (1 if catalog.holds_images(given, data_dir, wanted) else 30)
     image_size = FLAGS.image_size or Size(64, 64)
     path = paths.expand(given)
     if dataset_names.is_path(given) and not tfds_records.below(path):
@@ -71,12 +74,12 @@ def _identify() -> tuple[str, int, Size]:
     sizes = [image_size] if FLAGS.image_size else [image_size, None]  # None stands for any size
     for length, size in itertools.product(lengths, sizes):
         try:
-            builder = catalog.find(given, data_dir, length, size)
+            builder = catalog.find(given, data_dir, length, size, wanted=wanted)
         except DataError:
             if (length, size) == (lengths[-1], sizes[-1]):
                 raise
             continue
-        frames, height, width = tfds_records.shape(builder)
+        frames, height, width = tfds_records.shape(builder, wanted)
         return (
             builder.name,
             num_frames if length == num_frames else frames or 1,
@@ -98,12 +101,14 @@ def main() -> None:
         data_dir=FLAGS.data_dir,
         num_frames=num_frames,
         image_size=image_size,
+        video_feature=FLAGS.video_feature,
+        label_feature=FLAGS.label_feature,
     )
     dataset, names = dataclasses.replace(dataset, name=name), dataset.label_names
     shown_as = as_shown(names)
     chosen = None if FLAGS.label is None else label_index(names, FLAGS.label)
     indices = tqdm(range(len(dataset)), desc="labels", unit="clip", delay=1, leave=False)
-    labels = np.array([int(dataset.source[index]["label"]) for index in indices])
+    labels = np.array([dataset.label(index) for index in indices])
     candidates = np.flatnonzero((labels == chosen) | (chosen is None))
     if not len(candidates):
         raise DataError(

@@ -90,10 +90,7 @@ def _clips_to_continue(model: Any, num_given: int) -> tuple[Videos | None, Label
     dataset = datasets.load(
         config.dataset,
         _VALIDATION,
-        data_dir=config.data_dir,
-        num_frames=max(num_given, config.num_frames),
-        image_size=config.image_size,
-        max_skipped=config.max_skipped,
+        **datasets.options_of(config) | {"num_frames": max(num_given, config.num_frames)},
     )
     if config.sees("tail").label and dataset.label_names != model.label_names:
         raise ConfigError(

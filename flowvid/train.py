@@ -45,12 +45,14 @@ def _log_cost(settings: Any) -> None:
 def _settings(saved: Any, given: dict[str, Any]) -> Any:
     """Returns the configuration; a new run on single images trains the head alone."""
     from flowvid.data import catalog
+    from flowvid.data.video_features import Wanted
 
     settings = command_line.from_flags(saved, given)
+    wanted = Wanted(settings.video_feature, settings.label_feature)
     if (
         saved is not None
         or "num_frames" in given
-        or not catalog.holds_images(settings.dataset, settings.data_dir)
+        or not catalog.holds_images(settings.dataset, settings.data_dir, wanted)
     ):
         return settings
     print(

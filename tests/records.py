@@ -74,11 +74,13 @@ class Written(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """The base of datasets whose records are written down in the class."""
 
     VERSION = tfds.core.Version("1.0.0")
-    FEATURES: ClassVar[dict[str, Any]]
+    FEATURES: ClassVar[Any]  # a dict, or a feature
     RECORDS: ClassVar[dict[str, list[dict[str, Any]]]]
 
     def _info(self) -> tfds.core.DatasetInfo:
-        features = tfds.features.FeaturesDict(self.FEATURES)
+        features = self.FEATURES
+        if isinstance(features, dict):
+            features = tfds.features.FeaturesDict(features)
         return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:

@@ -47,7 +47,7 @@ def chosen(dataset: datasets.Dataset, labels: Sequence[int], frames: str) -> dat
     """
     clips: Sequence[int] = range(len(dataset))
     if len(labels) < len(dataset.label_names):  # otherwise no record need be read for it
-        of_clips = np.array([int(record["label"]) for record in dataset.source])
+        of_clips = np.array([dataset.label(index) for index in range(len(dataset))])
         clips = np.flatnonzero(np.isin(of_clips, labels)).tolist()
     source: Any = _Chosen(
         dataset.source,

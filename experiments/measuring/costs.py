@@ -191,9 +191,7 @@ def sampling_speed(changes: dict[str, Any], num_videos: int, repeats: int) -> di
 def loader(changes: dict[str, Any], num_batches: int) -> dict[str, float]:
     """Measures how fast batches of the configuration's dataset reach the devices."""
     config = config_of(changes)
-    dataset = datasets.load(
-        config.dataset, "train", num_frames=config.num_frames, image_size=config.image_size
-    )
+    dataset = datasets.load(config.dataset, "train", **datasets.options_of(config))
     batches = trainer.to_devices(
         datasets.train_batches(dataset, batch_size=config.batch_size, seed=config.seed)
     )

@@ -43,10 +43,7 @@ def load_split(
     return datasets.load(
         config.dataset,
         split,
-        data_dir=config.data_dir,
-        num_frames=num_frames or config.num_frames,
-        image_size=config.image_size,
-        max_skipped=config.max_skipped,
+        **datasets.options_of(config) | {"num_frames": num_frames or config.num_frames},
     )
 
 

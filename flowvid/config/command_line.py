@@ -95,6 +95,17 @@ def define_clip_flags() -> None:
     flags.DEFINE_integer("num_videos", None, "Clips: number of --split. [all]", lower_bound=1)
 
 
+def define_feature_flags(default: str) -> None:
+    """Defines the flags that name features of a dataset of TFDS; help says what the default is."""
+    flags.disclaim_key_flags()
+    flags.DEFINE_string(
+        "video_feature", None, f"Feature of TFDS's dataset that holds the videos. [{default}]"
+    )
+    flags.DEFINE_string(
+        "label_feature", None, f"Feature that holds the labels; none: no labels. [{default}]"
+    )
+
+
 def define_distributed_flags() -> None:
     """Defines the flags by which several processes find each other."""
     flags.DEFINE_bool(

@@ -17,6 +17,8 @@ from flowvid.flows.table import FLOWS
 # The version of what a run's folder holds: parameters, train state and configuration. It rises with
 # every change that makes runs of earlier versions unreadable. Version 1 carried no number.
 FORMAT_VERSION = 5
+# Fields that runs of this format version may lack, with the values that they stand for.
+LATER_FIELDS = {"video_feature": None, "label_feature": None}
 
 
 def to_dict(config: Any, label_names: tuple[str, ...]) -> dict[str, Any]:
@@ -59,6 +61,7 @@ def from_dict(saved: Any, where: Any = "the configuration") -> tuple[Config, tup
     try:
         check_version(saved, where)
         values = {k: v for k, v in saved.items() if k not in ("label_names", "format_version")}
+        values = LATER_FIELDS | values
         values |= sizes_of(values)
         values["flow_settings"] = FLOWS[saved["flow"]](**saved["flow_settings"])
         values["context_settings"] = CONTEXTS[saved["context"]](**saved["context_settings"])

@@ -25,7 +25,7 @@ def is_path(name: str) -> bool:
     if not is_dataset(name):
         return Path(name).exists()
     if Path(name).exists() and not _holds_output_alone(Path(name)):
-        _say(
+        say_once(
             f"--dataset={name} is the dataset of that name, not the folder: --dataset=./{name} is "
             "the folder."
         )
@@ -85,14 +85,14 @@ def of_run(saved: dict[str, Any], workdir: Path) -> dict[str, Any]:
         place = _beside(name, workdir)
         if not _looks_like_path(name) and _is_prepared_or_known(name, found.get("data_dir")):
             if place is not None:
-                _say(f"The run in {workdir} has --dataset={name}: not taken as {place}.")
+                say_once(f"The run in {workdir} has --dataset={name}: not taken as {place}.")
         elif place is not None:
             found["dataset"] = str(place)
         elif is_path(name):  # of the current folder, which is another one
             found["dataset"] = str(workdir.absolute().parent / name)
     for key in ("dataset", "data_dir"):
         if found.get(key) != saved.get(key):
-            _say(
+            say_once(
                 f"The run in {workdir} has --{key}={saved[key]}, a relative path: taken as "
                 f"{found[key]}."
             )
@@ -136,6 +136,7 @@ def _holds_output_alone(folder: Path) -> bool:
     return bool(visible) and all(map(_holds_output_alone, visible))
 
 
-@functools.cache  # once per process
-def _say(text: str) -> None:
-    print(text)
+@functools.cache
+def say_once(text: str) -> None:
+    """Prints a line, once per process."""
+    print(text, flush=True)

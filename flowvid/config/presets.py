@@ -12,6 +12,8 @@ _SHARED = {
     "dataset": "moving_shapes",
     "data_dir": None,
     "max_skipped": 0.5,
+    "video_feature": None,
+    "label_feature": None,
     "num_frames": 30,
     "head_frames": "first",
     "head_frames_drawn": 1,

@@ -53,7 +53,20 @@ class Config:
         "Data", "the folder of prepared datasets; the default is TFDS's own."
     )
     max_skipped: float = fields.field(
-        "Data", "the share of a folder's files that may be skipped when it is prepared.", low=0
+        "Data",
+        "the share of a folder's files that may be skipped when it is prepared, and of the clips "
+        "of a video dataset of TFDS that may be left out because they are too short.",
+        low=0,
+    )
+    video_feature: str | None = fields.field(
+        "Data",
+        "the feature of a dataset of TFDS that holds the videos, such as steps/image_main. By "
+        "default it is found, and a line says so where there are several.",
+    )
+    label_feature: str | None = fields.field(
+        "Data",
+        "the feature that holds the labels of a dataset of TFDS; none: clips have no labels. By "
+        "default it is found.",
     )
     num_frames: int = fields.field(
         "Data",

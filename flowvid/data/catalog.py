@@ -13,12 +13,13 @@ from absl import logging
 from flowvid import paths
 from flowvid.config import dataset_names
 from flowvid.data import tfds_records
-from flowvid.data.tfds_records import Builder
+from flowvid.data.video_features import Builder, Wanted
 from flowvid.errors import DataError, nearest_first
 from flowvid.sizes import Size, SizeLike
 
 # Configs of other names differ in which clips or frames they contain, and must be named.
 _PLAIN_CONFIG = re.compile(r"\d+x\d+_\d+f")
+_ANY = Wanted()
 
 
 def find(
@@ -27,8 +28,11 @@ def find(
     num_frames: int,
     image_size: SizeLike | None,
     max_skipped: float = 0.5,
+    wanted: Wanted = _ANY,
 ) -> Builder:
     """Returns the builder of a dataset's records; the arguments are those of `datasets.load`.
+
+    `wanted` holds the features that are asked for.
 
     None stands for the smallest size there is; clips of a folder can have any, and need one.
 
@@ -38,14 +42,17 @@ def find(
     root, path = _data_dir(data_dir), paths.expand(name)
     size = None if image_size is None else Size.of(image_size)
     if configs := _generated_configs(name):
-        return _prepare_generated(name, configs, root, num_frames, size)
-    if dataset_names.is_path(name) and not tfds_records.below(path):
+        builder = _prepare_generated(name, configs, root, num_frames, size)
+    elif dataset_names.is_path(name) and not tfds_records.below(path):
         assert size is not None
-        return _prepare_folder(path, root, num_frames, size, max_skipped)
-    builders = _prepared(name, root)
-    if name == "moments_in_time":
-        builders = _plain(builders, root)
-    return tfds_records.choose(builders, num_frames, size)
+        builder = _prepare_folder(path, root, num_frames, size, max_skipped)
+    else:
+        builders = _prepared(name, root, wanted)
+        if name == "moments_in_time":
+            builders = _plain(builders, root)
+        return tfds_records.choose(builders, num_frames, size, wanted)
+    tfds_records.check_features(builder, wanted)
+    return builder
 
 
 def describe_files(name: str) -> str:
@@ -64,8 +71,13 @@ def describe_files(name: str) -> str:
     return file_counts.describe(folder.list_folder(path))
 
 
-def holds_images(name: str, data_dir: str | Path | None = None) -> bool:
+def holds_images(name: str, data_dir: str | Path | None = None, wanted: Wanted = _ANY) -> bool:
     """Returns whether a dataset consists of single images. Prepares nothing.
+
+    Args:
+      name: as in `datasets.load`, like `data_dir`.
+      data_dir: the folder of prepared datasets.
+      wanted: the features that are asked for.
 
     Raises:
       DataError: if there is no such dataset; the message says what there is.
@@ -77,15 +89,17 @@ def holds_images(name: str, data_dir: str | Path | None = None) -> bool:
         from data_builders.video_folder import folder
 
         return folder.list_folder(path).are_images
-    return all(tfds_records.shape(builder)[0] == 1 for builder in _prepared(name, root))
+    builders = _prepared(name, root, wanted)
+    return all(tfds_records.shape(builder, wanted)[0] == 1 for builder in builders)
 
 
-def _prepared(name: str, root: Path) -> list[Builder]:
+def _prepared(name: str, root: Path, wanted: Wanted) -> list[Builder]:
     """Returns the builders of what TFDS has prepared under a name in `root`, or at a path."""
     if dataset_names.is_path(name):
-        return tfds_records.prepared(paths.expand(name), "Prepare it again with `tfds build`.")
+        again = "Prepare it again with `tfds build`."
+        return tfds_records.prepared(paths.expand(name), again, wanted)
     if dataset_names.is_dataset(name) or (name and (root / name).is_dir()):
-        return tfds_records.prepared(root / name, _advice(name, root))
+        return tfds_records.prepared(root / name, _advice(name, root), wanted)
     known = " or ".join(nearest_first(name, dataset_names.KNOWN))
     raise DataError(
         f"Unknown dataset {name!r}; use {known}, another one that TFDS has prepared in {root} "

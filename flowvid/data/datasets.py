@@ -1,6 +1,7 @@
 """Opens datasets by name and iterates over batches for training and evaluation.
 
-A record is {"video": uint8[T, H, W, 3], "label", "id"}, as the builders in data_builders/ write it.
+A record is {"video": uint8[T, H, W, 3], "label", "id"}, as the builders in data_builders/ write it,
+and as `splits` shows the records of other datasets of TFDS.
 """
 
 import dataclasses
@@ -12,6 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from flowvid.data import catalog, splits
+from flowvid.data.video_features import Wanted
 from flowvid.errors import DataError
 from flowvid.sizes import Size, SizeLike
 
@@ -55,6 +57,12 @@ class Dataset:
             "id": record["id"].decode(),
         }
 
+    def label(self, index: int) -> int:
+        """Returns the label of an item, without decoding its frames where that is possible."""
+        if hasattr(self.source, "label"):
+            return int(self.source.label(index))
+        return int(self.source[index]["label"])
+
 
 def load(
     name: str,
@@ -64,12 +72,14 @@ def load(
     num_frames: int,
     image_size: SizeLike,
     max_skipped: float = 0.5,
+    video_feature: str | None = None,
+    label_feature: str | None = None,
 ) -> Dataset:
     """Opens one split of a dataset, which is prepared first if that is possible.
 
-    If the wanted size is not prepared, its smallest prepared multiple is downsampled. The last
-    tenth of the training images of an image dataset of TFDS without a validation split is its
-    "validation" and not part of its "train".
+    If the wanted size is not prepared, its smallest prepared multiple is downsampled. Frames of
+    TFDS's own datasets are scaled when they are read. The last tenth of the training records of
+    such a dataset without a validation split is its "validation" and not part of its "train".
 
     Args:
       name: one of dataset_names.KNOWN, followed by /config if it has several; another dataset
@@ -79,19 +89,27 @@ def load(
       data_dir: the folder of prepared datasets; None is TFDS's default, ~/tensorflow_datasets.
       num_frames: the number of frames to keep of each video, from the first on.
       image_size: size of the frames, such as 64 or 48x96 (`Size.of`).
-      max_skipped: the fraction of a folder's files that may be skipped when it is prepared.
+      max_skipped: the fraction of a folder's files that may be skipped when it is prepared, and
+        of the clips of a video dataset of TFDS that may be left out because they are too short.
+      video_feature: the feature that holds the videos, such as "steps/image_main"; None for the
+        first of `video_features.videos`.
+      label_feature: the feature that holds the labels, "none" for no labels; None for the first
+        of `video_features.labels`.
 
     Raises:
       DataError: if there is no such dataset, split, size or length; the message says what there is.
     """
     size = Size.of(image_size)
-    builder = catalog.find(name, data_dir, num_frames, size, max_skipped)
-    records = splits.open_records(builder, split, size)
+    wanted = Wanted(video_feature, label_feature)
+    builder = catalog.find(name, data_dir, num_frames, size, max_skipped, wanted)
+    records = splits.open_records(
+        builder, split, num_frames, size, max_skipped=max_skipped, wanted=wanted
+    )
     return Dataset(
         name,
         split,
         records.source,
-        splits.label_names(builder),
+        splits.label_names(builder, wanted),
         num_frames,
         size,
         records.fingerprint,
@@ -106,6 +124,8 @@ def has_split(
     num_frames: int,
     image_size: SizeLike,
     max_skipped: float = 0.5,
+    video_feature: str | None = None,
+    label_feature: str | None = None,
 ) -> bool:
     """Returns whether a dataset has a split with examples; prepares it first, as `load` does.
 
@@ -115,13 +135,22 @@ def has_split(
       data_dir: the folder of prepared datasets.
       num_frames: frames per video.
       image_size: size of the frames, such as 64 or 48x96 (`Size.of`).
-      max_skipped: the fraction of a folder's files that may be skipped.
+      max_skipped: the fraction of clips that may be skipped.
+      video_feature: the feature that holds the videos.
+      label_feature: the feature that holds the labels.
 
     Raises:
       DataError: if there is no such dataset, size or length.
     """
-    builder = catalog.find(name, data_dir, num_frames, image_size, max_skipped)
-    return split in splits.sizes(builder)
+    wanted = Wanted(video_feature, label_feature)
+    builder = catalog.find(name, data_dir, num_frames, image_size, max_skipped, wanted)
+    return split in splits.sizes(builder, wanted)
+
+
+def options_of(config: Any) -> dict[str, Any]:
+    """Returns the arguments of `load` that a run's configuration holds, besides the name."""
+    names = ("data_dir", "num_frames", "image_size", "max_skipped", "video_feature")
+    return {name: getattr(config, name) for name in (*names, "label_feature")}
 
 
 def train_batches(

@@ -5,11 +5,12 @@ ends soon, and either returns the requested frames or raises a `ClipError` with 
 """
 
 import contextlib
+import io
 import itertools
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
@@ -175,6 +176,16 @@ def decode_image(file: IO[bytes], image_size: SizeLike) -> UInt8[np.ndarray, "1 
         `pictures.MAX_PIXELS`; the message is the reason alone.
     """
     return framed_image(pictures.decode(file), image_size)[None]
+
+
+def decode_images(
+    encoded: Iterable[bytes], image_size: SizeLike
+) -> UInt8[np.ndarray, "time height width 3"]:
+    """Decodes the contents of image files, each as `decode_image` does, as frames of a clip."""
+    framing = Framing(image_size)
+    images = (pictures.decode(io.BytesIO(content)) for content in encoded)
+    frames = (av.VideoFrame.from_ndarray(image, format="rgb24") for image in images)
+    return np.stack([framing(Frame(frame)) for frame in frames])
 
 
 def framed_image(

@@ -1,5 +1,6 @@
 """Reads images with Pillow: upright, transparency composed on white, levels scaled to 8 bits."""
 
+import io
 from collections.abc import Iterator
 from typing import IO
 
@@ -59,7 +60,7 @@ def is_still(file: IO[bytes]) -> bool:
         file.seek(0)
 
 
-def decode(file: IO[bytes]) -> Picture:
+def decode(file: IO[bytes] | io.BytesIO) -> Picture:
     """Returns the image in a file.
 
     Raises:
@@ -101,7 +102,7 @@ def animation(file: IO[bytes]) -> Iterator[Picture]:
         raise ClipError(f"not readable as an animation ({error})") from error
 
 
-def _with_exact_key(image: ImageFile.ImageFile, file: IO[bytes]) -> Image.Image:
+def _with_exact_key(image: ImageFile.ImageFile, file: IO[bytes] | io.BytesIO) -> Image.Image:
     """Returns an image, with the transparent colour of a PNG in the levels of its pixels.
 
     Pillow turns 2 or 4 bits of grey, and 16 bits of each colour, into 8, but leaves the transparent

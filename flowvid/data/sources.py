@@ -47,14 +47,7 @@ def chosen(
 
 def of_split(config: Config, split: str, num_videos: int | None) -> Iterator[Clip]:
     """Yields the first clips of a split of the run's dataset, or all for None."""
-    dataset = datasets.load(
-        config.dataset,
-        split,
-        data_dir=config.data_dir,
-        num_frames=config.num_frames,
-        image_size=config.image_size,
-        max_skipped=config.max_skipped,
-    )
+    dataset = datasets.load(config.dataset, split, **datasets.options_of(config))
     for index in range(min(num_videos or len(dataset), len(dataset))):
         example = dataset[index]
         yield Clip(example["id"], int(example["label"]), iter(example["video"]))
@@ -70,7 +63,6 @@ def clips_of(
 
     Raises:
         ConfigError: if `num_videos` is below 1.
-        DataError: if there is no such split.
     """
     clips = list(of_split(model.config, split, whole_number("num_videos", num_videos, 1)))
     videos = np.stack([np.stack(list(clip.frames)) for clip in clips])

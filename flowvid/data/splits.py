@@ -1,22 +1,23 @@
-"""Opens a split of prepared records by index, and computes its fingerprint."""
+"""Opens a split of prepared records by index, as videos, and computes its fingerprint."""
 
-import functools
 import hashlib
 import itertools
 import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from flowvid.data import tfds_records
-from flowvid.data.tfds_records import Builder
+from flowvid.config.dataset_names import say_once
+from flowvid.data import frame_counts, tfds_records, video_features
+from flowvid.data.record_views import Clips, Images, Relabelled
+from flowvid.data.video_features import Builder, Chosen, Wanted
 from flowvid.errors import DataError
 from flowvid.sizes import Size
 
 # The face in an image of celeb_a, 218 x 178: top, left and side, as in RealNVP and Glow.
 _CROPS = {"celeb_a": (40, 15, 148)}
-_VALIDATION_SHARE = 0.1  # of the training images of image datasets without a validation split
+# Of the records of TFDS's datasets without splits of that name.
+_VALIDATION_SHARE = _TEST_SHARE = 0.1
+_ANY = Wanted()
 
 
 class Records(NamedTuple):
@@ -39,84 +40,153 @@ class _Part(NamedTuple):
     stop: int
 
 
-def _parts(builder: Builder) -> dict[str, _Part]:
+def _parts(builder: Builder, wanted: Wanted) -> dict[str, _Part]:
     """Returns the splits of a dataset, those without records included.
 
-    If an image dataset of TFDS has no validation split, the last tenth of its training images
-    becomes one and is no longer part of "train".
+    If a dataset of TFDS has no validation split, the last tenth of its training records becomes
+    one and is no longer part of "train". If all of its records are in a single split that is not
+    for training, the first eight tenths of them become "train", and one tenth each "validation"
+    and "test".
     """
     sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
     parts = {name: _Part(name, 0, size) for name, size in sizes.items()}
-    total = sizes.get("train", 0)
-    if tfds_records.is_image_set(builder) and "validation" not in sizes and total > 1:
-        start = total - max(1, round(_VALIDATION_SHARE * total))
-        parts["train"] = _Part("train", 0, start)
-        parts["validation"] = _Part("train", start, total)
-    return parts
+    if tfds_records.is_own(builder, wanted) or "validation" in sizes:
+        return parts
+    filled = [name for name, size in sizes.items() if size]
+    if sizes.get("train", 0) > 1:
+        total, shares = sizes["train"], {"validation": _VALIDATION_SHARE}
+        whole = "train"
+    elif len(filled) == 1 and filled != ["train"] and sizes[filled[0]] > 2:
+        (whole,) = filled
+        total, shares = sizes[whole], {"test": _TEST_SHARE, "validation": _VALIDATION_SHARE}
+    else:
+        return parts
+    stop = total
+    for name, share in shares.items():
+        start = stop - max(1, round(share * total))
+        parts[name] = _Part(whole, start, stop)
+        stop = start
+    return parts | {"train": _Part(whole, 0, stop)}
 
 
-def sizes(builder: Builder) -> dict[str, int]:
+def sizes(builder: Builder, wanted: Wanted) -> dict[str, int]:
     """Returns the number of records of each split that has any."""
     return {
         name: part.stop - part.start
-        for name, part in _parts(builder).items()
+        for name, part in _parts(builder, wanted).items()
         if part.stop > part.start
     }
 
 
-@functools.cache  # once per process
-def _report_held_out(name: str, data_dir: str, held_out: int, total: int) -> None:
-    print(
-        f"{name} in {data_dir} has no validation split: the last {held_out} of its {total} "
-        "training images are held out for validation.",
-        flush=True,
-    )
+def open_records(
+    builder: Builder,
+    split: str,
+    num_frames: int,
+    image_size: Size,
+    *,
+    max_skipped: float = 0.5,
+    wanted: Wanted = _ANY,
+) -> Records:
+    """Opens the records of one split as records of videos; images become videos of one frame.
 
-
-def open_records(builder: Builder, split: str, image_size: Size) -> Records:
-    """Opens the records of one split; images become videos of one frame.
+    Args:
+      builder: the dataset.
+      split: the name of the split.
+      num_frames: frames per clip, of a video dataset of TFDS.
+      image_size: size of the frames, of a dataset of TFDS.
+      max_skipped: the fraction of clips that may be left out because they have fewer frames.
+      wanted: the features that are asked for.
 
     Raises:
-      DataError: if there are none, or if they are damaged.
+      DataError: if there are none, if they are damaged, or if too many clips are too short.
     """
-    part = _parts(builder).get(split)
+    parts = _parts(builder, wanted)
+    part = parts.get(split)
     if part is None or part.start == part.stop:
-        found = ", ".join(f"{p.stop - p.start} in {n!r}" for n, p in _parts(builder).items())
+        found = ", ".join(f"{p.stop - p.start} in {n!r}" for n, p in parts.items())
         raise DataError(
             f"{builder.name} has no examples in split {split!r}; it has {found} "
             f"({builder.data_dir})."
         )
+    is_own = tfds_records.is_own(builder, wanted)
+    if not is_own and not tfds_records.is_image_set(builder, wanted):
+        _report_division(builder, parts, part, "clips")
+        return _open_clips(builder, split, part, num_frames, image_size, max_skipped, wanted)
+    _report_division(builder, parts, part, "images")
+    source, described = _opened(builder, part)
+    label = _name(_label(builder, wanted))
+    if label != _name(_label(builder, _ANY)):
+        described["label"] = label
+    if not is_own:
+        crop = _CROPS.get(builder.name)
+        source = Images(source, image_size, crop, label, part.start)
+    elif label != "label":
+        source = Relabelled(source, label)
+    return Records(source, _digest(described))
+
+
+def _open_clips(
+    builder: Builder,
+    split: str,
+    part: _Part,
+    num_frames: int,
+    image_size: Size,
+    max_skipped: float,
+    wanted: Wanted,
+) -> Records:
+    """Opens the records of a video dataset of TFDS; the arguments are those of `open_records`."""
+    chosen = video_features.choose_video(builder, wanted)
+    label = _label(builder, wanted)
+    _report_choice(builder, "video", chosen)
+    _report_choice(builder, "label", label)
+    source, described = _opened(builder, part, is_raw=True)
+    numbers: Sequence[int] = range(len(source))
+    if chosen.feature.shape[0] is None:
+        whole = _source(builder, part.prepared, is_raw=True)
+        with tfds_records.damage_reported(builder.data_dir):
+            frames = frame_counts.count(builder, part.prepared, whole, chosen.name)
+        numbers = frame_counts.long_enough(
+            frames[part.start : part.stop],
+            num_frames,
+            max_skipped,
+            f"{builder.name} in {builder.data_dir}, split {split!r}",
+        )
+    described |= {"video": chosen.name, "label": _name(label), "clips": _digest(list(numbers))}
+    names = chosen.name, _name(label)
+    clips = Clips(source, *names, num_frames, image_size, numbers=numbers, start=part.start)
+    return Records(clips, _digest(described))
+
+
+def _source(builder: Builder, spec: str, is_raw: bool) -> Any:
+    from tensorflow_datasets import decode
+
+    method = decode.DeserializeMethod
+    return builder.as_data_source(
+        spec,
+        deserialize_method=method.RAW_BYTES if is_raw else method.DESERIALIZE_AND_DECODE,
+    )
+
+
+def _opened(builder: Builder, part: _Part, is_raw: bool = False) -> tuple[Any, dict[str, Any]]:
+    """Returns the records of a part, and what the fingerprint of the part is computed from.
+
+    Args:
+      builder: the dataset.
+      part: what is read of it.
+      is_raw: whether records are returned as they are stored.
+
+    Raises:
+      DataError: if records are damaged.
+    """
     whole = builder.info.splits[part.prepared]
     spec = part.prepared
     if part.stop - part.start < whole.num_examples:
         spec = f"{part.prepared}[{part.start}:{part.stop}]"
-        held_out = whole.num_examples - _parts(builder)["train"].stop
-        _report_held_out(builder.name, str(builder.data_dir), held_out, whole.num_examples)
     with tfds_records.quiet(), tfds_records.damage_reported(builder.data_dir):
-        source = builder.as_data_source(spec)
+        source = _source(builder, spec, is_raw)
         # A damaged shard shows when it is opened: better now than hours into training.
         lengths = [int(length) for length in builder.info.splits[spec].shard_lengths]
         ends = [source[end - 1] for end in itertools.accumulate(filter(None, lengths))]
-    fingerprint = _fingerprint(builder, part.prepared, spec, lengths, ends)
-    if tfds_records.is_image_set(builder):
-        has_labels = _class_label(builder) is not None
-        crop = _CROPS.get(builder.name)
-        source = Images(source, image_size, crop, has_labels, part.start)
-    return Records(source, fingerprint)
-
-
-def _fingerprint(
-    builder: Builder, prepared: str, spec: str, lengths: list[int], ends: list[dict[str, Any]]
-) -> str:
-    """Returns a digest of what a split consists of, without reading more than `ends`.
-
-    Args:
-        builder: the dataset.
-        prepared: the name of the split as it was prepared.
-        spec: the part of it that is read.
-        lengths: the numbers of records in the shards of that part.
-        ends: the last records of these shards.
-    """
     config = builder.builder_config
     described = {
         "dataset": builder.name,
@@ -124,61 +194,63 @@ def _fingerprint(
         "version": str(builder.version),
         "split": spec,
         "shard_lengths": lengths,
-        "num_bytes": int(builder.info.splits[prepared].num_bytes),
+        "num_bytes": int(whole.num_bytes),
     }
-    if not tfds_records.is_image_set(builder):
+    if video_features.has_own_features(builder) and not is_raw:
         # All videos of one shape have the same number of bytes, whatever their order.
         described["last_ids"] = [record["id"].decode() for record in ends]
+    return source, described
+
+
+def _digest(described: Any) -> str:
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
 
 
-def label_names(builder: Builder) -> tuple[str, ...]:
+def label_names(builder: Builder, wanted: Wanted = _ANY) -> tuple[str, ...]:
     """Returns the labels in the order of their indices, or a single one if records have none."""
-    label = _class_label(builder)
-    return ("unlabelled",) if label is None else tuple(label.names)
+    label = _label(builder, wanted)
+    return ("unlabelled",) if label is None else tuple(label.feature.names)
 
 
-def _class_label(builder: Builder) -> Any:
-    """Returns the feature "label" if it numbers named labels; in lfw, for example, it is a text."""
-    features = builder.info.features
-    label = features["label"] if "label" in features else None
-    return label if hasattr(label, "names") else None
+def _name(chosen: Chosen | None) -> str | None:
+    return None if chosen is None else chosen.name
 
 
-class Images(Sequence[dict[str, Any]]):
-    """The records of an image dataset of TFDS as records of videos of one frame."""
+def _label(builder: Builder, wanted: Wanted) -> Chosen | None:
+    """Returns the class label; in lfw, for example, "label" is a text, and no class.
 
-    def __init__(
-        self,
-        source: Sequence[dict[str, Any]],
-        image_size: Size,
-        crop: tuple[int, int, int] | None,
-        has_labels: bool,
-        start: int = 0,
-    ) -> None:
-        """Wraps the records of a split.
+    Only in a video dataset of TFDS, one of another name than "label" is used unasked.
+    """
+    is_clips = not (
+        tfds_records.is_image_set(builder, wanted) or tfds_records.is_own(builder, wanted)
+    )
+    return video_features.choose_label(builder, wanted, None if is_clips else "label")
 
-        Args:
-          source: the records.
-          image_size: size of the frames.
-          crop: top, left and side of the region that is cut out before the centre is taken.
-          has_labels: whether the records have class labels.
-          start: the number of the first record in the split as it was prepared, for the ids.
-        """
-        self.source, self.image_size, self.crop = source, image_size, crop
-        self.has_labels, self.start = has_labels, start
 
-    def __len__(self) -> int:
-        return len(self.source)
+def _report_division(builder: Builder, parts: dict[str, _Part], part: _Part, kind: str) -> None:
+    """Prints which records are held out, if a part is less than a split as it was prepared."""
+    total = builder.info.splits[part.prepared].num_examples
+    if part.stop - part.start == total:
+        return
+    validation = parts["validation"].stop - parts["validation"].start
+    if part.prepared == "train":
+        text = (
+            f"has no validation split: the last {validation} of its {total} training {kind} are "
+            "held out for validation."
+        )
+    else:
+        train, test = parts["train"].stop, total - parts["test"].start
+        text = (
+            f"has the split {part.prepared!r} alone: the first {train} of its {total} {kind} are "
+            f"for training, the next {validation} for validation, the last {test} for testing."
+        )
+    say_once(f"{builder.name} in {builder.data_dir} {text}")
 
-    def __getitem__(self, index: Any) -> Any:
-        from flowvid.data.decoding import framed_image
 
-        record = self.source[index]
-        image = np.broadcast_to(record["image"], (*record["image"].shape[:2], 3))  # grey to RGB
-        if self.crop:
-            top, left, side = self.crop
-            image = image[top : top + side, left : left + side]
-        label = record["label"] if self.has_labels else 0
-        video = framed_image(np.ascontiguousarray(image), self.image_size)[None]
-        return {"video": video, "label": label, "id": str(self.start + index).encode()}
+def _report_choice(builder: Builder, kind: str, chosen: Chosen | None) -> None:
+    """Prints which feature is used, if there are others that could be."""
+    if chosen is not None and chosen.others:
+        others = " or ".join(chosen.others)
+        say_once(
+            f"{builder.name}: the {kind} is {chosen.name}; --{kind}_feature can be {others}, too."
+        )

@@ -1,12 +1,14 @@
 """Finds the records that TFDS has prepared, checks them, and selects a size and length.
 
 A record is {"video": uint8[T, H, W, 3], "label", "id"}, as the builders in data_builders/ write it,
-or {"image", ...}, as in the image datasets of TFDS.
+or {"image", ...}, as in the image datasets of TFDS, or one of TFDS's video datasets, in whose
+features `video_features` finds the video.
 """
 
 import contextlib
 import functools
 import io
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +16,8 @@ from typing import Any
 
 from absl import logging
 
+from flowvid.data import video_features
+from flowvid.data.video_features import Builder, Wanted
 from flowvid.errors import DataError
 from flowvid.sizes import Size
 
@@ -21,8 +25,7 @@ from flowvid.sizes import Size
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-_FEATURES = ("video", "label", "id")
-Builder = Any  # a tfds.core.DatasetBuilder; TFDS is imported on first use, since that takes long
+_ANY = Wanted()
 
 
 def below(folder: Path) -> list[Path]:
@@ -54,12 +57,13 @@ def _text(path: Path) -> str:
         return ""
 
 
-def prepared(folder: Path, advice: str) -> list[Builder]:
+def prepared(folder: Path, advice: str, wanted: Wanted = _ANY) -> list[Builder]:
     """Returns builders of all records at or below a folder, newest versions first.
 
     Args:
       folder: where to look.
       advice: the end of the error message if there are no records.
+      wanted: the features that are asked for.
 
     Raises:
       DataError: if there are no records, records of several datasets, or unusable ones.
@@ -74,7 +78,8 @@ def prepared(folder: Path, advice: str) -> list[Builder]:
     for path in found:
         with quiet(), damage_reported(path):
             builder = tfds.builder_from_directory(path)
-        _check_records(builder)
+        check_features(builder, wanted)
+        _check_format(builder)
         builders.append(builder)
     names = {builder.name for builder in builders}
     if len(names) > 1:
@@ -85,21 +90,49 @@ def prepared(folder: Path, advice: str) -> list[Builder]:
     return sorted(builders, key=lambda builder: builder.version, reverse=True)
 
 
-def is_image_set(builder: Builder) -> bool:
+def is_image_set(builder: Builder, wanted: Wanted = _ANY) -> bool:
     """Returns whether a builder's records are single images, as those of TFDS's image datasets."""
-    return "image" in builder.info.features and "video" not in builder.info.features
+    from tensorflow_datasets.core.features import FeaturesDict, Image
+
+    features = builder.info.features
+    return (
+        not wanted.video
+        and isinstance(features, FeaturesDict)
+        and "video" not in features
+        and "image" in features
+        and isinstance(features["image"], Image)
+    )
 
 
-def shape(builder: Builder) -> tuple[Any, ...]:
-    """Returns frames, height and width of a builder's records; None where they differ."""
-    if is_image_set(builder):
+def is_own(builder: Builder, wanted: Wanted = _ANY) -> bool:
+    """Returns whether a builder's videos are those that the builders in data_builders/ write."""
+    return wanted.video in (None, "", "video") and video_features.has_own_features(builder)
+
+
+def shape(builder: Builder, wanted: Wanted = _ANY) -> tuple[Any, ...]:
+    """Returns frames, height and width of a builder's records; None where they differ.
+
+    Raises:
+      DataError: if they hold no video, or none of that name.
+    """
+    if is_image_set(builder, wanted):
         return (1, *builder.info.features["image"].shape[:2])
-    return tuple(builder.info.features["video"].shape[:3])
+    if is_own(builder, wanted):
+        return tuple(builder.info.features["video"].shape[:3])
+    return tuple(video_features.choose_video(builder, wanted).feature.shape[:3])
 
 
-def _check_records(builder: Builder) -> None:
-    if not is_image_set(builder):
-        _check_videos(builder)
+def check_features(builder: Builder, wanted: Wanted) -> None:
+    """Checks that a builder's records hold images or a video, and the features asked for.
+
+    Raises:
+      DataError: if they do not; the message says what they hold.
+    """
+    shape(builder, wanted)
+    video_features.choose_label(builder, wanted)
+
+
+def _check_format(builder: Builder) -> None:
     if builder.info.file_format.value != "array_record":
         raise DataError(
             f"The records in {builder.data_dir} are {builder.info.file_format.value}, which cannot "
@@ -107,43 +140,35 @@ def _check_records(builder: Builder) -> None:
         )
 
 
-def _check_videos(builder: Builder) -> None:
-    missing = [feature for feature in _FEATURES if feature not in builder.info.features]
-    if missing:
-        raise DataError(
-            f"The records in {builder.data_dir} have no feature {', '.join(missing)}; flowvid "
-            f"needs {', '.join(_FEATURES)}, as the builders in data_builders/ write them."
-        )
-    video, label = (builder.info.features[name] for name in ("video", "label"))
-    if len(video.shape) != 4 or None in video.shape or not hasattr(label, "names"):
-        raise DataError(
-            f"The records in {builder.data_dir} cannot be used: 'video' has shape {video.shape}, "
-            f"'label' is a {type(label).__name__}; flowvid needs a fixed [time, height, width, 3] "
-            "and a ClassLabel, as the builders in data_builders/ write them."
-        )
-
-
-def choose(builders: Sequence[Builder], num_frames: int, image_size: Size | None) -> Builder:
+def choose(
+    builders: Sequence[Builder],
+    num_frames: int,
+    image_size: Size | None,
+    wanted: Wanted = _ANY,
+) -> Builder:
     """Selects the builder with enough frames, of the given size or its smallest multiple.
 
-    None stands for the smallest size there is.
+    None stands for the smallest size there is. Images, and videos of TFDS's own datasets, can have
+    any size, because their frames are scaled when they are read.
 
     Raises:
       DataError: if there is none, or if several configs would do.
     """
     name = builders[0].name
-    if is_image_set(builders[0]):
+    if is_image_set(builders[0], wanted):
         if num_frames > 1:
             raise DataError(
                 f"{name} holds single images, but {num_frames} frames were asked for; use "
                 "--num_frames=1, which trains the head alone."
             )
         return _newest(builders)  # each image is scaled when it is read
-    shapes = [shape(builder) for builder in builders]
+    shapes = [shape(builder, wanted) for builder in builders]
+    is_scaled = not all(is_own(builder, wanted) for builder in builders)
     fitting = [
         shape
         for shape in shapes
         if image_size is None
+        or is_scaled
         or (
             shape[1] % image_size.height == 0
             and shape[1] * image_size.width == shape[2] * image_size.height
@@ -155,12 +180,15 @@ def choose(builders: Sequence[Builder], num_frames: int, image_size: Size | None
             f"{name} is available at {sizes}, but image size {image_size} was asked for; use one "
             "of these or a divisor, or prepare that size."
         )
-    longest = max(shape[0] for shape in fitting)
+    longest = max(shape[0] or math.inf for shape in fitting)
     if longest < num_frames:
         raise DataError(
             f"{name} has {longest} frames per video, but {num_frames} were asked for; use at most "
             f"{longest}."
         )
+    if is_scaled:
+        lengths = [size[0] or math.inf for size in shapes]
+        return _newest([b for b, n in zip(builders, lengths, strict=True) if n >= num_frames])
     best = min(
         (shape for shape in fitting if shape[0] >= num_frames), key=lambda s: (s[1], s[2], s[0])
     )

@@ -32,7 +32,7 @@ def read_labels(
     """Returns the labels of some videos of a split, without preparing their frames."""
     silent = not processes.is_first()
     shown = tqdm(indices, desc=title, unit="clip", delay=1, leave=False, disable=silent)
-    return np.array([int(dataset.source[index]["label"]) for index in shown], np.int64)
+    return np.array([dataset.label(index) for index in shown], np.int64)
 
 
 def count_labels(

@@ -57,6 +57,8 @@ class GanConfig:
     max_skipped: float = fields.field(
         "Data", "share of a folder's files that may be skipped when it is prepared.", low=0
     )
+    video_feature: str | None = fields.field("Data", "as --video_feature of flowvid.train.")
+    label_feature: str | None = fields.field("Data", "as --label_feature of flowvid.train.")
     num_frames: int = fields.field("Data", "frames per clip; a step uses all of them.")
     image_size: int = fields.field("Data", "height and width; divisible by 2^levels.")
 
@@ -107,6 +109,8 @@ _SHARED = {
     "dataset": "moving_shapes",
     "data_dir": None,
     "max_skipped": 0.5,
+    "video_feature": None,
+    "label_feature": None,
     "batch_size": 8,
     "learning_rate": 1e-4,
     "discriminator_rate": 4.0,
@@ -199,7 +203,7 @@ def read(workdir: pathlib.Path) -> tuple[GanConfig, tuple[str, ...]]:
     saved = dataset_names.of_run(saved, workdir)
     values = {k: v for k, v in saved.items() if k not in ("label_names", "format_version")}
     try:
-        return GanConfig(**values), names
+        return GanConfig(**config_file.LATER_FIELDS | values), names
     except (TypeError, ConfigError) as error:
         raise ConfigError(
             f"{path} is not a configuration of this version of flowvid: {error}"

@@ -28,14 +28,7 @@ NUM_PREVIEWS = 8  # videos per preview
 
 def prepare(config: GanConfig) -> tuple[GanConfig, datasets.Dataset]:
     """Returns the configuration with the number of labels, and the training split."""
-    dataset = datasets.load(
-        config.dataset,
-        "train",
-        data_dir=config.data_dir,
-        num_frames=config.num_frames,
-        image_size=config.image_size,
-        max_skipped=config.max_skipped,
-    )
+    dataset = datasets.load(config.dataset, "train", **datasets.options_of(config))
     return dataclasses.replace(config, num_labels=len(dataset.label_names)), dataset
 
 

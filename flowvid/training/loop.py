@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Iterator
 
@@ -35,16 +34,11 @@ def prepare(config: Config) -> tuple[Config, datasets.Dataset, datasets.Dataset]
         The configuration with the number of steps and labels filled in, and the datasets of
         training and of validation.
     """
-    load = functools.partial(
-        datasets.load,
-        config.dataset,
-        data_dir=config.data_dir,
-        num_frames=config.num_frames,
-        image_size=config.image_size,
-        max_skipped=config.max_skipped,
-    )
+    options = datasets.options_of(config)
     with processes.first_goes_first("loading the datasets"):
-        train, validation = load("train"), load("validation")
+        train, validation = (
+            datasets.load(config.dataset, split, **options) for split in ("train", "validation")
+        )
     num_steps = config.num_steps
     if not config.ablation.trains:
         num_steps = 0

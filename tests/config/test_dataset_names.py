@@ -13,7 +13,7 @@ from flowvid.config import dataset_names
 @pytest.fixture(autouse=True)
 def unsaid():
     """What is said once per process is said once per test."""
-    dataset_names._say.cache_clear()
+    dataset_names.say_once.cache_clear()
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ class NoVideo(Written, skip_registration=True):
 
 def test_records_of_another_kind_are_refused(tmp_path):
     NoVideo(data_dir=tmp_path, file_format="array_record").download_and_prepare()
-    with pytest.raises(DataError, match="no feature video, label; flowvid needs"):
+    with pytest.raises(DataError, match=r"hold no video: their features are id \(Text\)\. flow"):
         load(None, str(tmp_path))
 
 
@@ -97,7 +97,7 @@ class UnnamedLabels(Written, skip_registration=True):
 
 def test_records_with_labels_that_have_no_names_are_refused(tmp_path):
     UnnamedLabels(data_dir=tmp_path, file_format="array_record").download_and_prepare()
-    with pytest.raises(DataError, match=r"'label' is a .*; flowvid needs a fixed"):
+    with pytest.raises(DataError, match=r"video \(Tensor\).*fixed .* with a ClassLabel 'label'"):
         load(None, str(tmp_path))
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from records import DIGITS, FACES, Lfw, Mnist, load
 
-from flowvid.data import datasets, splits
+from flowvid.config.dataset_names import say_once
+from flowvid.data import datasets
 from flowvid.errors import DataError
 
 pytest_plugins = ["records"]
@@ -61,7 +62,7 @@ def test_without_a_validation_split_the_end_of_train_is_held_out(image_sets, spl
 
 
 def test_what_is_held_out_is_said_once(image_sets, capsys):
-    splits._report_held_out.cache_clear()
+    say_once.cache_clear()
     for split in ("train", "validation", "test", "train"):
         images(image_sets, "mnist", split, 28)
         images(image_sets, "celeb_a", split, 37)
