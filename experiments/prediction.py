@@ -26,7 +26,7 @@ _SPLIT = flags.DEFINE_enum(
     ["validation", "test"],
     "Split of the run's dataset. [validation; with --checkpoint=best, test if there is one]",
 )
-_NUM_VIDEOS = flags.DEFINE_integer("num_videos", None, "Clips to continue. [all]", 1)
+_NUM_VIDEOS = flags.DEFINE_integer("num_videos", None, "Clips to continue, at most. [all]", 1)
 _GIVEN = flags.DEFINE_integer("given", 2, "Frames given of each clip.", lower_bound=1)
 _SAMPLES = flags.DEFINE_integer("samples", 100, "Continuations of each clip.", lower_bound=1)
 _TEMPERATURE = flags.DEFINE_float(

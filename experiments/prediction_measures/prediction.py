@@ -69,18 +69,12 @@ def measure(run: pathlib.Path, asked: Asked, keep_in: pathlib.Path) -> Predictio
 
     Raises:
         ConfigError: for a run without a tail, no frame to predict, frames that are smaller than the
-            window of SSIM, too few clips, networks that do not fit, or samples that are not finite.
+            window of SSIM, networks that do not fit, or samples that are not finite.
         DataError: for a split that does not exist.
     """
     model = flowvid.load(run, checkpoint=asked.checkpoint)
     config = model.config
-    model.check_tail("continuations")
-    check_given(asked.given, config.num_frames)
-    if min(config.image_size) < frame_measures.SSIM_WINDOW:
-        raise ConfigError(
-            f"frames are {config.image_size.both}, but SSIM needs at least "
-            f"{frame_measures.SSIM_WINDOW}x{frame_measures.SSIM_WINDOW}: use a run of larger ones."
-        )
+    _check(model, asked.given)
     measures: dict[str, Measure] = {"psnr": frame_measures.psnr, "ssim": frame_measures.ssim}
     if asked.lpips is not None:
         measures["lpips"] = networks.image_distance(asked.lpips, config.image_size)
@@ -93,7 +87,7 @@ def measure(run: pathlib.Path, asked: Asked, keep_in: pathlib.Path) -> Predictio
         max_skipped=config.max_skipped,
     )
     split = load(held_out.choose_split(load, asked.split, asked.checkpoint, own=True))
-    num_videos = len(split) if asked.num_videos is None else asked.num_videos
+    num_videos = min(asked.num_videos or len(split), len(split))
     features = _features(asked, load("train"), num_videos)
     identity = {
         "model": partial_results.identify_model(model),
@@ -119,6 +113,18 @@ def measure(run: pathlib.Path, asked: Asked, keep_in: pathlib.Path) -> Predictio
         "frechet": _frechet(found, features),
     }
     return Prediction(report, _shown(continuations, split, found["samples/psnr"]))
+
+
+def _check(model: Model, given: int) -> None:
+    """Checks that a run predicts frames that can be measured."""
+    model.check_tail("continuations")
+    check_given(given, model.config.num_frames)
+    size, window = model.config.image_size, frame_measures.SSIM_WINDOW
+    if min(size) < window:
+        raise ConfigError(
+            f"frames are {size.both}, but SSIM needs at least {window}x{window}: use a run of "
+            "larger ones."
+        )
 
 
 def _features(asked: Asked, train: datasets.Dataset, num_videos: int) -> _Features:

@@ -1,5 +1,6 @@
 """Predictions of a tiny run, by command: the numbers, the files, what is refused, and resuming."""
 
+import dataclasses
 import json
 
 import imageio.v3 as iio
@@ -46,7 +47,7 @@ def test_every_number_is_that_of_the_samples(run_of, sampled, call, tmp_path):
     lpips = onnx_networks.write_distance(tmp_path / "lpips.onnx")
     features = onnx_networks.write_features(tmp_path / "mine.onnx")
     out = tmp_path / "out"
-    args = (*FEW, f"--lpips={lpips}", f"--features={features}", f"--out={out}")
+    args = (*FEW, "--num_videos=9", f"--lpips={lpips}", f"--features={features}", f"--out={out}")
     code, printed, err = call("experiments.prediction", f"--run={run_of('state_label')}", *args)
     assert code == 0, err
     for expected in (
@@ -120,8 +121,6 @@ def test_a_single_clip_has_no_distribution(run_of, call):
 
 def test_a_single_label_trains_no_classifier(sampled):
     _, _, split = sampled
-    import dataclasses
-
     asked = prediction.Asked("last", None, None, 2, 3, None, 0, 2, None, None, 1)
     found = prediction._features(asked, dataclasses.replace(split, label_names=("all",)), CLIPS)
     assert found.of is None
@@ -132,12 +131,18 @@ def test_what_cannot_be_measured_is_refused(run_of, call, tmp_path):
     args = (f"--run={run_of('state_label')}", f"--out={tmp_path}")
     for flag, message in (
         ("--given=5", "--given=5 leaves none of the 5 frames of a clip to predict: give fewer."),
-        ("--num_videos=9", "Asked for 9 videos, but moving_shapes validation holds 5"),
         ("--split=test", "no examples in split 'test'"),
         (f"--lpips={tmp_path / 'none.onnx'}", "is not an ONNX file that onnxruntime can open"),
     ):
         few = [*FEW, "--classifier_steps=0"]
         assert_one_line(call("experiments.prediction", *args, *few, flag), message)
+
+
+def test_a_run_of_the_head_alone_predicts_nothing(sampled, tiny):
+    images = tiny(num_frames=1, tail_frames=None, variant="prev_frame")
+    model = dataclasses.replace(sampled[0].model, config=images)
+    with pytest.raises(ConfigError, match="has no tail for continuations"):
+        prediction._check(model, 1)
 
 
 def test_small_frames_have_no_ssim(run_of, call, monkeypatch, tmp_path):
