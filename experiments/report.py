@@ -26,6 +26,11 @@ _COMPARISON = fields.path_flag(
 _OBEDIENCE = fields.path_flag(
     "obedience", None, "Folder that experiments.obedience wrote, to show it, too. [none]"
 )
+_PREDICTION = fields.path_flag(
+    "prediction",
+    None,
+    "Folder that experiments.prediction wrote, to show it, too. [<workdir>/prediction if there]",
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the samples.", 0, 2**32 - 1)
 
 
@@ -36,6 +41,9 @@ def main() -> None:
     workdir = _WORKDIR.value
     out = _OUT.value or workdir / "report.html"
     paths.check_writable(out.parent, "use --out=<file in another folder>")
+    prediction = _PREDICTION.value
+    if prediction is None and (workdir / "prediction" / "prediction.json").exists():
+        prediction = workdir / "prediction"
     contents = page.Contents(
         samples=_SAMPLES.value,
         continued=_CONTINUED.value,
@@ -44,6 +52,7 @@ def main() -> None:
         sweep=[float(value) for value in _SWEEP.value],
         comparison=_COMPARISON.value,
         obedience=_OBEDIENCE.value,
+        prediction=prediction,
         seed=_SEED.value,
     )
     out.write_text(page.render(workdir, contents), encoding="utf-8")

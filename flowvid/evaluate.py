@@ -7,13 +7,12 @@ video to evaluation.npz. To resume an interrupted evaluation, run the same comma
 
 from typing import Any
 
-from absl import flags, logging
+from absl import flags
 
 import flowvid
 from flowvid import cli, fields, paths
 from flowvid.config import command_line
 from flowvid.config.metrics import METRICS
-from flowvid.config.schema import Config
 from flowvid.data import datasets
 from flowvid.errors import ConfigError
 
@@ -58,7 +57,7 @@ def define_flags() -> None:
 
 def main() -> None:
     """Loads a checkpoint, evaluates it on a held-out split, prints and writes the report."""
-    from flowvid.evaluation import evaluation_report, text_report
+    from flowvid.evaluation import evaluation_report, held_out, text_report
     from flowvid.parallel import processes
 
     if (others := command_line.distributed_flags()) is not None:
@@ -78,8 +77,9 @@ def main() -> None:
         )
     name, options = FLAGS.dataset or run.dataset, _options(run)
     with processes.first_goes_first("opening the datasets"):
-        train = datasets.load(name, "train", **options)
-        validation = datasets.load(name, _split(run, name, options), **options)
+        own = FLAGS.dataset in (None, run.dataset)
+        split = held_out.choose_split(name, options, FLAGS.split, FLAGS.checkpoint, own)
+        train, validation = (datasets.load(name, part, **options) for part in ("train", split))
     if run.ablation.uses_labels and validation.label_names != model.label_names:
         raise ConfigError(
             f"the {len(validation.label_names)} labels of {validation.name} differ from the "
@@ -118,24 +118,6 @@ def _options(run: Config) -> dict[str, Any]:
         elif FLAGS.dataset not in (None, run.dataset):
             options[name] = None
     return options
-
-
-def _split(run: Config, name: str, options: dict[str, Any]) -> str:
-    """Returns the split to evaluate on; warns if the checkpoint was chosen on that split."""
-    from flowvid.parallel import processes
-
-    split = FLAGS.split
-    if split is None:
-        on_test = FLAGS.checkpoint == "best" and datasets.has_split(name, "test", **options)
-        split = "test" if on_test else "validation"
-    own = FLAGS.dataset in (None, run.dataset)
-    if FLAGS.checkpoint == "best" and split == "validation" and own and processes.is_first():
-        logging.warning(
-            "--checkpoint=best was chosen on the same split, validation, so its bits per "
-            "dimension are too low on average: use --checkpoint=last, or a dataset with a test "
-            "split."
-        )
-    return split
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ def frechet_distance(a: Features, b: Features) -> float:
     in Heusel et al. 2017, where the features are those of Inception.
     """
     mean = np.sum((a.mean(0) - b.mean(0)) ** 2)
-    cov_a, cov_b = (np.cov(x, rowvar=False) for x in (a, b))
+    cov_a, cov_b = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
     values, vectors = np.linalg.eigh(cov_a)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
     # A B and A^(1/2) B A^(1/2) have the same eigenvalues; the latter is symmetric.

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 import flowvid
-from experiments.running import finished_runs, run_processes
+from experiments.running import finished_runs, frame_measures, run_processes
 from flowvid.config import making
 from flowvid.data import decoding
 
@@ -26,12 +26,6 @@ _DEFAULTS: dict[str, Any] = {
     "warmup_steps": 100,
     "log_every": 10,
 }
-
-
-def psnr(generated: UInt8[np.ndarray, "*shape"], real: UInt8[np.ndarray, "*shape"]) -> float:
-    """Returns the peak signal-to-noise ratio in dB; infinity where both are the same."""
-    error = np.mean((generated.astype(float) - real) ** 2)
-    return float(10 * np.log10(255**2 / error)) if error else float("inf")
 
 
 def write_lossless(path: pathlib.Path, video: Clip) -> None:
@@ -86,7 +80,7 @@ def overfit(
     arrays = {
         "real": clip,
         "generated": generated,
-        "psnr": np.array([psnr(a, b) for a, b in zip(generated, clip, strict=True)]),
+        "psnr": frame_measures.psnr(clip, generated),
         "metric": np.array(model.config.metric.name),
     }
     curves = finished_runs.scalars(run.workdir)

@@ -12,6 +12,7 @@ from experiments.rollout_measures.measures import (
     GENERATED,
     Rollout,
     baselines,
+    check_given,
     measure,
     roll_out,
 )
@@ -43,11 +44,7 @@ def compare(
             "the same clips: compare them one at a time."
         )
     split = load_split(configs[0], "validation")
-    if given >= configs[0].num_frames:
-        raise ConfigError(
-            f"--given={given} leaves none of the {configs[0].num_frames} frames of a clip to "
-            "predict: give fewer."
-        )
+    check_given(given, configs[0].num_frames)
     count = min(num_videos, len(split))
     examples = [split[index] for index in range(count)]
     clips = np.stack([example["video"] for example in examples])

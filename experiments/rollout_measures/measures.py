@@ -11,12 +11,15 @@ from jaxtyping import Float, UInt8
 from scipy import stats
 
 from experiments.rollout_measures.objects import Kept, objects_kept
+from experiments.running import frame_measures
+from flowvid.errors import ConfigError
 from flowvid.video.model import Model
 
 Videos = UInt8[np.ndarray, "videos frames height width 3"]
 Samples = UInt8[np.ndarray, "samples videos frames height width 3"]
 
 AFTER = (1, 4, 8, 16, 26)  # frames after the last given one at which tables show the measures
+BASELINES = ("hold the last frame", "static median")
 GENERATED = ("moving_shapes",)  # datasets whose objects can be told from the ground
 
 
@@ -57,10 +60,9 @@ def baselines(real: Videos, given: int) -> dict[str, Samples]:
     They hold the last given frame, or show the median of all given ones.
     """
     later = real.shape[1] - given
-    still = {
-        "hold the last frame": real[:, given - 1],
-        "static median": np.median(real[:, :given], axis=1).astype(np.uint8),
-    }
+    last = real[:, given - 1]
+    median = np.median(real[:, :given], axis=1).astype(np.uint8)
+    still = dict(zip(BASELINES, (last, median), strict=True))
     return {
         name: np.concatenate([real[:, :given], np.repeat(frame[:, None], later, axis=1)], axis=1)[
             None
@@ -70,15 +72,25 @@ def baselines(real: Videos, given: int) -> dict[str, Samples]:
 
 
 def psnr(real: Videos, samples: Samples, given: int) -> Float[np.ndarray, "samples videos later"]:
-    """Returns the peak signal-to-noise ratio of each later frame, in decibels.
+    """Returns the peak signal-to-noise ratio of each later frame, in decibels."""
+    later = real[:, given:]
+    found = [
+        frame_measures.of_clips(frame_measures.psnr, later, sample[:, given:]) for sample in samples
+    ]
+    return np.stack(found)
 
-    That of equal frames is bounded by an error of one grey level in one pixel.
+
+def check_given(given: int, num_frames: int) -> None:
+    """Checks that frames are left to predict.
+
+    Raises:
+        ConfigError: if all frames of a clip are given.
     """
-    differences = samples[:, :, given:].astype(np.float32) - real[:, given:].astype(np.float32)
-    squares = np.mean(differences**2, axis=(3, 4, 5))
-    least = 1 / np.prod(real.shape[2:])
-    found: np.ndarray = 10 * np.log10(255**2 / np.maximum(squares, least))
-    return found
+    if given >= num_frames:
+        raise ConfigError(
+            f"--given={given} leaves none of the {num_frames} frames of a clip to predict: give "
+            "fewer."
+        )
 
 
 def measure(rollout: Rollout, has_objects: bool) -> dict[str, Any]:
@@ -91,8 +103,8 @@ def measure(rollout: Rollout, has_objects: bool) -> dict[str, Any]:
     real, samples, given = rollout
     each = psnr(real, samples, given)
     found: dict[str, Any] = {
-        "psnr_best": _mean_and_error(each.max(axis=0)),
-        "psnr_mean": _mean_and_error(each.mean(axis=0)),
+        "psnr_best": mean_and_error(each.max(axis=0)),
+        "psnr_mean": mean_and_error(each.mean(axis=0)),
     }
     if has_objects:
         frames = range(given, real.shape[1])
@@ -120,6 +132,7 @@ def _of_objects(real: Videos, samples: Samples, given: int, frame: int) -> dict[
     }
 
 
-def _mean_and_error(values: Float[np.ndarray, "videos later"]) -> dict[str, list[float]]:
-    errors = stats.sem(values) if len(values) > 1 else np.zeros(values.shape[1])
-    return {"mean": values.mean(axis=0).tolist(), "stderr": errors.tolist()}
+def mean_and_error(values: Float[np.ndarray, "videos later"]) -> dict[str, list[float] | None]:
+    """Returns the mean of each frame over videos, and its standard error, None for one video."""
+    errors = stats.sem(values).tolist() if len(values) > 1 else None
+    return {"mean": values.mean(axis=0).tolist(), "stderr": errors}

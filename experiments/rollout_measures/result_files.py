@@ -11,7 +11,7 @@ from experiments.rollout_measures.measures import AFTER, Rollout
 from flowvid.data import media
 from flowvid.plotting import pyplot
 
-_SHEET_CLIPS = 8
+SHEET_CLIPS = 8
 _SHEET_FRAMES = (1, 2, 3, 4, 6, 8, 12, 16, 20, 26)  # after the last given one
 
 Results = dict[str, Any]  # what is measured, by the name of the run or baseline
@@ -61,7 +61,8 @@ def write(results: Results, rollouts: dict[str, Rollout], folder: pathlib.Path) 
     (folder / "rollouts.json").write_text(text + "\n", encoding="utf-8")
     draw_curves(results["rows"], folder / "curves.png")
     for number, rollout in enumerate(rollouts.values()):
-        media.write_image(folder / f"sheet_{number}.png", sheet(rollout))
+        rows = {"real": rollout.real, "generated": rollout.samples[0]}
+        media.write_image(folder / f"sheet_{number}.png", sheet(rows, rollout.given))
 
 
 def draw_curves(rows: Results, path: pathlib.Path) -> None:
@@ -88,13 +89,21 @@ def draw_curves(rows: Results, path: pathlib.Path) -> None:
     plt.close(figure)
 
 
-def sheet(rollout: Rollout) -> UInt8[np.ndarray, "height width 3"]:
-    """Draws the first clips in their order: real above generated, the last given frame first."""
-    later = rollout.real.shape[1] - rollout.given
-    after = [0, *(frame for frame in _SHEET_FRAMES if frame <= later)]
-    times = [rollout.given - 1 + frame for frame in after]
-    count = min(_SHEET_CLIPS, len(rollout.real))
-    pairs = zip(rollout.real[:count, times], rollout.samples[0][:count, times], strict=True)
-    captions = [name for _ in range(count) for name in ("real", "generated")]
-    rows = np.stack([row for pair in pairs for row in pair])
-    return media.contact_sheet(rows, columns=len(times), captions=captions)
+def sheet(
+    rows: dict[str, UInt8[np.ndarray, "videos frames height width 3"]], given: int
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Draws the first clips in their order, the last given frame first.
+
+    Args:
+        rows: clips by caption, such as the real ones and continuations; those of one number are
+            drawn below each other.
+        given: frames that were given.
+    """
+    first = next(iter(rows.values()))
+    later = first.shape[1] - given
+    times = [given - 1 + after for after in (0, *_SHEET_FRAMES) if after <= later]
+    count = min(SHEET_CLIPS, len(first))
+    together = np.stack([clips[:count, times] for clips in rows.values()], axis=1)
+    captions = list(rows) * count
+    flat = together.reshape(-1, *together.shape[2:])
+    return media.contact_sheet(flat, columns=len(times), captions=captions)

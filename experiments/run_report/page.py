@@ -26,6 +26,7 @@ class Contents(NamedTuple):
     sweep: Sequence[float]  # temperatures to compare
     comparison: pathlib.Path | None  # what `experiments.compare` wrote
     obedience: pathlib.Path | None  # what `experiments.obedience` wrote
+    prediction: pathlib.Path | None  # what `experiments.prediction` wrote
     seed: int
 
 
@@ -44,6 +45,8 @@ def render(workdir: pathlib.Path, contents: Contents) -> str:
         shown.append(sections.obeyed(contents.obedience, model.config.dataset))
     if contents.comparison is not None:
         shown.append(sections.compared(contents.comparison, model.config.dataset))
+    if contents.prediction is not None:
+        shown.append(sections.predicted(contents.prediction, model.config.dataset))
     report = evaluation.evaluation_of(workdir, model, train, held_out)
     parts = [
         sections.from_nothing(

@@ -7,6 +7,7 @@ import numpy as np
 
 from experiments.gan_comparison import result_files
 from experiments.label_obedience import result_files as obedience_files
+from experiments.prediction_measures import result_files as prediction_files
 from experiments.run_report.clips import Section, clip, data_uri
 from experiments.running.nearest_clips import nearest
 from flowvid.conditioning.label_names import as_shown
@@ -168,3 +169,27 @@ def obeyed(folder: pathlib.Path, dataset: str) -> Section:
     rows = [clips[i : i + 8] for i in range(0, len(clips), 8)]
     picture = data_uri(saved.confusion, "image/png")
     return Section("Do samples show their label?", text, rows, saved.table, picture)
+
+
+def predicted(folder: pathlib.Path, dataset: str) -> Section:
+    """Returns the table and the curves of `experiments.prediction`.
+
+    Args:
+        folder: that it wrote to.
+        dataset: of the page's run.
+
+    Raises:
+        ConfigError: when the folder does not hold them, or they are of another dataset.
+    """
+    saved = prediction_files.read(folder)
+    if saved.dataset != dataset:
+        raise ConfigError(
+            f"--prediction={folder} is of a run on {saved.dataset}, but this run is of {dataset}: "
+            "give that of this run."
+        )
+    text = (
+        "Held-out clips, continued many times, and compared with the real frames. The best sample "
+        "of a clip is the one with the best mean over its later frames. Bands are standard errors "
+        "over clips."
+    )
+    return Section("Prediction", text, [], saved.table, data_uri(saved.curves, "image/png"))

@@ -35,6 +35,7 @@ def test_the_distance_is_that_of_two_gaussians():
     # Of diagonal ones: |difference of means|^2 + |difference of deviations|^2.
     b = gaussian(1.0, np.array([3.0, 2.0, 1.0]))
     assert frechet_distance(a, b) == pytest.approx(3 + 4 + 0.25, rel=0.02)
+    assert frechet_distance(a[:, :1], b[:, :1]) == pytest.approx(1 + 4, rel=0.02)
     turned = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
     same = frechet_distance(a @ turned, b @ turned)
     assert same == pytest.approx(frechet_distance(a, b), rel=1e-6)

@@ -8,7 +8,7 @@ from drawn_figures import drawn, lines
 
 import flowvid
 from experiments.paper import figure_data, overfitting
-from experiments.running import finished_runs, run_processes
+from experiments.running import finished_runs, frame_measures, run_processes
 from flowvid.config import making
 from flowvid.data import decoding
 
@@ -20,12 +20,6 @@ def test_a_lossless_clip_is_read_back_to_the_pixel(tmp_path):
     overfitting.write_lossless(tmp_path / "a" / "clip.mkv", video)
     read = decoding.read_clip(tmp_path / "a" / "clip.mkv", None, 16)
     np.testing.assert_array_equal(read, video)
-
-
-def test_psnr_by_hand():
-    black = np.zeros((2, 2, 3), np.uint8)
-    assert overfitting.psnr(black + np.uint8(16), black) == pytest.approx(24.048, abs=1e-3)
-    assert overfitting.psnr(black, black) == float("inf")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +41,7 @@ def test_four_frames_are_learned_and_generated_again(overfitted, tmp_path):
     again = model.sample(1, num_frames=4, temperature=0.0).videos[0]
     np.testing.assert_array_equal(arrays["generated"], again)
     assert arrays["psnr"].shape == (4,)
-    assert arrays["psnr"][0] == pytest.approx(overfitting.psnr(again[0], arrays["real"][0]))
+    assert arrays["psnr"][0] == pytest.approx(frame_measures.psnr(arrays["real"], again)[0])
     assert arrays["head/bits"][-1] < arrays["head/bits"][0]
     figure, _ = drawn("5", arrays, tmp_path)
     assert re.search(r"PSNR per frame [\d.]+ to [\d.]+ dB", figure.axes[0].get_title())

@@ -11,6 +11,8 @@ from playwright.sync_api import sync_playwright
 
 import flowvid
 from experiments.label_obedience import obedience, result_files
+from experiments.prediction_measures import prediction, protocol
+from experiments.prediction_measures import result_files as prediction_files
 from experiments.run_report import clips, page, sections
 from experiments.running import finished_runs
 from experiments.running.nearest_clips import nearest
@@ -80,12 +82,26 @@ def write_obedience(folder, dataset="moving_shapes"):
     result_files.write(result, folder)
 
 
+def write_prediction(folder, dataset="moving_shapes"):
+    """Writes what the page shows of the predictions of one clip."""
+    settings = {"num_frames": 5, "given": 2, "samples": 3, "num_videos": 1, "split": "validation"}
+    row = {"psnr": protocol.summarise(np.full((1, 3, 3), 20.0), lower_is_better=False)}
+    report = {
+        "settings": settings | {"dataset": dataset, "step": 4},
+        "rows": {"model": row, "static median": row},
+        "frechet": {"title": None, "reason": "a single clip has no distribution"},
+    }
+    clips = {"real": np.zeros((1, 5, 16, 16, 3), np.uint8)}
+    prediction_files.write(prediction.Prediction(report, clips), "a command", folder)
+
+
 @pytest.fixture(scope="module")
 def html(run_of):
     """The report of a run of every part, in the run's folder; of one metric, and few clips."""
     workdir = run_of("state_label")
     write_comparison(workdir)
     write_obedience(workdir)
+    write_prediction(workdir)
     contents = page.Contents(
         samples=3,
         continued=2,
@@ -94,6 +110,7 @@ def html(run_of):
         sweep=[0.5, 1.0],
         comparison=workdir,
         obedience=workdir,
+        prediction=workdir,
         seed=0,
     )
     path = workdir / "report.html"
@@ -121,6 +138,8 @@ def test_the_page_has_every_part(html):
     assert "b: a" in text
     assert 'alt="Do samples show their label?"' in text
     assert "generated, bounce" in text
+    assert "PSNR (dB), best sample" in text
+    assert 'alt="Prediction"' in text
     model = flowvid.load(html.parent)
     assert f"step {model.step}" in text
 
@@ -144,6 +163,17 @@ def test_obedience_of_another_dataset_is_refused(tmp_path):
     assert [[clip.caption for clip in row] for row in section.rows] == [["a: a", "b: a"]]
 
 
+def test_a_prediction_of_another_dataset_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="holds no measured predictions: run `python -m"):
+        sections.predicted(tmp_path, "moving_shapes")
+    write_prediction(tmp_path, "moving_digits")
+    with pytest.raises(ConfigError, match="is of a run on moving_digits, but this run is of"):
+        sections.predicted(tmp_path, "moving_shapes")
+    section = sections.predicted(tmp_path, "moving_digits")
+    assert "static median" in section.table
+    assert section.picture.startswith("data:image/png;base64,")
+
+
 def test_the_command_passes_its_flags_on_and_says_where_the_page_is(call, monkeypatch, tmp_path):
     asked = []
 
@@ -158,7 +188,14 @@ def test_the_command_passes_its_flags_on_and_says_where_the_page_is(call, monkey
     assert code == 0
     assert (tmp_path / "report.html").read_text() == "<html></html>"
     assert f"{tmp_path / 'report.html'}: " in out
-    assert asked == [(tmp_path, page.Contents(3, 0, 4, None, [0.0, 1.0], tmp_path, tmp_path, 2))]
+    assert asked == [
+        (tmp_path, page.Contents(3, 0, 4, None, [0.0, 1.0], tmp_path, tmp_path, None, 2))
+    ]
+    (tmp_path / "prediction").mkdir()
+    write_prediction(tmp_path / "prediction")
+    for given, folder in (([], tmp_path / "prediction"), ([f"--prediction={tmp_path}"], tmp_path)):
+        call("experiments.report", f"--workdir={tmp_path}", *given)
+        assert asked[-1][1].prediction == folder
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium: `make browser` installs it on Debian")

@@ -1,0 +1,1 @@
+"""What papers on video prediction measure: the best of many samples, and distances of features."""
