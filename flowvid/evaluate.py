@@ -13,6 +13,7 @@ import flowvid
 from flowvid import cli, fields, paths
 from flowvid.config import command_line
 from flowvid.config.metrics import METRICS
+from flowvid.config.schema import Config
 from flowvid.data import datasets
 from flowvid.errors import ConfigError
 
