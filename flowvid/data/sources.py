@@ -1,4 +1,4 @@
-"""Clips to compress or to score, frame after frame: those of a split, of a folder, or one file."""
+"""Clips to compress, to score or to continue: those of a split, of a folder, or one file."""
 
 import itertools
 import os
@@ -58,6 +58,34 @@ def of_split(config: Config, split: str, num_videos: int | None) -> Iterator[Cli
     for index in range(min(num_videos or len(dataset), len(dataset))):
         example = dataset[index]
         yield Clip(example["id"], int(example["label"]), iter(example["video"]))
+
+
+def to_continue(model: Any, num_given: int) -> datasets.Dataset:
+    """Returns the validation split, of whose clips `Model.sample` continues the first frames.
+
+    Args:
+        model: the run's `Model`.
+        num_given: frames that its clips need at least.
+
+    Raises:
+        ConfigError: for a run without a tail, and where the tail sees labels that have changed.
+    """
+    model.check_tail("the first frames of clips")
+    config: Config = model.config
+    dataset = datasets.load(
+        config.dataset,
+        "validation",
+        data_dir=config.data_dir,
+        num_frames=max(num_given, config.num_frames),
+        image_size=config.image_size,
+        max_skipped=config.max_skipped,
+    )
+    if config.sees("tail").label and dataset.label_names != model.label_names:
+        raise ConfigError(
+            f"the labels of {dataset.name} have changed since this run was trained, so its tail "
+            "cannot see them: train again."
+        )
+    return dataset
 
 
 def of_path(model: Any, path: Path, label: str | None) -> Iterator[Clip]:

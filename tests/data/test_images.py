@@ -200,14 +200,8 @@ def test_an_image_that_is_not_finite_is_reported(trained):
     bad = {"labels": {"params": {"images": table.at[1].set(np.nan)}}}
     params = {"head": head | {"context": head["context"] | bad}}
     keys, labels = random_keys.video_keys(0, 3), np.arange(3, dtype=np.int32)
-    samples = sampling.generate(
-        trained.config,
-        params,
-        keys,
-        labels,
-        1,
-        sampling.Drawings(*2 * [Drawing(np.float32(1), None)]),
-    )
+    how = sampling.Drawings(*2 * [Drawing(np.float32(1), None)])
+    samples = sampling.collected(sampling.frames(trained.config, params, keys, labels, how, 1))
     assert samples.finite.tolist() == [True, False, True]
 
 
