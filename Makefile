@@ -30,12 +30,12 @@ lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-browser:  ## Chromium, to test the report's page with: installed where there is none and root asks.
+browser:  ## Chromium, to test the pages with: installed where there is none and root asks.
 	@for name in chromium chromium-browser google-chrome google-chrome-stable; do \
 		command -v $$name > /dev/null && exit 0; done; \
 	{ [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && apt-get update -qq && \
 		apt-get install -qq -y chromium > /dev/null; } || \
-	echo "No Chromium: the test of the report's page in a browser will be skipped."
+	echo "No Chromium: the tests of the pages in a browser will be skipped."
 
 test: lint browser  ## Lint and tests, as CI runs them.
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder

@@ -27,7 +27,7 @@ class TrainingError(UserError):
 
 
 class Stopped(UserError):
-    """Training that a signal ended early, after its state was saved."""
+    """Work that a signal ended early, with everything in order: a run was saved, for example."""
 
     def __init__(self, message: str, number: int) -> None:
         """Keeps the number of the signal, for the exit code."""

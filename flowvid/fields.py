@@ -8,6 +8,7 @@ import dataclasses
 import math
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
@@ -173,6 +174,23 @@ def path_flag(
 def size_flag(name: str, help_text: str) -> flags.FlagHolder[Any]:
     """Defines and returns a flag whose value is a `Size` or None."""
     return flags.DEFINE(_SizeParser(name), name, None, help_text, serializer=_as_text())
+
+
+def numbers(name: str, texts: Sequence[str] | None) -> list[float] | float | None:
+    """Returns the value of a list flag as a number, or several; None for None.
+
+    Raises:
+        ConfigError: naming the flag, if one is not a number.
+    """
+    if texts is None:
+        return None
+    try:
+        found = [float(text) for text in texts]
+    except ValueError as error:
+        raise ConfigError(
+            f"--{name}={','.join(texts)}: use a number, or several with commas."
+        ) from error
+    return found if len(found) > 1 else found[0]
 
 
 def _as_text() -> Any:

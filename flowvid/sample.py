@@ -2,21 +2,27 @@
 
 Generates videos from nothing, or continues real frames. Writes one file per video and a contact
 sheet, samples.png. With one frame per video, the files are images and the sheet is their grid.
+Files grow while frames are sampled, so that videos may have any length.
 """
 
+import contextlib
 import pathlib
+import signal
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from absl import flags, logging
 from jaxtyping import Int, UInt8
+from tqdm import tqdm
 
 import flowvid
 from flowvid import cli, fields, paths
 from flowvid.conditioning.label_names import as_shown, label_index
 from flowvid.config import command_line
-from flowvid.data import datasets, decoding, media
-from flowvid.errors import ConfigError
+from flowvid.data import datasets, decoding, media, sources
+from flowvid.data.video_writer import VideoWriter
+from flowvid.errors import ConfigError, Stopped
 
 FLAGS = flags.FLAGS
 _VALIDATION = "validation"
@@ -87,16 +93,7 @@ def _clips_to_continue(model: Any, num_given: int) -> tuple[Videos | None, Label
     if source != pathlib.Path(_VALIDATION):
         clip = decoding.read_clip(source, num_given, config.image_size)
         return np.broadcast_to(clip, (FLAGS.num_videos, *clip.shape)), None
-    dataset = datasets.load(
-        config.dataset,
-        _VALIDATION,
-        **datasets.options_of(config) | {"num_frames": max(num_given, config.num_frames)},
-    )
-    if config.sees("tail").label and dataset.label_names != model.label_names:
-        raise ConfigError(
-            f"the labels of {dataset.name} have changed since this run was trained, so its tail "
-            "cannot see them: train again."
-        )
+    dataset = sources.to_continue(model, num_given)
     count = _number_of_clips(dataset)
     clips = next(datasets.eval_batches(dataset, batch_size=count, num_videos=count))
     return clips["video"], clips["label"]
@@ -109,23 +106,6 @@ def _number_given() -> int:
         return FLAGS.num_given
     is_file = source is not None and source != pathlib.Path(_VALIDATION)
     return 1 if is_file and decoding.is_single(source) else 4
-
-
-def _temperature() -> list[float] | float | None:
-    """Returns --temperature as numbers.
-
-    Raises:
-        ConfigError: if one is not a number.
-    """
-    if FLAGS.temperature is None:
-        return None
-    try:
-        numbers = [float(value) for value in FLAGS.temperature]
-    except ValueError as error:
-        raise ConfigError(
-            f"--temperature={','.join(FLAGS.temperature)}: use a number, or several with commas."
-        ) from error
-    return numbers if len(numbers) > 1 else numbers[0]
 
 
 def _number_of_clips(dataset: datasets.Dataset) -> int:
@@ -166,31 +146,97 @@ def _usable_label(model: Any, real: Videos | None, labels: Labels | None) -> str
     return None
 
 
+def _write_videos(
+    frames: Iterator[Any], out: pathlib.Path, count: int, num_frames: int
+) -> tuple[Videos, np.ndarray]:
+    """Writes each video frame after frame, until it is not finite.
+
+    Args:
+        frames: of `Model.stream`.
+        out: the folder.
+        count: the number of videos.
+        num_frames: per video.
+
+    Returns:
+        The frames that the contact sheet shows, and the indices of the videos that are written.
+
+    Raises:
+        ConfigError: if no video is finite; none is written then.
+        Stopped: by Ctrl-C; none is written then.
+    """
+    names = [f"{i:03d}.{FLAGS.format}" for i in range(count)]
+    times, shown = media.sheet_times(num_frames), []
+    bar = tqdm(total=num_frames, desc="sampling", unit="frame", leave=False)
+    try:
+        with contextlib.ExitStack() as files, bar:
+            writers = [files.enter_context(VideoWriter(out / name, FLAGS.fps)) for name in names]
+            for number, frame in enumerate(frames):
+                kept = _finite(frame)
+                for i, writer in enumerate(writers):
+                    if frame.finite[i]:
+                        writer.write(frame.pixels[i])
+                    else:
+                        writer.discard()
+                if number in times:
+                    shown.append(frame.pixels)
+                bar.update()
+            paths.note_files(out, [names[i] for i in kept])
+    except KeyboardInterrupt as error:
+        text = f"stopped after {bar.n} of {num_frames} frames: no video is written"
+        raise Stopped(f"{text}.", signal.SIGINT) from error
+    return np.stack(shown, axis=1), kept
+
+
+def _write_images(frame: Any, out: pathlib.Path) -> tuple[Videos, np.ndarray]:
+    """Writes single images, and returns what `_write_videos` does."""
+    kept = _finite(frame)
+    paths.note_files(out, [f"{i:03d}.png" for i in kept])
+    for i in kept:
+        media.write_image(out / f"{i:03d}.png", frame.pixels[i])
+    return frame.pixels[:, None], kept
+
+
+def _finite(frame: Any) -> np.ndarray:
+    """Returns the indices of the videos that are finite up to a frame.
+
+    Raises:
+        ConfigError: if none is.
+    """
+    if not frame.finite.any():
+        raise ConfigError(
+            f"all samples of {FLAGS.workdir} are non-finite, so nothing is written: the model has "
+            "diverged; train again with a lower --learning_rate or more --warmup_steps."
+        )
+    return np.flatnonzero(frame.finite)
+
+
 def _contact_sheet(
-    model: Any, videos: Videos, real: np.ndarray | None, kept: np.ndarray
+    model: Any, shown: Videos, num_frames: int, real: np.ndarray | None, kept: np.ndarray
 ) -> np.ndarray:
     """Returns a sheet with one row per video, captioned by label, or a grid of images.
 
     Args:
         model: the run's model.
-        videos: the samples.
+        shown: the frames of the samples that the sheet shows.
+        num_frames: of the whole samples.
         real: clips that were continued, each shown above its continuation and padded with white
             frames; or None.
         kept: indices of the finite samples, which are shown.
     """
     if real is not None:
-        known = np.full_like(videos, 255)
-        length = min(real.shape[1], videos.shape[1])
-        known[:, :length] = real[:, :length]
-        rows = np.stack([known, videos], axis=1)[kept].reshape(-1, *videos.shape[1:])
+        known = np.full_like(shown, 255)
+        for column, time in enumerate(media.sheet_times(num_frames)):
+            if time < real.shape[1]:
+                known[:, column] = real[:, time]
+        rows = np.stack([known, shown], axis=1)[kept].reshape(-1, *shown.shape[1:])
         return media.contact_sheet(rows, captions=["real", "continued"] * len(kept))
     labels: list[str] = []
     if model.config.ablation.uses_labels:
-        shown, turns = as_shown(model.label_names), model.turns(len(videos))
-        labels = [shown[label_index(model.label_names, FLAGS.label or turns[i])] for i in kept]
-    if videos.shape[1] == 1:
-        return media.image_grid(videos[kept, 0], labels)
-    return media.contact_sheet(videos[kept], captions=labels)
+        names, turns = as_shown(model.label_names), model.turns(len(shown))
+        labels = [names[label_index(model.label_names, FLAGS.label or turns[i])] for i in kept]
+    if num_frames == 1:
+        return media.image_grid(shown[kept, 0], labels)
+    return media.contact_sheet(shown[kept], captions=labels)
 
 
 def main() -> None:
@@ -202,37 +248,30 @@ def main() -> None:
     num_given = _number_given()
     paths.output_folder(out, "use another --out")
     real, labels = _clips_to_continue(model, num_given)
-    samples = model.sample(
+    frames = model.stream(
         FLAGS.num_videos,
         _usable_label(model, real, labels),
         num_frames=num_frames,
-        temperature=_temperature(),
+        temperature=fields.numbers("temperature", FLAGS.temperature),
         guidance=FLAGS.guidance,
         first_frames=None if real is None else real[:, :num_given],
         labels=labels,
         seed=FLAGS.seed,
     )
-    kept = np.flatnonzero(samples.finite)
-    if len(kept) < len(samples.finite):
+    count = FLAGS.num_videos if real is None else len(real)
+    single = num_frames == 1
+    if single:
+        shown, kept = _write_images(next(frames), out)
+    else:
+        shown, kept = _write_videos(frames, out, count, num_frames)
+    if len(kept) < count:
         logging.warning(
             "%d of %d videos are non-finite and are skipped; try a lower --temperature.",
-            len(samples.finite) - len(kept),
-            len(samples.finite),
+            count - len(kept),
+            count,
         )
-    if not len(kept):
-        raise ConfigError(
-            f"all samples of {workdir} are non-finite, so nothing is written: the model has "
-            "diverged; train again with a lower --learning_rate or more --warmup_steps."
-        )
-    single = samples.videos.shape[1] == 1
-    ending = "png" if single else FLAGS.format
-    paths.note_files(out, ["samples.png", *(f"{i:03d}.{ending}" for i in kept)])
-    for i in kept:
-        if single:
-            media.write_image(out / f"{i:03d}.{ending}", samples.videos[i, 0])
-        else:
-            media.write_video(out / f"{i:03d}.{ending}", samples.videos[i], fps=FLAGS.fps)
-    media.write_image(out / "samples.png", _contact_sheet(model, samples.videos, real, kept))
+    paths.note_files(out, ["samples.png"])
+    media.write_image(out / "samples.png", _contact_sheet(model, shown, num_frames, real, kept))
     files = "images" if single else "videos"
     print(f"{len(kept)} {files} and the contact sheet samples.png are in {out}.")
 

@@ -19,10 +19,13 @@ LAYERS = (
     {"config"},
     {"video"},
     {"data"},
-    {"evaluation", "coding"},
+    {"evaluation", "coding", "playing"},
     {"training"},
     {"gan"},
-    {"train", "evaluate", "sample", "preview", "compress", "decompress", "score", "interpolate"},
+    {
+        *("train", "evaluate", "sample", "preview", "compress", "decompress", "score"),
+        *("interpolate", "play"),
+    },
 )
 ENTRY_POINTS = {
     "train",
@@ -33,6 +36,7 @@ ENTRY_POINTS = {
     "decompress",
     "score",
     "interpolate",
+    "play",
 }
 MOST_LINES = 300
 

@@ -12,6 +12,7 @@ from trained_by_command import train_args
 
 from flowvid.data import decoding, media
 from flowvid.paths import MARKER, NOTE
+from flowvid.video.model import Model
 
 pytest_plugins = ["trained_by_command"]
 
@@ -113,6 +114,70 @@ def test_sample_continues_a_clip_and_ignores_a_label(trained, call, tmp_path, ca
     given = decoding.read_clip(tmp_path / "clip.mp4", 2, 16)
     continued = decoding.read_clip(tmp_path / "001.gif", 2, 16)
     assert np.abs(given.astype(int) - continued).mean() < 16  # a GIF has 256 colours
+
+
+def changed_stream(monkeypatch, change):
+    """Lets a function see, and change, each frame that is sampled."""
+    stream = Model.stream
+
+    def changed(self, *args, **kwargs):
+        for number, frame in enumerate(stream(self, *args, **kwargs)):
+            yield change(number, frame)
+
+    monkeypatch.setattr(Model, "stream", changed)
+
+
+def test_the_sheet_shows_ten_frames_of_a_long_video(trained, call, tmp_path, monkeypatch):
+    workdir, _ = trained
+    found = []
+    changed_stream(monkeypatch, lambda number, frame: (found.append(frame.pixels), frame)[1])
+    args = (f"--workdir={workdir}", "--num_videos=2", "--num_frames=40", f"--out={tmp_path}")
+    code, _, err = call("sample", *args, "--format=mp4", "--label=bounce")
+    assert code == 0, err
+    assert decoding.read_clip(tmp_path / "001.mp4", None, 16).shape == (40, 16, 16, 3)
+    sheet, _ = cells(iio.imread(tmp_path / "samples.png"), rows=2, columns=10)
+    times = [0, 4, 9, 13, 17, 22, 26, 30, 35, 39]
+    np.testing.assert_array_equal(sheet, np.stack([found[time] for time in times], axis=1))
+
+
+@pytest.mark.parametrize("ending", ["gif", "mp4"])
+def test_interrupted_sampling_leaves_what_was_there(trained, call, tmp_path, monkeypatch, ending):
+    workdir, _ = trained
+    (tmp_path / f"000.{ending}").write_text("an earlier video")
+
+    def interrupt(number, frame):
+        if number == 3:
+            raise KeyboardInterrupt
+        return frame
+
+    changed_stream(monkeypatch, interrupt)
+    args = (f"--workdir={workdir}", "--num_videos=2", "--num_frames=5", f"--out={tmp_path}")
+    code, _, err = call("sample", *args, f"--format={ending}")
+    assert code == 130
+    assert "stopped after 3 of 5 frames: no video is written." in err
+    assert {path.name for path in tmp_path.iterdir()} == {f"000.{ending}", NOTE}
+    assert (tmp_path / f"000.{ending}").read_text() == "an earlier video"
+
+
+def test_videos_that_are_not_finite_are_skipped(trained, call, tmp_path, monkeypatch, caplog):
+    workdir, _ = trained
+    finite = [[True, True]] * 2 + [[False, True]] * 2
+
+    changed_stream(
+        monkeypatch, lambda number, frame: frame._replace(finite=np.array(finite[number]))
+    )
+    args = (f"--workdir={workdir}", "--num_videos=2", "--num_frames=4", f"--out={tmp_path}")
+    code, out, _ = call("sample", *args)
+    assert code == 0
+    assert "1 of 2 videos are non-finite and are skipped" in caplog.text
+    assert "1 videos and the contact sheet" in out
+    assert {path.name for path in tmp_path.iterdir()} == {"001.gif", "samples.png", MARKER}
+    cells(iio.imread(tmp_path / "samples.png"), rows=1, columns=4)
+    finite[3] = [False, False]
+    code, _, err = call("sample", *args, f"--out={tmp_path / 'none'}")
+    assert code == 1
+    assert "all samples of" in err
+    assert {path.name for path in (tmp_path / "none").iterdir()} == {MARKER}
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,9 @@ def sampling_speed(changes: dict[str, Any], num_videos: int, repeats: int) -> di
 
     def generate() -> Any:
         how = sampling.Drawings(*2 * (Drawing(jnp.float32(1), None),))
-        return sampling.generate(config, params, keys, batch.label, config.num_frames, how)
+        return sampling.collected(
+            sampling.frames(config, params, keys, batch.label, how, config.num_frames)
+        )
 
     forward = jax.jit(functools.partial(joint.eval_step, config, config.metric, 0))
     pairs = [

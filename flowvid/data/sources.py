@@ -1,4 +1,4 @@
-"""Clips to compress or to score, frame after frame: those of a split, of a folder, or one file."""
+"""Clips to compress, to score or to continue: those of a split, of a folder, or one file."""
 
 import itertools
 import os
@@ -67,6 +67,29 @@ def clips_of(
     clips = list(of_split(model.config, split, whole_number("num_videos", num_videos, 1)))
     videos = np.stack([np.stack(list(clip.frames)) for clip in clips])
     return videos, np.array([clip.label for clip in clips])
+
+
+def to_continue(model: Any, num_given: int) -> datasets.Dataset:
+    """Returns the validation split, of whose clips `Model.sample` continues the first frames.
+
+    Args:
+        model: the run's `Model`.
+        num_given: frames that its clips need at least.
+
+    Raises:
+        ConfigError: for a run without a tail, and where the tail sees labels that have changed.
+    """
+    model.check_tail("the first frames of clips")
+    config: Config = model.config
+    options = datasets.options_of(config)
+    options["num_frames"] = max(num_given, config.num_frames)
+    dataset = datasets.load(config.dataset, "validation", **options)
+    if config.sees("tail").label and dataset.label_names != model.label_names:
+        raise ConfigError(
+            f"the labels of {dataset.name} have changed since this run was trained, so its tail "
+            "cannot see them: train again."
+        )
+    return dataset
 
 
 def of_path(model: Any, path: Path, label: str | None) -> Iterator[Clip]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,11 +17,10 @@ from flowvid.conditioning.label_names import in_turn, label_index
 from flowvid.config.schema import Config
 from flowvid.errors import ConfigError, whole_number
 from flowvid.video import joint, latents, sampling
-from flowvid.video.build import Drawing
 from flowvid.video.frames import Batch, dims
 from flowvid.video.latents import VideoLatents
 from flowvid.video.pixels import log_prob_from_bits
-from flowvid.video.sampling import Samples
+from flowvid.video.sampling import Frame, Samples
 from flowvid.video.surprise import surprises
 
 Videos = UInt8[np.ndarray, "batch frames height width channels"]
@@ -175,65 +174,74 @@ class Model:
                 none, missing labels, labels without first_frames, or more than first frames from a
                 run without a tail.
         """
-        num_videos = whole_number("num_videos", num_videos, 1)
         if num_frames is None:
             num_frames = self.config.num_frames
-        num_frames = whole_number("num_frames", num_frames, 1)
+        frames = self.stream(
+            num_videos,
+            label,
+            num_frames=num_frames,
+            temperature=temperature,
+            guidance=guidance,
+            first_frames=first_frames,
+            labels=labels,
+            seed=seed,
+        )
+        return sampling.collected(frames)
+
+    def stream(
+        self,
+        num_videos: int = 1,
+        label: str | None = None,
+        *,
+        num_frames: int | None = None,
+        temperature: float | Sequence[float] | None = None,
+        guidance: float | None = None,
+        first_frames: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        seed: int = 0,
+    ) -> Iterator[Frame]:
+        """Returns an iterator of the frames that `sample` returns, sampled as they are asked for.
+
+        Memory and compilation do not depend on the number of frames, and neither do the frames: a
+        short video is the beginning of a longer one with the same seed, bit for bit. Each `Frame`
+        holds `pixels`, uint8 [videos, height, width, 3], and `finite` [videos]: whether each video
+        is finite up to this frame.
+
+        The arguments are those of `sample`, but that the frames never end without num_frames.
+
+        Raises:
+            DataError, ConfigError: at once, as `sample` does.
+        """
+        num_videos = whole_number("num_videos", num_videos, 1)
+        if num_frames is not None:
+            num_frames = whole_number("num_frames", num_frames, 1)
         seed = whole_number("seed", seed, 0, random_keys.MAX_SEED)
-        how = self._drawings(temperature, guidance)
+        how = sampling.drawings(self.config, temperature, guidance)
         if labels is not None and first_frames is None:
             raise ConfigError("labels are those of first_frames: use label where there are none.")
         given = None
         if first_frames is not None:
             given = self._checked_frames(first_frames, "first_frames")
-        if first_frames is not None or num_frames > 1:
-            self.check_tail(f"{num_frames} frames per video" if num_frames > 1 else "first_frames")
-        num_given = 0 if given is None else given.shape[1]
-        if num_frames <= num_given:
+        if num_frames != 1:
+            self.check_tail(f"{num_frames or 'endless'} frames per video")
+        elif given is not None:
+            self.check_tail("first_frames")
+        count, num_given = (num_videos, 0) if given is None else given.shape[:2]
+        if num_frames is not None and num_frames <= num_given:
             raise ConfigError(
                 f"{num_frames} frames are wanted and {num_given} given: ask for more."
             )
-        count = num_videos if given is None else len(given)
-        keys = random_keys.video_keys(seed, count)
-        if given is not None:
+        if given is None:
+            names = self.turns(count) if label is None else [label] * count
+            indices = np.array([label_index(self.label_names, n) for n in names], np.int32)
+        else:
             if label is not None:
                 labels = np.full(count, label_index(self.label_names, label), np.int32)
-            indices = jnp.asarray(self._check_labels(labels, count, self.config.sees("tail").label))
-            frames = jnp.asarray(given)
-            num_new = num_frames - num_given
-            samples = sampling.continue_from(
-                self.config, self.params, keys, frames, indices, num_new, how.tail
-            )
-        else:
-            names = self.turns(count) if label is None else [label] * count
-            indices = jnp.array([label_index(self.label_names, n) for n in names], jnp.int32)
-            samples = sampling.generate(self.config, self.params, keys, indices, num_frames, how)
-        return jax.tree.map(np.asarray, samples)
-
-    def _drawings(self, temperature: Any, guidance: Any) -> sampling.Drawings:
-        """Returns how head and tail draw, with the flow's defaults for what is None."""
-        if temperature is not None and not _are_finite(temperature, most_axes=1):
-            raise ConfigError(
-                f"temperature={temperature!r}: use a finite number from 0 on, or one per level."
-            )
-        if guidance is not None and not _are_finite(guidance):
-            raise ConfigError(f"guidance={guidance!r}: use a finite number from 0 on.")
-        scales = {model: self.config.guidance(model) for model in ("head", "tail")}
-        if guidance is not None and all(scale is None for scale in scales.values()):
-            raise ConfigError(
-                "this run cannot be guided: guidance needs a variant with labels, --flow=mixture "
-                "and a run trained with --label_dropout."
-            )
-        drawings = {}
-        for model, scale in scales.items():
-            of_model = self.config.flow_settings.TEMPERATURES[model]
-            if scale is not None and guidance is not None:
-                scale = guidance
-            drawings[model] = Drawing(
-                jnp.asarray(of_model if temperature is None else temperature, jnp.float32),
-                None if scale in (None, 1.0) else jnp.float32(scale),
-            )
-        return sampling.Drawings(**drawings)
+            indices = self._check_labels(labels, count, self.config.sees("tail").label)
+        keys = random_keys.video_keys(seed, count)
+        return sampling.frames(
+            self.config, self.params, keys, jnp.asarray(indices), how, num_frames, given
+        )
 
     def turns(self, num_videos: int) -> list[str]:
         """Returns the labels of `num_videos` videos that are sampled without a given label."""
@@ -283,14 +291,6 @@ class Model:
                 f"numbers from 0 to {last}."
             )
         return given.astype(np.int32)
-
-
-def _are_finite(value: Any, most_axes: int = 0) -> bool:
-    """Returns whether a value is a number, or several, and finite and 0 or more."""
-    numbers = np.asarray(value)
-    if numbers.ndim > most_axes or not numbers.size or numbers.dtype.kind not in "biuf":
-        return False
-    return bool(np.all(np.isfinite(numbers) & (numbers >= 0)))
 
 
 @functools.partial(jax.jit, static_argnames=("config", "seed"))

@@ -26,6 +26,8 @@ class Walk:
 
     Attributes:
         seen: their number.
+        last: the last of them, on the metric's grid; None before the first.
+        state: the context encoder's, once it has seen them; None where the tail sees none.
     """
 
     def __init__(
@@ -39,8 +41,8 @@ class Walk:
             labels: of the videos; the number of labels where one is not told.
         """
         self._config, self._params, self._labels = config, params, labels
-        self._last: Any = None
-        self._state: State = None
+        self.last: Any = None
+        self.state: State = None
         self.seen = 0
 
     @property
@@ -53,7 +55,7 @@ class Walk:
         config, params = self._config, self._params[self.model]
         if not self.seen:
             return _head_contexts(config, params, self._labels)
-        seen = tail.conditioning(config, self._last, self._state, self._labels)
+        seen = tail.conditioning(config, self.last, self.state, self._labels)
         return _tail_contexts(config, params, seen)
 
     def see(self, pixels: Frames) -> None:
@@ -61,9 +63,9 @@ class Walk:
         frames = _on_grid(self._config, pixels)
         if "tail" in self._config.models:
             if not self.seen:
-                self._state = tail.first_state(self._config, frames)
-            self._state = _next_state(self._config, self._params["tail"], self._state, frames)
-        self._last = frames
+                self.state = tail.first_state(self._config, frames)
+            self.state = _next_state(self._config, self._params["tail"], self.state, frames)
+        self.last = frames
         self.seen += 1
 
 

@@ -3,6 +3,7 @@
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import DIMS, NUM_CLIPS, PAPERS_VARIANTS, assert_same, saved
@@ -199,15 +200,9 @@ def test_an_image_that_is_not_finite_is_reported(trained):
     table = head["context"]["labels"]["params"]["images"]
     bad = {"labels": {"params": {"images": table.at[1].set(np.nan)}}}
     params = {"head": head | {"context": head["context"] | bad}}
-    keys, labels = random_keys.video_keys(0, 3), np.arange(3, dtype=np.int32)
-    samples = sampling.generate(
-        trained.config,
-        params,
-        keys,
-        labels,
-        1,
-        sampling.Drawings(*2 * [Drawing(np.float32(1), None)]),
-    )
+    keys, labels = random_keys.video_keys(0, 3), jnp.arange(3)
+    how = sampling.Drawings(*2 * [Drawing(np.float32(1), None)])
+    samples = sampling.collected(sampling.frames(trained.config, params, keys, labels, how, 1))
     assert samples.finite.tolist() == [True, False, True]
 
 

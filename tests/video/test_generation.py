@@ -1,6 +1,8 @@
-"""Sampling on the device, all frames in one program, against head and tail called one by one."""
+"""Sampling frame after frame, against head and tail called one by one; short and long videos."""
 
 import functools
+import gc
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ from flowvid.video.pixels import to_grid, to_pixels
 
 VIDEOS, FRAMES, LABELS = 3, 5, 4
 ONE = Drawing(jnp.float32(1), None)
+HOW = sampling.Drawings(ONE, ONE)
 CONFIG = preset_config(
     "paper_small",
     variant="state_label",
@@ -60,7 +63,7 @@ def videos_of_a_loop(params, keys, labels):
 
 def test_generated_videos_are_those_of_a_loop(params):
     keys, labels = random_keys.video_keys(0, VIDEOS), jnp.array([2, 0, 3], jnp.int32)
-    found = sampling.generate(CONFIG, params, keys, labels, FRAMES, sampling.Drawings(ONE, ONE))
+    found = sampling.collected(sampling.frames(CONFIG, params, keys, labels, HOW, FRAMES))
     assert np.all(found.finite)
     expected = videos_of_a_loop(params, keys, labels)
     # Rounding may move a value into the next bin of 8 grey levels.
@@ -78,34 +81,95 @@ def sub_jaxprs(equation):
                 yield item
 
 
-def products_of_matrices(jaxpr, loops=0):
-    """[loops around it] of each product of square matrices, one for all pixels: of 1x1 inverses."""
-    found = []
+def has_products_of_matrices(jaxpr):
+    """Whether square matrices, one for all pixels, are multiplied: those of 1x1 inverses are."""
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
             shapes = {tuple(v.aval.shape[-2:]) for v in equation.invars}
             if shapes in ({(12, 12)}, {(24, 24)}):
-                found.append(loops)
-        for inner in sub_jaxprs(equation):
-            found += products_of_matrices(inner, loops + (equation.primitive.name == "scan"))
-    return found
+                return True
+        if any(map(has_products_of_matrices, sub_jaxprs(equation))):
+            return True
+    return False
 
 
-def test_1x1_convolutions_are_inverted_once_for_all_frames(params, monkeypatch):
-    given = jnp.zeros((VIDEOS, 2, 8, 8, 3), jnp.uint8)
+def test_1x1_convolutions_are_inverted_once_for_all_frames(params):
+    last = jnp.zeros((VIDEOS, 8, 8, 3))
+    state = tail.first_state(CONFIG, last)
 
-    def loops_around_products():
-        def continued(params, keys):
-            return sampling.continue_from.__wrapped__(
-                CONFIG, params, keys, given, jnp.zeros(VIDEOS, int), FRAMES - 2, ONE
-            )
+    def next_frame(of_tail):
+        keys, labels = random_keys.video_keys(0, VIDEOS), jnp.zeros(VIDEOS, int)
+        finite = jnp.ones(VIDEOS, bool)
+        return sampling._next(CONFIG, of_tail, keys, 1, last, state, finite, labels, ONE)
 
-        made = jax.make_jaxpr(continued)(params, random_keys.video_keys(0, VIDEOS))
-        return products_of_matrices(made.jaxpr)
+    of_tail = params["tail"]
+    prepared = tail.prepare(CONFIG, of_tail)
+    assert not has_products_of_matrices(jax.make_jaxpr(next_frame)(prepared).jaxpr)
+    # Of parameters as they are trained, which is to say that they would have been found.
+    assert has_products_of_matrices(jax.make_jaxpr(next_frame)(of_tail).jaxpr)
 
-    # Several for each of the two levels, all steps at once, before the loop over frames.
-    assert len(loops_around_products()) >= 2
-    assert set(loops_around_products()) == {0}
-    # Without `prepare` they are in it, which is to say that they would have been found.
-    monkeypatch.setattr(tail, "prepare", lambda config, params: params)
-    assert max(loops_around_products()) >= 1
+
+def streamed(params, num_frames=None):
+    keys, labels = random_keys.video_keys(0, VIDEOS), jnp.array([2, 0, 3], jnp.int32)
+    return sampling.frames(CONFIG, params, keys, labels, HOW, num_frames)
+
+
+def test_a_short_video_is_the_beginning_of_a_longer_one(params):
+    short, long = (sampling.collected(streamed(params, n)).videos for n in (FRAMES, 3 * FRAMES))
+    assert long.shape[1] == 3 * FRAMES
+    np.testing.assert_array_equal(long[:, :FRAMES], short)
+    endless = sampling.collected(itertools.islice(streamed(params), FRAMES)).videos
+    np.testing.assert_array_equal(endless, short)
+
+
+def test_a_continuation_does_not_depend_on_its_length_either(params):
+    given = np.random.default_rng(0).integers(0, 256, (VIDEOS, 2, 8, 8, 3), np.uint8)
+    keys, labels = random_keys.video_keys(0, VIDEOS), jnp.zeros(VIDEOS, jnp.int32)
+    short, long = (
+        sampling.collected(sampling.frames(CONFIG, params, keys, labels, HOW, n, given)).videos
+        for n in (4, 9)
+    )
+    np.testing.assert_array_equal(long[:, :4], short)
+    np.testing.assert_array_equal(long[:, :2], given)
+
+
+def test_memory_does_not_grow_with_the_number_of_frames(params):
+    """What JAX holds is the parameters, the state and the frame that is drawn ahead."""
+
+    def held(count):
+        gc.collect()
+        before = {id(array) for array in jax.live_arrays()}
+        stream = streamed(params)
+        for _ in range(count):
+            next(stream)
+        gc.collect()
+        found = [array for array in jax.live_arrays() if id(array) not in before]
+        size = sum(array.nbytes for array in found)
+        stream.close()
+        return len(found), size
+
+    held(3)  # compiles
+    assert held(10) == held(40)
+    frame = VIDEOS * 8 * 8 * 3 * 4
+    assert held(40)[1] < 20 * frame + sum(x.nbytes for x in jax.tree.leaves(params["tail"]))
+
+
+def test_the_next_frame_is_drawn_before_it_is_asked_for(params):
+    """So that the device does not wait for the host, and draws nothing after the last frame."""
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        original = sampling._next
+
+        def counted(*args):
+            drawn.append(int(args[3]))
+            return original(*args)
+
+        patch.setattr(sampling, "_next", counted)
+        stream = streamed(params, 3)
+        next(stream)
+        assert drawn == [1]
+        next(stream)
+        assert drawn == [1, 2]
+        next(stream)
+        assert next(stream, None) is None
+    assert drawn == [1, 2]

@@ -147,7 +147,8 @@ def nan_params(params):
 def test_videos_that_are_not_finite_are_reported(model, part):
     params = model.params | {part: nan_params(model.params[part])}
     keys, labels = random_keys.video_keys(0, 3), jnp.zeros(3, jnp.int32)
-    samples = sampling.generate(model.config, params, keys, labels, 4, sampling.Drawings(HOT, HOT))
+    how = sampling.Drawings(HOT, HOT)
+    samples = sampling.collected(sampling.frames(model.config, params, keys, labels, how, 4))
     assert not samples.finite.any()
 
 
@@ -157,7 +158,8 @@ def test_each_video_is_reported_on_its_own(model):
     bad = {"labels": {"params": {"images": images.at[1].set(jnp.nan)}}}
     params = model.params | {"head": model.params["head"] | {"context": context | bad}}
     keys, labels = random_keys.video_keys(0, 3), jnp.array([0, 1, 2], jnp.int32)
-    samples = sampling.generate(model.config, params, keys, labels, 4, sampling.Drawings(HOT, HOT))
+    how = sampling.Drawings(HOT, HOT)
+    samples = sampling.collected(sampling.frames(model.config, params, keys, labels, how, 4))
     assert samples.finite.tolist() == [True, False, True]
 
 

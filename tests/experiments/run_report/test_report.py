@@ -3,10 +3,10 @@
 import base64
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
+from browsers import BROWSER, QUIET, needs_browser
 from playwright.sync_api import sync_playwright
 
 import flowvid
@@ -21,11 +21,6 @@ from flowvid.data import decoding
 from flowvid.errors import ConfigError
 
 pytest_plugins = ["system_fixtures", "command_line"]
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
-# No sandbox, since tests may run as root; nothing that calls home.
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-quic"]
 
 
 def content(clip):
@@ -198,7 +193,7 @@ def test_the_command_passes_its_flags_on_and_says_where_the_page_is(call, monkey
         assert asked[-1][1].prediction == folder
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium: `make browser` installs it on Debian")
+@needs_browser
 def test_a_browser_shows_it_and_asks_for_nothing_else(html):
     complaints, requests = [], []
     with sync_playwright() as playwright:
