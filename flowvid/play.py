@@ -5,6 +5,8 @@ samples videos or continues validation clips, and watches them while they are sa
 it.
 """
 
+import os
+
 from absl import flags
 
 import flowvid
@@ -33,13 +35,14 @@ def main() -> None:
 
     model = flowvid.load(FLAGS.workdir, checkpoint=FLAGS.checkpoint, average=FLAGS.average)
     server = Server(Player(model, FLAGS.workdir.resolve().name), FLAGS.port)
-    print(f"Open {server.address} in a browser on this machine; Ctrl-C ends it.", flush=True)
     try:
+        print(f"Open {server.address} in a browser on this machine; Ctrl-C ends it.", flush=True)
         server.serve_forever()
     except KeyboardInterrupt:
-        print()
-    finally:
-        server.stop()
+        print(flush=True)
+    if not server.stop():
+        # A thread that is compiling cannot be stopped, and the process would abort at its end.
+        os._exit(0)
 
 
 if __name__ == "__main__":

@@ -53,15 +53,18 @@ class Server(http.server.ThreadingHTTPServer):
         """What one types into a browser."""
         return f"http://{ADDRESS}:{self.server_port}/"
 
-    def stop(self, patience: float = 5.0) -> None:
+    def stop(self, patience: float = 5.0) -> bool:
         """Closes the port, and lets a request that is being sampled end at its next frame.
 
         Args:
             patience: how long to wait for that, in seconds.
+
+        Returns:
+            whether it has ended; what is being compiled cannot be stopped.
         """
         self.stopping.set()
         self.server_close()
-        self.sampling.acquire(timeout=patience)
+        return self.sampling.acquire(timeout=patience)
 
     def hosts(self) -> set[str]:
         """Returns how a browser on this machine may name the server."""

@@ -3,6 +3,7 @@
 import base64
 import http.client
 import json
+import os
 import threading
 
 import imageio.v3 as iio
@@ -209,6 +210,15 @@ def test_the_command_says_where_the_page_is_until_it_is_interrupted(run_of, call
     code, out, err = call("play", f"--workdir={run_of('state_label')}", "--port=0")
     assert code == 0, err
     assert "Open http://127.0.0.1:" in out
+
+
+def test_a_request_that_cannot_be_stopped_does_not_keep_the_process(run_of, call, monkeypatch):
+    left = []
+    monkeypatch.setattr(Server, "serve_forever", lambda self: None)
+    monkeypatch.setattr(Server, "stop", lambda self: self.server_close())
+    monkeypatch.setattr(os, "_exit", left.append)
+    call("play", f"--workdir={run_of('state_label')}", "--port=0")
+    assert left == [0]
 
 
 def test_a_port_that_is_taken_is_refused(server):
