@@ -38,6 +38,12 @@ _EFFICIENCY = flags.DEFINE_float(
     0.001,
     1,
 )
+_KERNEL_US = flags.DEFINE_float(
+    "kernel_us",
+    None,
+    "Plan: microseconds between the starts of two kernels. [4 for cards, 0 for this machine]",
+    0.0,
+)
 _DEVICES_PER_HOST = flags.DEFINE_integer(
     "devices_per_host", 8, "Plan: devices of a host, which share its loader.", lower_bound=1
 )
@@ -88,6 +94,8 @@ def _plan(given: dict[str, Any], config: Any) -> dict[str, Any]:
     from experiments.planning import estimate, full_plan, here
 
     card = known or here.core()
+    if _KERNEL_US.value is not None:
+        card = card._replace(kernel_s=1e-6 * _KERNEL_US.value)
     scale = estimate.Scale(
         devices=_DEVICES.value,
         clips=_CLIPS.value,

@@ -18,6 +18,7 @@ import numpy as np
 
 from experiments.measuring import costs
 from experiments.planning import program
+from flowvid import cli
 from flowvid.flows.convolution import Window, im2col
 from flowvid.parallel.devices import replicate, shard
 from flowvid.training import train_state, trainer
@@ -115,6 +116,7 @@ def step_in_turns(name: str, changes: dict[str, Any], rounds: int) -> list[dict[
     Returns:
         for each round {"seconds" of the step, "rates" measured before and after it}.
     """
+    cli.enable_compilation_cache()
     config = costs.config_of(changes)
     batch = shard(costs.random_batch(config, config.batch_size))
     optimiser = trainer.optimisers(config)[name]

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from experiments.planning import cards, checking, choices, estimate, full_plan, step_work
+from experiments.planning import cards, checking, choices, estimate, full_plan, here, step_work
 from experiments.planning.estimate import Assumptions, Scale
 from experiments.planning.program import Work
 from flowvid.config.making import preset_config
@@ -190,6 +190,7 @@ def test_the_command_prints_and_writes_a_plan(tmp_path):
     given = [f"--{name}={value}" for name, value in TINY.items()]
     command = [sys.executable, "-m", "experiments.plan", *given, f"--out={out}", "--device=h200"]
     command += ["--devices=2", "--clips=4000", "--price_per_hour=2", "--compile"]
+    command += ["--kernel_us=2", "--efficiency=0.5"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     plan = json.loads(out.read_text(encoding="utf-8"))
@@ -200,7 +201,25 @@ def test_the_command_prints_and_writes_a_plan(tmp_path):
     assert (training["pass_steps"], training["run_steps"]) == (1000, 2000)
     assert training["run_price"] == pytest.approx(2 * 2 * training["run_hours"])
     assert plan["step_s"] == pytest.approx(sum(s["total_s"] for s in plan["steps"].values()))
-    assert f"{choices.EFFICIENCY} of the peak" in done.stdout
+    assert plan["device"]["kernel_s"] == pytest.approx(2e-6)
+    assert "0.5 of the peak" in done.stdout and "every 2 us" in done.stdout
+
+
+def test_cards_reach_a_share_of_their_peak_and_measured_rates_are_reached():
+    assert choices.efficiency(None, "H100") == choices.EFFICIENCY
+    assert choices.efficiency(None, cards.HERE) == 1
+    assert choices.efficiency(0.3, cards.HERE) == 0.3
+
+
+def test_this_machine_is_one_core_of_measured_rates(monkeypatch):
+    names = ("product_flop", "traffic", "windows", "elementwise", "transcendental")
+    rates = dict.fromkeys(names, 8.0) | {"medium_flop": 4.0, "narrow_flop": 2.0}
+    monkeypatch.setattr(here, "call", lambda function, arguments, cores: rates)
+    core = here.core()
+    assert (core.name, core.product_flop, core.medium, core.narrow) == (cards.HERE, 8, 0.5, 0.25)
+    assert core.memory_gb > 0.1 and core.kernel_s == 0
+    monkeypatch.setattr(here, "call", lambda function, arguments: {"videos_per_s": 10.0})
+    assert here.loader_bytes_per_second(TINY) == 10 * 3 * 8 * 8 * 3
 
 
 def test_a_check_predicts_and_measures_in_turns():
