@@ -46,7 +46,8 @@ class Work:
         transcendental: results of exponentials, logarithms and the like.
         traffic: bytes that kernels read and write, where neighbouring elementwise operations are
             one kernel.
-        kernels: how many are started: products, reductions, scatters, and stores of what is fused.
+        kernels: how many are started at least: products, convolutions, reductions, sorts, scatters
+            and gathers. Kernels of elementwise operations between them are not counted.
     """
 
     product_flop: float = 0.0
@@ -243,12 +244,12 @@ def _traffic(inlined: _Inlined) -> float:
     readers: Counter[int] = Counter()
     fused_readers: set[int] = set()
     written: set[int] = {v for v in inlined.outputs if v is not None and v in made}
-    total = 0.0
+    inputs, total = set(inlined.inputs), 0.0
     for operation in inlined.operations:
         known = [v for v in operation.operands if v is not None]
         opaque = operation.name.startswith(_OPAQUE)
         if operation.name in _WINDOWS and known:
-            total += _bytes(operation.equation.outvars[0].aval) * (known[0] in inlined.inputs)
+            total += _bytes(operation.equation.outvars[0].aval) * (known[0] in inputs)
             known = known[1:]
         if operation.name in _LOOPS:
             continue  # the body reads and writes
@@ -259,7 +260,7 @@ def _traffic(inlined: _Inlined) -> float:
             fused_readers.update(known)
         if opaque or operation.name.startswith(_REDUCTIONS):
             written.update(operation.results)
-    stored = written | set(inlined.inputs)
+    stored = written | inputs
     total += sum(_bytes(inlined.avals[v]) for v in written)
     total += sum(_bytes(inlined.avals[v]) * times for v, times in readers.items())
     return total + sum(_bytes(inlined.avals[v]) for v in fused_readers & stored)

@@ -108,7 +108,6 @@ MIXTURE = {"preset": "small", "muon_learning_rate": None}
 STEPS = [
     ("head", GLOW | {"variant": "state_label"}),
     ("tail", GLOW | {"variant": "state"}),
-    ("tail", GLOW | {"variant": "state", "backprop": "reversible"}),
     ("head", MIXTURE | MIXTURE_SIZES | {"variant": "state"}),
     ("tail", MIXTURE | MIXTURE_SIZES | {"variant": "state"}),
 ]
