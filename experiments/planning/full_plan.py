@@ -177,14 +177,14 @@ def _rows(plan: dict[str, Any]) -> list[tuple[str, ...]]:
         ("checkpoint", f"{_number(saved['total_gb'])} GB ({', '.join(parts)})"),
         ("time to write it (*)", f"{_number(saved['write_s'])} s, at most "
          f"{saved['write_share_if_waited_for']:.2%} of the training"),
-        ("memory of a device", f"{_number(memory['total_gb'])} of {memory['of_device_gb']:g} GB "
+        ("memory of a device", f"{_number(memory['total_gb'])} of {memory['of_device_gb']:.4g} GB "
          f"(states {_number(memory['states_gb'])}, {', '.join(steps)}): {fits}"),
     ]  # fmt: skip
 
 
 def _assumptions(plan: dict[str, Any]) -> str:
     device, assumed = plan["device"], plan["assumed"]
-    peak = {k: f"{device[k] / 1e12:g}" for k in ("product_flop", "low_product_flop")}
+    peak = {k: f"{device[k] / 1e12:.4g}" for k in ("product_flop", "low_product_flop")}
     counted = (
         "XLA's analysis of the compiled step on this machine's CPU"
         if plan["memory_analysis"] == "XLA"
@@ -194,8 +194,8 @@ def _assumptions(plan: dict[str, Any]) -> str:
         f"(*) Assumed: matrix products reach {assumed['efficiency']:g} of the peak "
         f"({peak['product_flop']} TFLOP/s, in bfloat16 {peak['low_product_flop']}; "
         f"{device['source']}); nothing overlaps; a kernel starts every "
-        f"{1e6 * device['kernel_s']:g} us; links carry {device['link'] / 1e9:g} GB/s in a host of "
-        f"{assumed['devices_per_host']} devices and {assumed['network'] / 1e9:g} GB/s per device "
+        f"{1e6 * device['kernel_s']:g} us; links carry {device['link'] / 1e9:.4g} GB/s in a host "
+        f"of {assumed['devices_per_host']} devices and {assumed['network'] / 1e9:g} GB/s per device "
         f"between hosts; checkpoints are written at {assumed['disk'] / 1e9:g} GB/s; a loader "
         f"delivers {assumed['loader'] / 1e6:,.0f} MB of decoded clips per second; scoring a frame "
         f"takes a third of training on it. Memory of a step: {counted}."

@@ -169,7 +169,7 @@ def test_more_devices_take_less_time_and_memory_each(plans):
 
 def test_without_an_average_none_is_saved(plans):
     saved = plans[0]["checkpoint"]
-    assert saved["average_gb"] == 0 and saved["total_gb"] > 2.9 * saved["parameters_gb"] > 0
+    assert saved["average_gb"] == 0 and saved["total_gb"] > 2 * saved["parameters_gb"] > 0
 
 
 def test_the_flow_the_encoder_and_the_rest_are_all_arithmetic(plans):

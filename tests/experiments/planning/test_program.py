@@ -106,7 +106,6 @@ ONCE = {
 GLOW = {"preset": "paper_small", "levels": 1, "head_steps": 1, "tail_steps": 1, "width": 16}
 MIXTURE = {"preset": "small", "muon_learning_rate": None}
 STEPS = [
-    ("head", GLOW | {"variant": "state_label"}),
     ("tail", GLOW | {"variant": "state"}),
     ("head", MIXTURE | MIXTURE_SIZES | {"variant": "state"}),
     ("tail", MIXTURE | MIXTURE_SIZES | {"variant": "state"}),
