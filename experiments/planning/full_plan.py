@@ -195,10 +195,10 @@ def _assumptions(plan: dict[str, Any]) -> str:
         f"({peak['product_flop']} TFLOP/s, in bfloat16 {peak['low_product_flop']}; "
         f"{device['source']}); nothing overlaps; a kernel starts every "
         f"{1e6 * device['kernel_s']:g} us; links carry {device['link'] / 1e9:.4g} GB/s in a host "
-        f"of {assumed['devices_per_host']} devices and {assumed['network'] / 1e9:g} GB/s per device "
-        f"between hosts; checkpoints are written at {assumed['disk'] / 1e9:g} GB/s; a loader "
-        f"delivers {assumed['loader'] / 1e6:,.0f} MB of decoded clips per second; scoring a frame "
-        f"takes a third of training on it. Memory of a step: {counted}."
+        f"of {assumed['devices_per_host']} devices and {assumed['network'] / 1e9:g} GB/s per "
+        f"device between hosts; checkpoints are written at {assumed['disk'] / 1e9:g} GB/s; a "
+        f"loader delivers {assumed['loader'] / 1e6:,.0f} MB of decoded clips per second; scoring a "
+        f"frame takes a third of training on it. Memory of a step: {counted}."
     )
 
 
