@@ -4,7 +4,7 @@ XLA's convolution on CPU is several times slower than the same arithmetic as mat
 inside a `lax.scan` it runs on a single thread. `Conv` is `flax.linen.Conv` with the lowering below.
 All convolutions of flowvid use this module.
 
-On CPU a convolution consists of one linear map, `_patches` (im2col), and two-dimensional products:
+On CPU a convolution consists of one linear map, `im2col`, and two-dimensional products:
 
     y  = patches(x) K          dx = patches^T(dy K^T)          dK = patches(x)^T dy
 
@@ -200,7 +200,7 @@ def _mirror(kernel: Kernel) -> Float[Array, "rows cols c_out c_in"]:
 
 
 def _forward(window: Window, x: Images, kernel: Kernel) -> OutImages:
-    patches = _patches(window, x)
+    patches = im2col(window, x)
     y = jnp.dot(_matrix(patches), _matrix(kernel), precision=window.precision)
     return y.reshape(*patches.shape[:3], -1)
 
@@ -209,13 +209,13 @@ def _input_gradient(
     window: Window, dy: OutImages, kernel: Kernel, shape: tuple[int, ...]
 ) -> Images:
     dpatches = jnp.dot(_matrix(dy), _matrix(kernel).T, precision=window.precision)
-    patches_of = functools.partial(_patches, window)
+    patches_of = functools.partial(im2col, window)
     transposed = jax.linear_transpose(patches_of, jax.ShapeDtypeStruct(shape, dy.dtype))
     return transposed(dpatches.reshape(*dy.shape[:3], -1))[0]
 
 
 def _kernel_gradient(window: Window, x: Images, dy: OutImages) -> Kernel:
-    patches = _matrix(_patches(window, x))
+    patches = _matrix(im2col(window, x))
     dkernel = jnp.dot(patches.T, _matrix(dy), precision=window.precision)
     return dkernel.reshape(*window.size, x.shape[-1], dy.shape[-1])
 
@@ -225,8 +225,8 @@ def _matrix(array: Float[Array, "*rows cols"]) -> Float[Array, "all_rows cols"]:
     return array.reshape(-1, array.shape[-1])
 
 
-def _patches(window: Window, x: Images) -> Float[Array, "batch out_height out_width patch"]:
-    """Concatenates the pixels under the window at each output pixel, on the channels (im2col)."""
+def im2col(window: Window, x: Images) -> Float[Array, "batch out_height out_width patch"]:
+    """Concatenates the pixels under the window at each output pixel, on the channels."""
     pads = lax.padtype_to_pads(x.shape[1:3], window.size, window.strides, "SAME")
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     (height, width), (row_stride, col_stride) = x.shape[1:3], window.strides

@@ -95,7 +95,7 @@ def test_drawn_frames_are_followed_by_a_real_one():
         assert np.all(own <= last)
         assert np.all(own >= np.minimum(last, 1))
     assert set(real) == set(last) == set(range(29))
-    assert set(own) == set(range(hindsight._MOST_STEPS + 1))
+    assert set(own) == set(range(hindsight.MOST_STEPS + 1))
     assert np.mean(real < 4) > 0.3  # early frames, where least is known
     assert np.mean(real == last) < 0.2
 

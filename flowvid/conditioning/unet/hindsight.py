@@ -28,7 +28,7 @@ from flowvid.conditioning.unet.motion import motion, positions, window_sum
 
 Frames = Float[Array, "batch frames height width channels"]
 
-_MOST_STEPS = 5  # own frames before layers are compared
+MOST_STEPS = 5  # own frames before layers are compared
 _NOISE = 0.012  # standard deviation, about half of a 5-bit bin: own frames have none
 _NEAR = 3  # pixels within which an own frame's objects may be off
 _LARGEST_ERROR = 5.0  # pixels of motion: farther than that is a mismatch of blocks
@@ -144,7 +144,7 @@ def _drawn(
     candidates = jnp.floor(len(turns) * at**2).astype(jnp.int32)
     chosen = jnp.argmax(turns[candidates], axis=-1)
     real, last = jnp.take_along_axis(candidates, chosen[:, None], axis=-1)[:, 0]
-    own = jax.random.randint(for_steps, (), 1, _MOST_STEPS + 1)
+    own = jax.random.randint(for_steps, (), 1, MOST_STEPS + 1)
     return real, last, jnp.minimum(own, last)
 
 
