@@ -4,7 +4,7 @@ import functools
 import os
 import zipfile
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from etils import epath
 
@@ -13,6 +13,7 @@ from data_builders.listing import File, Ignored, Item, printable
 from flowvid.errors import DataError
 
 
+@runtime_checkable  # so that tests can check annotations
 class Contents(Protocol):
     """The files of an archive. A folder's name is "training" or "validation"."""
 

@@ -25,14 +25,14 @@ def tail_sees_labels(tiny, tmp_path_factory):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """The keyword arguments of each call of `Model.sample`."""
-    calls, original = [], Model.sample
+    """The keyword arguments of each call of `Model.stream`."""
+    calls, original = [], Model.stream
 
-    def sample(self, *args, **kwargs):
+    def stream(self, *args, **kwargs):
         calls.append({"label": args[1], **kwargs})
         return original(self, *args, **kwargs)
 
-    monkeypatch.setattr(Model, "sample", sample)
+    monkeypatch.setattr(Model, "stream", stream)
     return calls
 
 

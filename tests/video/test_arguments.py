@@ -1,5 +1,6 @@
 """Arguments that make no sample are refused by one error that names them, whatever their type."""
 
+import functools
 import inspect
 
 import jax.numpy as jnp
@@ -29,6 +30,13 @@ def unchecked(method):
     return inspect.unwrap(method)
 
 
+@pytest.fixture
+def sample(model, monkeypatch):
+    """`model.sample` without the tests' check of types."""
+    monkeypatch.setattr(Model, "stream", unchecked(Model.stream))
+    return functools.partial(unchecked(Model.sample), model)
+
+
 REFUSED = {
     "no video": ({"num_videos": 0}, "num_videos=0: use a whole number from 1 on"),
     "fewer than none": ({"num_videos": -3}, "num_videos=-3: use a whole number from 1 on"),
@@ -53,25 +61,25 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_arguments_of_sample_are_refused_by_name(model, case):
+def test_arguments_of_sample_are_refused_by_name(sample, case):
     asked, message = REFUSED[case]
     with pytest.raises(ConfigError, match=message):
-        unchecked(Model.sample)(model, **asked)
+        sample(**asked)
 
 
 @pytest.mark.parametrize("labels", [None, [3], [-1], [0.0], [0, 1], "a"])
-def test_labels_that_the_tail_sees_are_indices(model, monkeypatch, labels):
+def test_labels_that_the_tail_sees_are_indices(sample, monkeypatch, labels):
     seeing = VARIANTS["state_label"]._replace(tail=Sees(label=True, previous=True))
     monkeypatch.setitem(VARIANTS, "state_label", seeing)
     message = "give 1 of them, one per video, whole numbers from 0 to 2"
     with pytest.raises(ConfigError, match=message):
-        unchecked(Model.sample)(model, first_frames=FRAMES, labels=labels)
+        sample(first_frames=FRAMES, labels=labels)
 
 
 @pytest.mark.parametrize("label", [0, 7, b"fall"])
-def test_a_label_is_given_by_its_name(model, label):
+def test_a_label_is_given_by_its_name(sample, label):
     with pytest.raises(DataError, match=f"label={label!r} is not a name: use .* as 'bounce'"):
-        unchecked(Model.sample)(model, 1, label)
+        sample(1, label)
 
 
 @pytest.mark.parametrize("seed", [1.5, -1, 2**32])
@@ -80,19 +88,19 @@ def test_the_seed_of_a_density_is_a_whole_number(model, seed):
         unchecked(Model.log_prob)(model, FRAMES, [0], seed)
 
 
-def test_numbers_of_numpy_and_jax_are_numbers(model, monkeypatch):
+def test_numbers_of_numpy_and_jax_are_numbers(sample, monkeypatch):
     """As are whole numbers for the temperature."""
     calls = []
-    monkeypatch.setattr(sampling, "generate", lambda *given: calls.append(given))
+    monkeypatch.setattr(sampling, "frames", lambda *given: calls.append(given))
+    monkeypatch.setattr(sampling, "collected", lambda frames: frames)
     for temperature in (2, np.float32(2), jnp.float32(2)):
-        unchecked(Model.sample)(
-            model,
+        sample(
             np.int64(3),
             num_frames=jnp.int32(4),
             temperature=temperature,
             seed=np.uint32(2**32 - 1),
         )
-        *_, keys, labels, num_frames, how = calls.pop()
+        _, _, keys, labels, how, num_frames, _ = calls.pop()
         assert (len(keys), len(labels), num_frames) == (3, 3, 4)
         assert [float(how.head.temperature), float(how.tail.temperature)] == [2.0, 2.0]
         assert type(num_frames) is int  # a new type would be compiled anew
