@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax import lax
 
 from flowvid.conditioning.unet import hindsight, layers, memory
 
@@ -177,7 +178,8 @@ def test_the_mean_over_devices_is_the_loss_of_the_whole_batch():
     keys, states = jax.random.split(jax.random.key(4), 4), states_of(videos)
 
     def loss(*of_clips):
-        return hindsight.hindsight_loss(lambda m: NETWORK.apply(params, m), *of_clips, 1)[0]
+        layers_of = lambda m: NETWORK.apply(params, m)  # noqa: E731
+        return hindsight.hindsight_loss(layers_of, layers_of, *of_clips, 1)[0]
 
     whole = (keys, videos, states)
     halves = [jax.tree.map(lambda x, at=at: x[at], whole) for at in (slice(0, 2), slice(2, 4))]
@@ -188,6 +190,7 @@ def test_the_mean_over_devices_is_the_loss_of_the_whole_batch():
 def test_too_short_videos_have_no_loss():
     videos = clips(2, 1)
     loss, logs = hindsight.hindsight_loss(
+        lambda m: NETWORK.apply({}, m),
         lambda m: NETWORK.apply({}, m),
         jax.random.split(jax.random.key(0), 2),
         videos,
@@ -213,7 +216,9 @@ def test_training_parts_what_moves_from_the_ground():
 
         def loss(params):
             layers_of = lambda m: NETWORK.apply(params, m)  # noqa: E731
-            return hindsight.hindsight_loss(layers_of, jax.random.split(key, 16), *ours, 1)
+            fixed_of = lambda m: NETWORK.apply(lax.stop_gradient(params), m)  # noqa: E731
+            keys = jax.random.split(key, 16)
+            return hindsight.hindsight_loss(layers_of, fixed_of, keys, *ours, 1)
 
         gradients, logs = jax.grad(loss, has_aux=True)(params)
         updates, opt_state = optimiser.update(gradients, opt_state)

@@ -7,12 +7,13 @@ and the last frame; without it, the last frame alone.
 Dimensions: B batch, H height, W width, K context channels, A anchors.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import Array
+from jax import Array, lax
 from jaxtyping import Key, PRNGKeyArray
 
 from flowvid.arrays import CHANNELS, Images, Labels, Params
@@ -109,16 +110,18 @@ def unet_encoder(settings: UnetSettings, options: EncoderOptions) -> ContextEnco
     def auxiliary_loss(
         params: Params, keys: Key[Array, " batch"], frames: Any, states: Memory, labels: Labels
     ) -> tuple[Array, dict[str, Array]]:
-        vector = vector_of(params, labels)
-
-        def of_memories(memory: Memory) -> Layers:
+        def of_memories(params: Params, memory: Memory) -> Layers:
             """Returns the layers of memories of all clips, once or several times in turn."""
+            vector = vector_of(params, labels)
             times = len(memory.mean) // len(frames)
             return layers_of(
                 params, memory, None if vector is None else jnp.tile(vector, (times, 1))
             )
 
-        return hindsight.hindsight_loss(of_memories, keys, frames, states, factor)
+        learned, fixed = (
+            functools.partial(of_memories, leaves) for leaves in (params, lax.stop_gradient(params))
+        )
+        return hindsight.hindsight_loss(learned, fixed, keys, frames, states, factor)
 
     def label_table(params: Params) -> Any:
         if not sees.label:
@@ -161,7 +164,7 @@ def _constant_but_for_the_label(params: Params) -> Params:
     only the likelihood says how much a label may change what is expected.
     """
     return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: leaf if depends_on_vector(path) else jax.lax.stop_gradient(leaf), params
+        lambda path, leaf: leaf if depends_on_vector(path) else lax.stop_gradient(leaf), params
     )
 
 

@@ -38,6 +38,7 @@ _WEIGHT = 0.7  # of this loss, beside bits per dimension
 
 def hindsight_loss(
     layers_of: Callable[[Memory], Layers],
+    fixed_layers_of: Callable[[Memory], Layers],
     keys: Key[Array, " batch"],
     frames: Frames,
     states: Memory,
@@ -49,6 +50,8 @@ def hindsight_loss(
 
     Args:
         layers_of: the network.
+        fixed_layers_of: the same, of parameters without gradients, which draws own frames. JAX
+            would trace the derivatives of the loop over these, too, before it drops them.
         keys: one per clip.
         frames: the clips without noise, in [-1/2, 1/2).
         states: the memory after each frame, arrays [B, T, ...].
@@ -61,7 +64,7 @@ def hindsight_loss(
     at_end = jax.tree.map(lambda x: x[:, -1], states)
     turns = _turns(frames, at_end.ground)
     end, after_own_end, own = jax.vmap(_drawn)(keys, turns)
-    after_own = _after_own_frames(layers_of, keys, _at(states, after_own_end - own), own)
+    after_own = _after_own_frames(fixed_layers_of, keys, _at(states, after_own_end - own), own)
     pairs = [
         (memory, at_end, _at(frames, end), _at(frames, end + 1))
         for memory, end in ((_at(states, end), end), (after_own, after_own_end))

@@ -98,14 +98,14 @@ class LayerNetwork(nn.Module):
         filled = surroundings + correction / 8
         ground = of_known + (1 - known) * filled
 
-        moved, moved_before = lax.stop_gradient(
-            _motion_of_three(last, before, before_that, mask, ground, self.factor)
+        fixed_mask, fixed_ground = lax.stop_gradient((mask, ground))
+        moved, moved_before = _motion_of_three(
+            last, before, before_that, fixed_mask, fixed_ground, self.factor
         )
         # In a window of a frame (--tail_crop) these are the places in the window.
         at = positions(height, width) * (2 / jnp.array([[[[height, width]]]])) - 1
         at = jnp.broadcast_to(at, (len(last), height, width, 2))
-        fixed_mask = lax.stop_gradient(mask)
-        seen = [4 * last, 4 * lax.stop_gradient(ground), fixed_mask]
+        seen = [4 * last, 4 * fixed_ground, fixed_mask]
         seen += [moved, moved_before, moved - moved_before, at, fixed_mask * at]
         features = of_motion(jnp.concatenate(seen, axis=-1))
         change = self._read_off(features, 2)
@@ -182,8 +182,10 @@ def _motion_of_three(
     """Returns the motion into the last frame, and that of the same things one frame earlier."""
     was_off_ground = _distance(before, ground) - 1.5 * CHANGED
     mask_before = nn.sigmoid(0.8 * _SHARPNESS * was_off_ground)
-    moved = motion(last, before, mask, factor)
-    moved_before = motion(before, before_that, mask_before, factor)
+    # Together, since a program with one of two calls is compiled sooner.
+    pairs = ((last, before), (before, before_that), (mask, mask_before))
+    both = motion(*(jnp.concatenate(pair) for pair in pairs), factor)
+    moved, moved_before = jnp.split(both, 2)
     return moved, sampled_at(moved_before, positions(*last.shape[1:3]) - moved)
 
 

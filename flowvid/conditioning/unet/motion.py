@@ -45,11 +45,14 @@ def motion(frame: Images, before: Images, mask: Mask, factor: int) -> Displaceme
     """
     small, small_before, small_mask = (reduced(x, factor) for x in (frame, before, mask))
     matched = factor * enlarged(_matched(small, small_before, small_mask), factor, frame.shape)
-    found = masked_mean(matched, mask, _GROUP * factor)
-    for _ in range(_STEPS):
+    first = masked_mean(matched, mask, _GROUP * factor)
+
+    def refined(_: Array, found: Displacements) -> Displacements:
         # Warping by a ragged field would show edges that are not there.
         step = _refinement(frame, before, mask, found, _WINDOW * factor)
-        found = masked_mean(found + step, mask, _GROUP * factor)
+        return masked_mean(found + step, mask, _GROUP * factor)
+
+    found: Displacements = lax.fori_loop(0, _STEPS, refined, first)
     return found
 
 
