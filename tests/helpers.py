@@ -10,9 +10,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from experiments.running import finished_runs
+from flowvid.config import config_file
+from flowvid.config.schema import Config
 from flowvid.config.variants import VARIANTS
-from flowvid.training import trainer
+from flowvid.training import loop, trainer
 from flowvid.training.checkpoints import reading, run_state
+from flowvid.training.checkpoints.saving import Checkpoints
 from flowvid.training.train_state import ModelState, is_constant
 
 NUM_CLIPS = {"train": 12, "validation": 5}
@@ -77,6 +80,28 @@ def drawn_params(shapes: Any) -> Any:
         return jnp.broadcast_to(jnp.eye(leaf.shape[-1]) if of_permutation else -1.0, leaf.shape)
 
     return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def save_untrained(config: Config, workdir: Path) -> None:
+    """Saves a run of random parameters, which takes no compilation, as if after one step."""
+    config, dataset, _ = loop.prepare(config)
+    state = trainer.state_template(config)
+    params = drawn_params({name: getattr(state, name).params for name in config.models})
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
+    models = {
+        name: getattr(zeros, name)._replace(params=of_model) for name, of_model in params.items()
+    }
+    if config.ema_decay:
+        models = {
+            name: of_model._replace(average=of_model.params) for name, of_model in models.items()
+        }
+    one = np.ones((), np.int64)
+    state = zeros._replace(step=one, restore_step=one, **models)
+    workdir.mkdir(exist_ok=True)
+    config_file.write(config, dataset.label_names, workdir)
+    with Checkpoints(workdir, config, dataset.label_names) as checkpoints:
+        checkpoints.save(jax.tree.map(np.asarray, state))
+        checkpoints.wait()
 
 
 def saved(workdir: Path, step: int) -> run_state.RunState:

@@ -3,22 +3,16 @@
 import imageio.v3 as iio
 import numpy as np
 import pytest
-from helpers import TINY
 
-from flowvid.config import making
 from flowvid.data import datasets, media
-from flowvid.training import loop
 
 pytest_plugins = ["system_fixtures", "command_line"]
 
 
 @pytest.fixture(scope="module")
-def labelled_run(data_dir, tmp_path_factory):
-    """A run of one step with labels."""
-    folder = tmp_path_factory.mktemp("run")
-    fields = TINY | {"data_dir": str(data_dir), "num_steps": 1, "variant": "state_label"}
-    loop.train(making.preset_config(**fields), folder)
-    return folder
+def labelled_run(run_of):
+    """A run with labels."""
+    return run_of("state_label")
 
 
 def test_the_ends_are_the_clips(labelled_run, data_dir, call, tmp_path):

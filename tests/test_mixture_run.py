@@ -5,6 +5,7 @@ import json
 
 import imageio.v3 as iio
 import numpy as np
+import pytest
 from helpers import TINY, assert_same, saved
 
 import flowvid
@@ -41,6 +42,7 @@ def flags_of(data_dir, **changes):
     return [f"--{name}={value}" for name, value in fields.items()]
 
 
+@pytest.mark.usefixtures("compiled_once")
 def test_it_trains_evaluates_continues_is_measured_and_resumes(data_dir, tmp_path, call, perturbed):
     workdir, out = tmp_path / "run", tmp_path / "rollouts"
     code, printed, _ = call("train", f"--workdir={workdir}", *flags_of(data_dir, num_steps=2))

@@ -5,10 +5,11 @@ import json
 import imageio.v3 as iio
 import numpy as np
 import pytest
-from helpers import TINY
+from helpers import TINY, save_untrained
 from test_mixture_run import SIZES as MIXTURE
 
 import flowvid
+from flowvid.config import making
 from flowvid.data import datasets, media
 from flowvid.errors import DataError
 
@@ -30,10 +31,10 @@ def wide_folder(tmp_path_factory):
     return folder
 
 
-def trained(call, wide_folder, tmp_path, model):
+def trained(call, wide_folder, tmp_path):
     """The folder of a run of one step, by command."""
     workdir = tmp_path / "run"
-    fields = model | {"image_size": f"{HEIGHT}x{WIDTH}", "num_steps": 1}
+    fields = TINY | {"image_size": f"{HEIGHT}x{WIDTH}", "num_steps": 1}
     fields |= {"dataset": wide_folder, "data_dir": tmp_path / "data"}
     code, printed, err = call(
         "train", f"--workdir={workdir}", *(f"--{name}={value}" for name, value in fields.items())
@@ -55,7 +56,7 @@ def held_out(wide_folder, tmp_path):
 
 
 def test_they_train_evaluate_and_are_continued_and_shown(wide_folder, call, tmp_path):
-    workdir, page = trained(call, wide_folder, tmp_path, TINY), tmp_path / "page.html"
+    workdir, page = trained(call, wide_folder, tmp_path), tmp_path / "page.html"
     args = ("--first_frames=validation", "--num_given=2", "--num_videos=2")
     for command in (
         ("evaluate", f"--workdir={workdir}"),
@@ -73,7 +74,10 @@ def test_they_train_evaluate_and_are_continued_and_shown(wide_folder, call, tmp_
 
 
 def test_they_are_compressed_and_scored(wide_folder, call, tmp_path):
-    workdir = trained(call, wide_folder, tmp_path, MIXTURE | {"n_bits": 8, "variant": "state"})
+    workdir = tmp_path / "run"
+    fields = MIXTURE | {"n_bits": 8, "variant": "state", "image_size": (HEIGHT, WIDTH)}
+    fields |= {"dataset": str(wide_folder), "data_dir": str(tmp_path / "data")}
+    save_untrained(making.preset_config(**fields), workdir)
     code, _, err = call("compress", f"--workdir={workdir}")
     assert code == 0, err
     args = (f"--workdir={workdir}", f"--file={workdir / 'validation.flv'}")

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 from command_line import assert_one_line
-from helpers import NUM_CLIPS
+from helpers import NUM_CLIPS, save_untrained
 
 from flowvid.data import media
-from flowvid.training import loop
 from flowvid.video.model import Model
 
 pytest_plugins = ["system_fixtures", "command_line"]
@@ -19,7 +18,7 @@ TEXT = f"The validation split has {COUNT} clips, so {COUNT} are continued, not"
 def tail_sees_labels(tiny, tmp_path_factory):
     """The workdir of a run whose tail is conditioned on labels."""
     workdir = tmp_path_factory.mktemp("tail_label") / "run"
-    loop.train(tiny(variant="label_everywhere", num_steps=1), workdir)
+    save_untrained(tiny(variant="label_everywhere"), workdir)
     return workdir
 
 
