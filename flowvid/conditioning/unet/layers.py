@@ -183,8 +183,8 @@ def _motion_of_three(
     was_off_ground = _distance(before, ground) - 1.5 * CHANGED
     mask_before = nn.sigmoid(0.8 * _SHARPNESS * was_off_ground)
     # Together, since a program with one of two calls is compiled sooner.
-    pairs = ((last, before), (before, before_that), (mask, mask_before))
-    both = motion(*(jnp.concatenate(pair) for pair in pairs), factor)
+    frames, earlier = jnp.concatenate([last, before]), jnp.concatenate([before, before_that])
+    both = motion(frames, earlier, jnp.concatenate([mask, mask_before]), factor)
     moved, moved_before = jnp.split(both, 2)
     return moved, sampled_at(moved_before, positions(*last.shape[1:3]) - moved)
 
