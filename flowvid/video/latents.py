@@ -1,4 +1,4 @@
-"""Videos as latents and back: exactly invertible, one frame at a time, with constant memory.
+"""Videos as latents and back, one frame at a time, with constant memory.
 
 A flow turns each frame, given those before it, into standard normal numbers. Both directions go
 through a video with the same programs, so that they condition each frame on the same numbers.
