@@ -145,6 +145,14 @@ def compared(folder: pathlib.Path, dataset: str) -> Section:
     return Section("Comparison with other models", text, rows, saved.table)
 
 
+def _check_dataset(flag: str, folder: pathlib.Path, saved: str, dataset: str) -> None:
+    if saved != dataset:
+        raise ConfigError(
+            f"--{flag}={folder} is of a run on {saved}, but this run is of {dataset}: give that of "
+            "this run."
+        )
+
+
 def obeyed(folder: pathlib.Path, dataset: str) -> Section:
     """Returns the table, the confusion matrices and the samples of `experiments.obedience`.
 
@@ -156,11 +164,7 @@ def obeyed(folder: pathlib.Path, dataset: str) -> Section:
         ConfigError: when the folder does not hold them, or they are of another dataset.
     """
     saved = obedience_files.read(folder)
-    if saved.dataset != dataset:
-        raise ConfigError(
-            f"--obedience={folder} is of a run on {saved.dataset}, but this run is of {dataset}: "
-            "give that of this run."
-        )
+    _check_dataset("obedience", folder, saved.dataset, dataset)
     clips = [clip(*pair) for pair in zip(saved.samples, saved.captions, strict=True)]
     text = (
         "A classifier that is trained on real clips names the label of held-out clips and of "
@@ -182,11 +186,7 @@ def predicted(folder: pathlib.Path, dataset: str) -> Section:
         ConfigError: when the folder does not hold them, or they are of another dataset.
     """
     saved = prediction_files.read(folder)
-    if saved.dataset != dataset:
-        raise ConfigError(
-            f"--prediction={folder} is of a run on {saved.dataset}, but this run is of {dataset}: "
-            "give that of this run."
-        )
+    _check_dataset("prediction", folder, saved.dataset, dataset)
     text = (
         "Held-out clips, continued many times, and compared with the real frames. The best sample "
         "of a clip is the one with the best mean over its later frames. Bands are standard errors "

@@ -13,7 +13,21 @@ from flowvid.sizes import Size
 Record = dict[str, Any]
 
 
-class Images(Sequence[Record]):
+class _Decoded(Sequence[Record]):
+    """Records that TFDS decodes, each of which is one of the view."""
+
+    source: Sequence[Record]
+    label_name: str | None
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def label(self, index: int) -> int:
+        """Returns the label of a record."""
+        return 0 if self.label_name is None else _label(self.source[index], self.label_name)
+
+
+class Images(_Decoded):
     """The records of an image dataset as videos of one frame."""
 
     def __init__(
@@ -36,13 +50,6 @@ class Images(Sequence[Record]):
         self.source, self.image_size, self.crop = source, image_size, crop
         self.label_name, self.start = label_name, start
 
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def label(self, index: int) -> int:
-        """Returns the label of an image."""
-        return 0 if self.label_name is None else _label(self.source[index], self.label_name)
-
     def __getitem__(self, index: Any) -> Any:
         from flowvid.data.decoding import framed_image
 
@@ -58,19 +65,12 @@ class Images(Sequence[Record]):
         }
 
 
-class Relabelled(Sequence[Record]):
+class Relabelled(_Decoded):
     """Records of videos with another of their labels in place of "label", or with none."""
 
     def __init__(self, source: Sequence[Record], label_name: str | None) -> None:
         """Wraps the records of a split; `label_name` is as in `Images`."""
         self.source, self.label_name = source, label_name
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def label(self, index: int) -> int:
-        """Returns the label of a video."""
-        return 0 if self.label_name is None else _label(self.source[index], self.label_name)
 
     def __getitem__(self, index: Any) -> Any:
         record = self.source[index]
