@@ -10,7 +10,7 @@ from jax import lax
 from flowvid.conditioning.unet import hindsight, layers, memory
 
 SIZE = 12
-NETWORK = layers.LayerNetwork(width=8, factor=1)
+NETWORK = layers.LayerNetwork(width=8, factor=1, levels=1)
 
 
 def clips(count, frames, seed=0):
@@ -38,6 +38,17 @@ def states_of(videos):
 def drawn(videos):
     state = jax.tree.map(lambda x: x[:, -1], states_of(videos))
     return jax.jit(NETWORK.init)(jax.random.key(0), state), state
+
+
+def learner_of(params):
+    def layers_of(leaves):
+        return lambda memory: NETWORK.apply(leaves, memory)
+
+    return hindsight.Learner(
+        layers=layers_of(params),
+        fixed_layers=layers_of(lax.stop_gradient(params)),
+        change=lambda objects: NETWORK.apply(params, objects, None, method="change"),
+    )
 
 
 def test_pixels_move_on_by_whole_and_parts_of_pixels():
@@ -151,6 +162,8 @@ def test_layers_that_are_right_have_a_smaller_loss_than_wrong_ones():
         ground=final.ground,
         filled=final.ground,
         moved=moves,
+        expected=moves,
+        objects=moves,
         moves=moves,
         coverage=moved,
         next_frame=after,
@@ -178,8 +191,7 @@ def test_the_mean_over_devices_is_the_loss_of_the_whole_batch():
     keys, states = jax.random.split(jax.random.key(4), 4), states_of(videos)
 
     def loss(*of_clips):
-        layers_of = lambda m: NETWORK.apply(params, m)  # noqa: E731
-        return hindsight.hindsight_loss(layers_of, layers_of, *of_clips, 1)[0]
+        return hindsight.hindsight_loss(learner_of(params), *of_clips, 1)[0]
 
     whole = (keys, videos, states)
     halves = [jax.tree.map(lambda x, at=at: x[at], whole) for at in (slice(0, 2), slice(2, 4))]
@@ -190,8 +202,7 @@ def test_the_mean_over_devices_is_the_loss_of_the_whole_batch():
 def test_too_short_videos_have_no_loss():
     videos = clips(2, 1)
     loss, logs = hindsight.hindsight_loss(
-        lambda m: NETWORK.apply({}, m),
-        lambda m: NETWORK.apply({}, m),
+        learner_of({}),
         jax.random.split(jax.random.key(0), 2),
         videos,
         states_of(videos),
@@ -215,10 +226,7 @@ def test_training_parts_what_moves_from_the_ground():
         ours = jax.tree.map(lambda x: x[picked], (videos, states))
 
         def loss(params):
-            layers_of = lambda m: NETWORK.apply(params, m)  # noqa: E731
-            fixed_of = lambda m: NETWORK.apply(lax.stop_gradient(params), m)  # noqa: E731
-            keys = jax.random.split(key, 16)
-            return hindsight.hindsight_loss(layers_of, fixed_of, keys, *ours, 1)
+            return hindsight.hindsight_loss(learner_of(params), jax.random.split(key, 16), *ours, 1)
 
         gradients, logs = jax.grad(loss, has_aux=True)(params)
         updates, opt_state = optimiser.update(gradients, opt_state)
@@ -228,7 +236,7 @@ def test_training_parts_what_moves_from_the_ground():
     for number in range(60):
         params, opt_state, logs = step(params, opt_state, number)
     assert set(logs) == {
-        f"layers/{n}" for n in ("mask", "memory", "ground", "next_frame", "motion")
+        f"layers/{n}" for n in ("mask", "memory", "ground", "next_frame", "motion", "dynamics")
     }
 
     seen = jax.tree.map(lambda x: x[:, 3], states_of(held_out))

@@ -23,7 +23,7 @@ from flowvid.conditioning.unet import layers as layering
 from flowvid.conditioning.unet import memory as memories
 from flowvid.conditioning.unet.layers import Layers
 from flowvid.conditioning.unet.memory import Memory
-from flowvid.conditioning.unet.settings import UnetSettings, coarseness
+from flowvid.conditioning.unet.settings import UnetSettings, coarseness, levels_of_layers
 from flowvid.flows.protocol import Contexts, Diagnostic, Shape
 from flowvid.flows.scale_and_shift import depends_on_vector
 
@@ -50,7 +50,9 @@ def unet_encoder(settings: UnetSettings, options: EncoderOptions) -> ContextEnco
     of_label = nn.Embed(options.num_labels + 1, settings.label_width, embedding_init=_NORMAL)
     unet = network.UNet(settings.unet_width, settings.features, levels)
     factor = coarseness(options.image_size)
-    layered = layering.LayerNetwork(settings.layer_width, factor)
+    layered = layering.LayerNetwork(
+        settings.layer_width, factor, levels_of_layers(options.image_size)
+    )
     num_seen = _STATE_CHANNELS if sees.state else CHANNELS * sees.previous
 
     def of_unet(vector: Array | None) -> Array | None:
@@ -110,18 +112,25 @@ def unet_encoder(settings: UnetSettings, options: EncoderOptions) -> ContextEnco
     def auxiliary_loss(
         params: Params, keys: Key[Array, " batch"], frames: Any, states: Memory, labels: Labels
     ) -> tuple[Array, dict[str, Array]]:
-        def of_memories(params: Params, memory: Memory) -> Layers:
-            """Returns the layers of memories of all clips, once or several times in turn."""
+        def vectors(params: Params, count: int) -> Array | None:
+            """Returns those of all clips, once or several times in turn."""
             vector = vector_of(params, labels)
-            times = len(memory.mean) // len(frames)
-            return layers_of(
-                params, memory, None if vector is None else jnp.tile(vector, (times, 1))
-            )
+            return None if vector is None else jnp.tile(vector, (count // len(frames), 1))
 
-        learned, fixed = (
-            functools.partial(of_memories, leaves) for leaves in (params, lax.stop_gradient(params))
+        def of_memories(params: Params, memory: Memory) -> Layers:
+            return layers_of(params, memory, vectors(params, len(memory.mean)))
+
+        def change(objects: Array) -> Array:
+            vector = vectors(params, len(objects))
+            found: Any = layered.apply(params["layers"], objects, vector, method="change")
+            return found
+
+        learner = hindsight.Learner(
+            layers=functools.partial(of_memories, params),
+            fixed_layers=functools.partial(of_memories, lax.stop_gradient(params)),
+            change=change,
         )
-        return hindsight.hindsight_loss(learned, fixed, keys, frames, states, factor)
+        return hindsight.hindsight_loss(learner, keys, frames, states, factor)
 
     def label_table(params: Params) -> Any:
         if not sees.label:
