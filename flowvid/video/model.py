@@ -102,8 +102,8 @@ class Model:
     def encode(self, videos: ArrayLike, labels: ArrayLike | None = None) -> VideoLatents:
         """Returns the latents of videos, of which `decode` makes the videos again.
 
-        Every pixel comes back at 8 bits, and every bin at 5, up to rounding (docs/sampling.md).
-        `VideoLatents` can be mixed, and drawn anew level by level.
+        Every pixel comes back at 8 bits, and every bin at 5 (docs/sampling.md says when). They can
+        be mixed, and drawn anew level by level.
 
         Args:
             videos: uint8 [videos, frames, height, width, 3], at the model's image size.

@@ -35,7 +35,9 @@ from flowvid.flows.mixture.last_image import Draw, LastImage, Seen
 from flowvid.flows.mixture.stage import (
     Stage,
     StageNetwork,
+    by_level,
     merged,
+    of_levels,
     split_by_stage,
     stages_of,
     targets_of,
@@ -145,12 +147,7 @@ class MixtureFlow:
         """Returns latents per level, the finest first, and those of the last image."""
         mixtures, pixels = self._mixtures_and_pixels(params, x, contexts)
         z, _ = mixture_cdf.forward(mixtures, pixels, self.num_bins)
-        found = split_by_stage(z, x, self.levels)
-        by_level = [
-            jnp.concatenate([found[Stage(level, p)] for p in phases.ORDER], axis=-1)
-            for level in range(self.levels)
-        ]
-        return (*by_level, found[self.last_stage])
+        return by_level(split_by_stage(z, x, self.levels), self.levels)
 
     def decode(self, params: Params, latents: Latents, contexts: Contexts) -> Images:
         """Returns the images of latents."""
@@ -275,10 +272,7 @@ class MixtureFlow:
             temperature: one, or one per level; the last one is also that of coarser levels.
             guidance: scale of the difference that the label makes; 1 is the model as it is.
         """
-        by_stage = {self.last_stage: latents[-1]}
-        for level, z in enumerate(latents[:-1]):
-            parts = jnp.split(z, len(phases.ORDER), axis=-1)
-            by_stage |= {Stage(level, p): z for p, z in zip(phases.ORDER, parts, strict=True)}
+        by_stage = of_levels(latents)
 
         def draw_at(level: int) -> Draw:
             own = None if temperature is None else of_level(temperature, level)
