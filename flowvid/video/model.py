@@ -70,7 +70,7 @@ class Model:
         labels = self._check_labels(labels, len(videos), self.config.ablation.uses_labels)
         index = np.arange(len(videos), dtype=np.uint32)
         batch = Batch(jnp.asarray(videos), jnp.asarray(labels), jnp.asarray(index))
-        return np.asarray(_log_prob(self.config, seed, self.params, batch))
+        return np.asarray(_log_prob(self.config, np.uint32(seed), self.params, batch))
 
     def score(
         self, videos: ArrayLike, labels: ArrayLike | None = None, seed: int = 0
@@ -293,8 +293,10 @@ class Model:
         return given.astype(np.int32)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "seed"))
-def _log_prob(config: Config, seed: int, params: dict[str, Params], batch: Batch) -> Any:
+@functools.partial(jax.jit, static_argnames="config")
+def _log_prob(
+    config: Config, seed: random_keys.Seed, params: dict[str, Params], batch: Batch
+) -> Any:
     bits = joint.eval_step(config, config.metric, seed, params, batch)
     per_frame = jnp.concatenate([bits.head[:, None], bits.tail], axis=1)
     return log_prob_from_bits(per_frame, dims(batch.video), config.metric)
