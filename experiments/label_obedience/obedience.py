@@ -61,7 +61,7 @@ def measure(
             obeyed by the head. Where the head learns from all frames of a clip, so does then the
             classifier.
         checkpoint: as for `flowvid.load`.
-        per_label: samples for each label; with `given`, one for each held-out clip, at most so many.
+        per_label: samples for each label; with `given`, at most so many, one per held-out clip.
         given: the first frames of held-out clips to continue under their label; 0 samples from
             nothing. How these are called says how the tail obeys labels.
         temperature: of the samples; None for the flow's default.
