@@ -9,7 +9,7 @@ held-out clips are continued under their label, which says how labels of motions
 
 from absl import flags
 
-from flowvid import cli, fields, paths
+from flowvid import cli, fields, paths, plotting
 
 _RUN = fields.path_flag("run", None, "Folder of a run with labels.", required=True)
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "Checkpoint: last, best or a step.")
@@ -44,6 +44,7 @@ def main() -> None:
     """Trains the classifier, classifies, and writes and prints the table."""
     from experiments.label_obedience import obedience, result_files
 
+    plotting.check()
     out = paths.output_folder(_OUT.value, "use another --out")
     paths.note_files(out, ["confusion.png", "samples.png"])
     result = obedience.measure(

@@ -68,8 +68,7 @@ class Model:
         if videos.shape[1] > 1:
             self.check_tail(f"{videos.shape[1]} frames per video")
         labels = self._check_labels(labels, len(videos), self.config.ablation.uses_labels)
-        index = np.arange(len(videos), dtype=np.uint32)
-        batch = Batch(jnp.asarray(videos), jnp.asarray(labels), jnp.asarray(index))
+        batch = Batch(*map(jnp.asarray, (videos, labels, np.arange(len(videos), dtype=np.uint32))))
         return np.asarray(_log_prob(self.config, np.uint32(seed), self.params, batch))
 
     def score(
@@ -102,8 +101,7 @@ class Model:
     def encode(self, videos: ArrayLike, labels: ArrayLike | None = None) -> VideoLatents:
         """Returns the latents of videos, of which `decode` makes the videos again.
 
-        Every pixel comes back at 8 bits, and every bin at 5 (docs/sampling.md says when). They can
-        be mixed, and drawn anew level by level.
+        Every pixel comes back at 8 bits, and every bin at 5, as docs/sampling.md says in detail.
 
         Args:
             videos: uint8 [videos, frames, height, width, 3], at the model's image size.
