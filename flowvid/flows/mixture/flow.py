@@ -29,12 +29,14 @@ from flowvid.arrays import CHANNELS, Images, Params
 from flowvid.flows.bijectors import logistic_mixture, mixture_cdf
 from flowvid.flows.bijectors.logistic_mixture import Mixture
 from flowvid.flows.density import Density, gaussian_log_density
-from flowvid.flows.mixture import phases
+from flowvid.flows.mixture import phases, shared
 from flowvid.flows.mixture.drawing import drawing
 from flowvid.flows.mixture.last_image import Draw, LastImage, Seen
 from flowvid.flows.mixture.stage import (
     Stage,
     StageNetwork,
+    latents_by_stage,
+    latents_of,
     merged,
     split_by_stage,
     stages_of,
@@ -145,12 +147,7 @@ class MixtureFlow:
         """Returns latents per level, the finest first, and those of the last image."""
         mixtures, pixels = self._mixtures_and_pixels(params, x, contexts)
         z, _ = mixture_cdf.forward(mixtures, pixels, self.num_bins)
-        found = split_by_stage(z, x, self.levels)
-        by_level = [
-            jnp.concatenate([found[Stage(level, p)] for p in phases.ORDER], axis=-1)
-            for level in range(self.levels)
-        ]
-        return (*by_level, found[self.last_stage])
+        return latents_of(split_by_stage(z, x, self.levels), self.levels)
 
     def decode(self, params: Params, latents: Latents, contexts: Contexts) -> Images:
         """Returns the images of latents."""
@@ -275,10 +272,12 @@ class MixtureFlow:
             temperature: one, or one per level; the last one is also that of coarser levels.
             guidance: scale of the difference that the label makes; 1 is the model as it is.
         """
-        by_stage = {self.last_stage: latents[-1]}
-        for level, z in enumerate(latents[:-1]):
-            parts = jnp.split(z, len(phases.ORDER), axis=-1)
-            by_stage |= {Stage(level, p): z for p, z in zip(phases.ORDER, parts, strict=True)}
+        by_stage, anchors, dtype = latents_by_stage(latents), self.anchors, self.network.dtype
+        params = shared.divided(params, self.levels, anchors)
+        seen_by_stages = [
+            (shared.without_features(one, anchors), shared.convolved(params, one, anchors, dtype))
+            for one in (contexts[:1] if are_constant_maps(contexts[0]) else contexts)
+        ]
 
         def draw_at(level: int) -> Draw:
             own = None if temperature is None else of_level(temperature, level)
@@ -286,8 +285,10 @@ class MixtureFlow:
 
         def visit(stage: Stage, known: Mapping[int, Array]) -> Array:
             mixtures: list[Any] = [
-                self.network_of(stage).apply(params[stage.name], *self.inputs(stage, one, known))
-                for one in (contexts[:1] if are_constant_maps(contexts[0]) else contexts)
+                self.network_of(stage).apply(
+                    params[stage.name], *self.inputs(stage, one, known), of_features.get(stage)
+                )
+                for one, of_features in seen_by_stages
             ]
             return draw_at(stage.level)(mixtures, by_stage[stage])
 

@@ -77,6 +77,25 @@ def split_by_stage(values: Array, x: Images, levels: int) -> dict[Stage, Array]:
     return {s: part.reshape(len(x), *shapes[s], *values.shape[2:]) for s, part in parts}
 
 
+def latents_of(by_stage: Mapping[Stage, Array], levels: int) -> tuple[Array, ...]:
+    """Returns the latents of each level and of the last image from those of each stage."""
+    of_levels = [
+        jnp.concatenate([by_stage[Stage(level, p)] for p in phases.ORDER], axis=-1)
+        for level in range(levels)
+    ]
+    return (*of_levels, by_stage[Stage(levels, 0)])
+
+
+def latents_by_stage(latents: Sequence[Array]) -> dict[Stage, Array]:
+    """Returns the latents of each stage; the inverse of `latents_of`."""
+    *of_levels, of_last = latents
+    found = {Stage(len(of_levels), 0): of_last}
+    for level, z in enumerate(of_levels):
+        parts = zip(phases.ORDER, jnp.split(z, len(phases.ORDER), axis=-1), strict=True)
+        found |= {Stage(level, p): part for p, part in parts}
+    return found
+
+
 class StageNetwork(nn.Module):
     """A 3x3 convolution, two residual ones, 3x3 and 1x1, and a linear map that starts at zero."""
 
@@ -86,15 +105,20 @@ class StageNetwork(nn.Module):
     dtype: DTypeLike | None = None
 
     @nn.compact
-    def __call__(self, maps: Maps, anchors: Sequence[Array]) -> Mixture:
+    def __call__(
+        self, maps: Maps, anchors: Sequence[Array], convolved: Maps | None = None
+    ) -> Mixture:
         """Returns the mixtures of pixels [B, H, W].
 
         Args:
             maps: what is known, [B, H, W, features]; anchors need not be among it.
             anchors: guesses at the pixels, each [B, H, W, 3], in [-1/2, 1/2).
+            convolved: what further maps add to the first convolution, [B, H, W, width].
         """
         inputs = jnp.concatenate([maps, *(4 * anchor for anchor in anchors)], axis=-1)
         x = Conv(self.width, (3, 3), dtype=self.dtype)(inputs)
+        if convolved is not None:
+            x += convolved
         for size in ((3, 3), (1, 1)):
             x += Conv(self.width, size, dtype=self.dtype)(nn.silu(x))
         out = nn.Dense(num_outputs(self.components), kernel_init=nn.initializers.zeros)(
