@@ -36,7 +36,11 @@ class Mixture(NamedTuple):
 
 
 class Channel(NamedTuple):
-    """The mixture of one channel [*pixels, K], given the channels before it."""
+    """The mixture of one channel [K, *pixels], given the channels before it.
+
+    Components come first, since XLA vectorises over the last axis: on CPU, their arithmetic takes a
+    tenth of the time.
+    """
 
     log_weights: Array  # normalised
     means: Array
@@ -48,9 +52,9 @@ class Channel(NamedTuple):
 
         Both are computed for themselves, so that neither loses digits where it is small.
         """
-        scaled = (edge[..., None] - self.means) * jnp.exp(-self.log_scales)
+        scaled = (edge[None] - self.means) * jnp.exp(-self.log_scales)
         below, above = (
-            jax.nn.logsumexp(self.log_weights + jax.nn.log_sigmoid(sign * scaled), axis=-1)
+            jax.nn.logsumexp(self.log_weights + jax.nn.log_sigmoid(sign * scaled), axis=0)
             for sign in (1, -1)
         )
         first, last = edge < 0.5, edge > self.num_bins - 0.5
@@ -60,27 +64,27 @@ class Channel(NamedTuple):
         )
 
     def log_masses(self, bins: Array) -> Array:
-        """Returns the log of each component's mass in a bin, without its weight, [*pixels, K].
+        """Returns the log of each component's mass in a bin, without its weight, [K, *pixels].
 
         With the sigmoid s, s(b) - s(a) = s(b) s(-a) (1 - exp(a - b)), which loses no digits.
         """
         inverse = jnp.exp(-self.log_scales)
-        lower = (bins[..., None] - self.means) * inverse
+        lower = (bins[None] - self.means) * inverse
         below = jax.nn.log_sigmoid(lower + inverse)
         above = jax.nn.log_sigmoid(-lower)
         inside = below + above + jnp.log(-jnp.expm1(-inverse))
-        first, last = bins[..., None] < 0.5, bins[..., None] > self.num_bins - 1.5
+        first, last = bins[None] < 0.5, bins[None] > self.num_bins - 1.5
         return jnp.where(first, below, jnp.where(last, above, inside))
 
     def log_mass(self, bins: Array) -> Array:
         """Returns the log of the mixture's mass in a bin, [*pixels]."""
-        return jax.nn.logsumexp(self.log_weights + self.log_masses(bins), axis=-1)
+        return jax.nn.logsumexp(self.log_weights + self.log_masses(bins), axis=0)
 
     def log_mass_of_bins(self) -> Array:
         """Returns the log of the mixture's mass in every bin, [*pixels, bins]."""
         parts = (self.log_weights, self.means, self.log_scales)
-        weights, means, log_scales = (part[..., None, :] for part in parts)
-        shape = (*self.means.shape[:-1], self.num_bins)
+        weights, means, log_scales = (part[..., None] for part in parts)
+        shape = (*self.means.shape[1:], self.num_bins)
         bins = jnp.broadcast_to(jnp.arange(self.num_bins, dtype=self.means.dtype), shape)
         return Channel(weights, means, log_scales, self.num_bins).log_mass(bins)
 
@@ -95,9 +99,7 @@ class Channel(NamedTuple):
         # A sum over an axis of components would take five times as long: it is not vectorised.
         cdf: Any = sum(
             weight * jax.nn.sigmoid((edges - mean) * inverse)
-            for weight, mean, inverse in zip(
-                *(jnp.split(part, part.shape[-1], axis=-1) for part in parts), strict=True
-            )
+            for weight, mean, inverse in zip(*(part[..., None] for part in parts), strict=True)
         )
         ends = [(0, 0)] * (cdf.ndim - 1)
         first, last = (jnp.pad(cdf, [*ends, end]) for end in ((1, 0), (0, 1)))
@@ -119,18 +121,18 @@ def sharpened(mixture: Mixture, temperature: Float[Array, ""]) -> Mixture:
 
 def channels_of(mixture: Mixture, num_bins: int) -> Generator[Channel, Array | None, None]:
     """Yields each channel in order, given those before it; it is sent each one's bins [*pixels]."""
-    log_weights = jax.nn.log_softmax(mixture.logits)
+    log_weights = jax.nn.log_softmax(jnp.moveaxis(mixture.logits, -1, 0), axis=0)
     errors: list[Array] = []
     slopes = iter(jnp.moveaxis(mixture.slopes, -1, 0))
-    for index in range(mixture.means.shape[-1]):
-        means = mixture.means[..., index]
-        moved = means + sum(next(slopes)[..., None] * error for error in errors)
-        channel = Channel(log_weights, moved, mixture.log_scales[..., index], num_bins)
+    of_channels = (jnp.moveaxis(of, (-1, -2), (0, 1)) for of in (mixture.means, mixture.log_scales))
+    for means, log_scales in zip(*of_channels, strict=True):
+        moved = means + sum(next(slopes)[None] * error for error in errors)
+        channel = Channel(log_weights, moved, log_scales, num_bins)
         bins = yield channel
         assert bins is not None
         # What a channel tells of the component, by Bayes' rule.
-        log_weights = jax.nn.log_softmax(log_weights + channel.log_masses(bins))
-        errors.append((bins + 0.5)[..., None] - means)
+        log_weights = jax.nn.log_softmax(log_weights + channel.log_masses(bins), axis=0)
+        errors.append((bins + 0.5)[None] - means)
 
 
 def walk(mixture: Mixture, num_bins: int, visit: Callable[[int, Channel], Array]) -> None:

@@ -107,16 +107,18 @@ def inverse(mixture: Mixture, z: Pixels, num_bins: int) -> tuple[Pixels, Float[A
     def of_channel(known: tuple[Array, Array], given: tuple[Array, ...]) -> tuple[Any, Any]:
         log_weights, errors = known
         index, means, log_scales, slopes, log_u, log_v = given
-        moved = means + jnp.sum(slopes[..., None] * errors, axis=0)
+        moved = means + jnp.sum(slopes[:, None] * errors, axis=0)
         channel = Channel(log_weights, moved, log_scales, num_bins)
         bins, part, mass = _at_quantile(channel, log_u, log_v)
-        log_weights = jax.nn.log_softmax(log_weights + channel.log_masses(bins))
-        errors = errors.at[index].set((bins + 0.5)[..., None] - means)
+        log_weights = jax.nn.log_softmax(log_weights + channel.log_masses(bins), axis=0)
+        errors = errors.at[index].set((bins + 0.5)[None] - means)
         return (log_weights, errors), ((bins + part) / num_bins - 0.5, mass)
 
-    parts = (mixture.means, mixture.log_scales, log_ndtr(z), log_ndtr(-z))
-    means, log_scales, log_below, log_above = (jnp.moveaxis(part, -1, 0) for part in parts)
-    first = (jax.nn.log_softmax(mixture.logits), jnp.zeros_like(means))
+    of_channels = (mixture.means, mixture.log_scales)
+    means, log_scales = (jnp.moveaxis(part, (-1, -2), (0, 1)) for part in of_channels)
+    log_below, log_above = (jnp.moveaxis(part, -1, 0) for part in (log_ndtr(z), log_ndtr(-z)))
+    logits = jnp.moveaxis(mixture.logits, -1, 0)
+    first = (jax.nn.log_softmax(logits, axis=0), jnp.zeros_like(means))
     given = (jnp.arange(count), means, log_scales, jnp.stack(slopes), log_below, log_above)
     _, (x, masses) = lax.scan(of_channel, first, given)
     log_det = -jnp.sum(masses, axis=0) - _log_bins_minus_normal(z, num_bins)
@@ -139,14 +141,14 @@ def drawn(mixture: Mixture, z: Pixels, num_bins: int) -> Pixels:
 
     def visit(index: int, channel: Channel) -> Array:
         weights = jnp.exp(channel.log_weights)
-        ends = jnp.cumsum(weights, axis=-1)
-        at = u[..., index : index + 1] * ends[..., -1:]
-        chosen = jnp.sum(ends[..., :-1] <= at, axis=-1, keepdims=True)
-        of = lambda part: jnp.take_along_axis(part, chosen, axis=-1)  # noqa: E731
+        ends = jnp.cumsum(weights, axis=0)
+        at = u[None, ..., index] * ends[-1:]
+        chosen = jnp.sum(ends[:-1] <= at, axis=0, keepdims=True)
+        of = lambda part: jnp.take_along_axis(part, chosen, axis=0)  # noqa: E731
         rest = 1 - (of(ends) - at) / jnp.maximum(of(weights), jnp.finfo(u.dtype).tiny)
         rest = jnp.clip(rest, jnp.finfo(u.dtype).eps, 1 - jnp.finfo(u.dtype).eps)
         value = of(channel.means) + jnp.exp(of(channel.log_scales)) * jax.scipy.special.logit(rest)
-        found.append(jnp.clip(jnp.floor(value[..., 0]), 0, num_bins - 1))
+        found.append(jnp.clip(jnp.floor(value[0]), 0, num_bins - 1))
         return found[-1]
 
     walk(mixture, num_bins, visit)

@@ -29,7 +29,7 @@ from flowvid.arrays import CHANNELS, Images, Params
 from flowvid.flows.bijectors import logistic_mixture, mixture_cdf
 from flowvid.flows.bijectors.logistic_mixture import Mixture
 from flowvid.flows.density import Density, gaussian_log_density
-from flowvid.flows.mixture import phases
+from flowvid.flows.mixture import phases, shared
 from flowvid.flows.mixture.drawing import drawing
 from flowvid.flows.mixture.last_image import Draw, LastImage, Seen
 from flowvid.flows.mixture.stage import (
@@ -272,7 +272,12 @@ class MixtureFlow:
             temperature: one, or one per level; the last one is also that of coarser levels.
             guidance: scale of the difference that the label makes; 1 is the model as it is.
         """
-        by_stage = of_levels(latents)
+        by_stage, anchors, dtype = of_levels(latents), self.anchors, self.network.dtype
+        params = shared.divided(params, self.levels, anchors)
+        seen_by_stages = [
+            (shared.without_features(one, anchors), shared.convolved(params, one, anchors, dtype))
+            for one in (contexts[:1] if are_constant_maps(contexts[0]) else contexts)
+        ]
 
         def draw_at(level: int) -> Draw:
             own = None if temperature is None else of_level(temperature, level)
@@ -280,8 +285,10 @@ class MixtureFlow:
 
         def visit(stage: Stage, known: Mapping[int, Array]) -> Array:
             mixtures: list[Any] = [
-                self.network_of(stage).apply(params[stage.name], *self.inputs(stage, one, known))
-                for one in (contexts[:1] if are_constant_maps(contexts[0]) else contexts)
+                self.network_of(stage).apply(
+                    params[stage.name], *self.inputs(stage, one, known), of_features.get(stage)
+                )
+                for one, of_features in seen_by_stages
             ]
             return draw_at(stage.level)(mixtures, by_stage[stage])
 
