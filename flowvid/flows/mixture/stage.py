@@ -108,7 +108,7 @@ class StageNetwork(nn.Module):
 
     @nn.compact
     def __call__(
-        self, maps: Maps, anchors: Sequence[Array], convolved: Maps | None = None
+        self, maps: Maps, anchors: Sequence[Array], convolved: Array | None = None
     ) -> Mixture:
         """Returns the mixtures of pixels [B, H, W].
 
