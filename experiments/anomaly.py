@@ -8,7 +8,7 @@ and two baselines that need no model: H.264's bits, and the mean difference of f
 
 from absl import flags
 
-from flowvid import cli, fields, paths
+from flowvid import cli, fields, paths, plotting
 
 _RUN = fields.path_flag("run", None, "Folder of a run.", required=True)
 _OTHER = fields.path_flag("other", None, "Folder of unusual clips.", required=True)
@@ -24,6 +24,7 @@ def main() -> None:
     """Scores both kinds of clips, and writes and prints the areas."""
     from experiments.anomaly_detection import detection
 
+    plotting.check()
     out = paths.output_folder(_OUT.value, "use another --out")
     paths.note_files(out, ["anomaly.json", "roc.png"])
     result = detection.measure(

@@ -22,6 +22,9 @@ from flowvid.errors import ConfigError, Stopped, UserError
 # through it take about a tenth of the paper preset's step on CPU.
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
+# Packages that experiments/ import where they are needed, and the extra that has them.
+_EXTRAS = {"dm_pix": "experiments", "jinja2": "experiments", "markupsafe": "experiments"}
+
 # absl's help of a choice, "<a|b>: ", and our group, "Flow (glow): ", before what a flag does.
 _HELP = re.compile(r"(<.*?>: )?(?:([A-Z]\w*(?: \(\w+\))?): )?(.*)", re.DOTALL)
 
@@ -81,6 +84,12 @@ def run(main: Callable[[], None], huge_pages: bool = False) -> None:
             sys.exit(128 + error.number)  # as shells report a process that a signal ended
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
+        except ModuleNotFoundError as error:
+            if error.name not in _EXTRAS:
+                raise
+            advice = f"run `pip install 'flowvid[{_EXTRAS[error.name]}]'`."
+            print(f"error: this needs {error.name}: {advice}", file=sys.stderr)
             sys.exit(1)
         except OSError as error:  # a file where a folder should be, no permission, a full disk
             where = f"{error.filename}: " if error.filename else ""

@@ -57,12 +57,17 @@ class Stream(enum.IntEnum):
     TRAINING_CROP = 27  # where the tail's window is
 
 
+# Numbers that may be traced, so that one compiled program serves all of them.
+Seed = Int[Array, ""] | UInt32[Array, ""] | int
+AnyStream = Stream | UInt32[Array, ""]
+
+
 class FrameStreams(NamedTuple):
     """The streams of one use of a batch's frames."""
 
-    head: Stream  # noise of first frames
-    tail: Stream  # noise of later frames
-    choice: Stream  # which later frames are drawn from a clip
+    head: AnyStream  # noise of first frames
+    tail: AnyStream  # noise of later frames
+    choice: AnyStream  # which later frames are drawn from a clip
 
 
 INITIALISATION = FrameStreams(
@@ -82,13 +87,14 @@ class FrameKeys(NamedTuple):
     choice: Key[Array, " batch"]
 
 
-def stream_key(seed: int, stream: Stream) -> PRNGKeyArray:
+def stream_key(seed: Seed, stream: AnyStream) -> PRNGKeyArray:
     """Returns the key of one of the uses of a seed."""
-    return jax.random.fold_in(jax.random.key(seed), int(stream))
+    number = int(stream) if isinstance(stream, Stream) else stream
+    return jax.random.fold_in(jax.random.key(seed), number)
 
 
 def example_keys(
-    seed: int, step: Int[Array, ""] | int, index: UInt32[Array, " batch"], stream: Stream
+    seed: Seed, step: Seed, index: UInt32[Array, " batch"], stream: AnyStream
 ) -> Key[Array, " batch"]:
     """Returns one key per example, folded from (seed, stream, step, the example's index)."""
     key = jax.random.fold_in(stream_key(seed, stream), step)
@@ -96,7 +102,7 @@ def example_keys(
 
 
 def keys_of_frames(
-    seed: int, streams: FrameStreams, step: Int[Array, ""] | int, index: UInt32[Array, " batch"]
+    seed: Seed, streams: FrameStreams, step: Seed, index: UInt32[Array, " batch"]
 ) -> FrameKeys:
     """Returns the keys for one use of a batch's frames, such as `TRAINING`.
 

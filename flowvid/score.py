@@ -9,7 +9,7 @@ from absl import flags
 from tqdm import tqdm
 
 import flowvid
-from flowvid import cli, fields, paths
+from flowvid import cli, fields, paths, plotting
 from flowvid.config import command_line
 from flowvid.data import sources
 
@@ -21,7 +21,9 @@ def define_flags() -> None:
     """Defines the flags of this entry point; called where it is the program."""
     command_line.define_checkpoint_flags()
     command_line.define_clip_flags()
-    flags.DEFINE_integer("overlays", 8, "Videos and lines to draw, of the first clips.", 0)
+    flags.DEFINE_integer(
+        "overlays", 8, "Videos and lines to draw, of the first clips; 0 needs no Matplotlib.", 0
+    )
     flags.DEFINE_integer("fps", 10, "Frames per second of the videos.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Seed of the noise of a Glow.", 0, 2**32 - 1)
     fields.path_flag("out", None, "Folder to write to. [<workdir>/scores]")
@@ -31,6 +33,8 @@ def main() -> None:
     """Loads a checkpoint, scores clips, writes tables and pictures, and prints the means."""
     from flowvid.evaluation import clip_scores
 
+    if FLAGS.overlays:
+        plotting.check()
     model = flowvid.load(FLAGS.workdir, checkpoint=FLAGS.checkpoint, average=FLAGS.average)
     out = paths.output_folder(FLAGS.out or FLAGS.workdir / "scores", "use another --out")
     clips = sources.chosen(model, FLAGS.clips, FLAGS.label, FLAGS.split, FLAGS.num_videos)

@@ -12,6 +12,8 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_cpu_use_fusion_emitters=false"  # whose code takes twice as long to compile
+    # One part: each more is compiled with a copy of the module's head, on cores that are busy.
+    + " --xla_cpu_parallel_codegen_split_count=1"
     + " --xla_force_host_platform_device_count=2"
 )
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
@@ -24,6 +26,7 @@ os.environ.setdefault("GLIBC_TUNABLES", "")  # training does not start itself ag
 
 import hypothesis
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import install_import_hook
@@ -62,9 +65,14 @@ def perturbed():
 
     def perturb(params, scale=0.1):
         rng = np.random.default_rng(0)
-        return jax.tree_util.tree_map_with_path(
-            lambda path, p: p if is_constant(path) else p + scale * rng.normal(size=p.shape), params
-        )
+
+        def noisy(path, p):
+            if is_constant(path):
+                return p
+            # Added on the host: JAX would compile an addition for each shape.
+            return jnp.asarray(np.asarray(p) + scale * rng.normal(size=p.shape))
+
+        return jax.tree_util.tree_map_with_path(noisy, params)
 
     return perturb
 

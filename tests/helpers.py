@@ -75,9 +75,10 @@ def drawn_params(shapes: Any) -> Any:
 
     def draw(path: Any, leaf: Any) -> jax.Array:
         if not is_constant(path):
-            return jnp.asarray(0.1 * rng.normal(size=leaf.shape), jnp.float32)
+            return jnp.asarray(np.float32(0.1 * rng.normal(size=leaf.shape)))
         of_permutation = path[-1].key == "permutation"
-        return jnp.broadcast_to(jnp.eye(leaf.shape[-1]) if of_permutation else -1.0, leaf.shape)
+        value = np.eye(leaf.shape[-1], dtype=np.float32) if of_permutation else np.float32(-1)
+        return jnp.asarray(np.broadcast_to(value, leaf.shape))
 
     return jax.tree_util.tree_map_with_path(draw, shapes)
 

@@ -74,7 +74,8 @@ def compiled_once() -> Iterator[None]:
         patch.setattr(trainer, "train_steps", once(trainer.train_steps))
         patch.setattr(loop, "initial_state", once(loop.initial_state))
         patch.setattr(loop, "state_template", once(loop.state_template))
-        patch.setattr(scoring, "evaluator", once(scoring.evaluator))
+        for name in ("evaluator", "label_evaluator"):
+            patch.setattr(scoring, name, of_any_length(getattr(scoring, name)))
         for name, round_trip in stability._ROUND_TRIPS.items():
             patch.setitem(stability._ROUND_TRIPS, name, of_any_length(round_trip))
         yield

@@ -1,10 +1,16 @@
 """The command line: an error is one line that says what to do."""
 
+import importlib
+import sys
+
 import numpy as np
 import pytest
+from absl import flags
 from command_line import assert_one_line, finish, start
 from trained_by_command import train_args
 
+from experiments import run_report
+from flowvid import cli
 from flowvid.data import media
 
 pytest_plugins = ["trained_by_command"]
@@ -99,3 +105,29 @@ def test_errors_of_real_processes_are_alike(tmp_path):
         code, out, err = finish(process)
         assert_one_line((code, out, err), message)
         assert (out, len(err.splitlines())) == ("", 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "missing", "message"),
+    [
+        ("score", [], "matplotlib", "pictures need Matplotlib: run `pip install 'flowvid[exp"),
+        ("experiments.anomaly", ["--other=b"], "matplotlib", "pictures need Matplotlib: run"),
+        ("experiments.obedience", [], "matplotlib", "pictures need Matplotlib: run"),
+        ("experiments.report", [], "jinja2", "this needs jinja2: run `pip install 'flowvid[exp"),
+    ],
+)
+def test_a_missing_extra_is_named_before_any_work(
+    call, monkeypatch, tmp_path, name, args, missing, message
+):
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.delitem(sys.modules, "experiments.run_report.page", raising=False)
+    monkeypatch.delattr(run_report, "page", raising=False)
+    folder = "run" if name in ("experiments.anomaly", "experiments.obedience") else "workdir"
+    assert_one_line(call(name, f"--{folder}={tmp_path}", *args), message)
+
+
+def test_a_module_that_no_extra_has_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["sample"])
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        cli.run(lambda: importlib.import_module("no_such_module"))
+    flags.FLAGS.unparse_flags()

@@ -1,5 +1,6 @@
 """Random keys: no two uses of a seed share one, and no key is both folded and drawn from."""
 
+import functools
 import itertools
 
 import jax
@@ -81,9 +82,10 @@ def test_validation_and_evaluation_draw_other_noise():
     config = preset_config("paper_small", image_size=8, levels=1, head_steps=1, tail_steps=1,
                            width=4, num_frames=3, tail_frames=1)  # fmt: skip
     batch = batch_of(config)
-    params = joint.init_params(config, batch)
+    params = jax.jit(functools.partial(joint.init_params, config))(batch)
+    bits = jax.jit(functools.partial(joint.eval_step, config, config.metric, 0))
     one, other = (
-        joint.eval_step(config, config.metric, 0, params, batch, streams=streams)
+        bits(params, batch, 0, random_keys.FrameStreams(*np.uint32(streams)))
         for streams in (random_keys.VALIDATION, random_keys.EVALUATION)
     )
     assert np.all(one.head != other.head)

@@ -3,21 +3,24 @@
 Dimensions: L labels; rows are the labels of clips, columns what the classifier calls them.
 """
 
+import itertools
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 
 import flowvid
 from experiments.label_obedience import classifier
 from experiments.label_obedience.chosen_clips import chosen
-from experiments.running.finished_runs import load_split
+from experiments.rollout_measures.measures import check_given
+from experiments.running.finished_runs import Videos, load_split
 from flowvid.conditioning.label_names import label_index
 from flowvid.errors import ConfigError
 from flowvid.evaluation.scoring import standard_error
 from flowvid.video.model import Model
+from flowvid.video.sampling import Samples
 
 Confusion = Int[np.ndarray, "labels labels"]
 
@@ -30,9 +33,10 @@ class Obedience(NamedTuple):
     label_names: tuple[str, ...]
     real: Confusion
     generated: Confusion
-    samples: UInt8[np.ndarray, "videos frames height width 3"]
+    samples: Videos
     labels: Int[np.ndarray, " videos"]  # that the samples were to have
     called: Int[np.ndarray, " videos"]  # what the classifier calls them
+    given: int = 0  # frames of held-out clips that the samples continue; 0 for samples from nothing
 
 
 def measure(
@@ -42,6 +46,7 @@ def measure(
     frames: str,
     checkpoint: str,
     per_label: int,
+    given: int = 0,
     temperature: float | None,
     guidance: float | None,
     steps: int,
@@ -56,15 +61,18 @@ def measure(
             obeyed by the head. Where the head learns from all frames of a clip, so does then the
             classifier.
         checkpoint: as for `flowvid.load`.
-        per_label: samples for each label.
+        per_label: samples for each label; with `given` at most so many, one per held-out clip.
+        given: the first frames of held-out clips to continue under their label; 0 samples from
+            nothing. How these are called says how the tail obeys labels.
         temperature: of the samples; None for the flow's default.
         guidance: how much the label counts in samples, as for `Model.sample`.
         steps: training steps of the classifier.
         seed: of the classifier and the samples.
 
     Raises:
-        ConfigError: if the run has no labels, less than two different ones are given, or a sample
-            is not finite.
+        ConfigError: if the run has no labels, less than two different ones are given, clips are to
+            be continued by a tail that sees no label or for a classifier of first frames, or a
+            sample is not finite.
         DataError: for an unknown label.
     """
     model = flowvid.load(run, checkpoint=checkpoint)
@@ -73,6 +81,8 @@ def measure(
             f"{run} is of the variant {model.config.variant}, which has no labels to obey: train "
             "one with --variant=label_everywhere or state_label."
         )
+    if given:
+        _check_given(run, model, frames, given)
     names = tuple(model.label_names)
     numbers = sorted({label_index(names, label) for label in labels or names})
     if len(numbers) < 2:
@@ -83,18 +93,22 @@ def measure(
     held_out = chosen(load_split(model.config, "validation"), numbers, frames)
     real = [held_out[index] for index in range(len(held_out))]
     real_labels = np.array([int(example["label"]) for example in real])
-    called, _ = judge.classify(np.stack([example["video"] for example in real]))
-    videos = _samples(
-        run,
-        model,
-        [names[number] for number in numbers],
-        per_label,
-        num_frames=1 if frames == "first" else None,
-        temperature=temperature,
-        guidance=guidance,
-        seed=seed,
-    )
-    wanted = np.tile(np.arange(len(numbers)), per_label)
+    clips = np.stack([example["video"] for example in real])
+    called, _ = judge.classify(clips)
+    how: dict[str, Any] = {"temperature": temperature, "guidance": guidance}
+    if given:
+        first = _first_of_each(real_labels, len(numbers), per_label)
+        wanted = real_labels[first]
+        own_labels = np.array(numbers)[wanted]
+        samples = model.sample(
+            first_frames=clips[first, :given], labels=own_labels, seed=seed, **how
+        )
+        videos = _finite(samples, run)
+    else:
+        chosen_names = [names[number] for number in numbers]
+        num_frames = 1 if frames == "first" else None
+        videos = _samples(run, model, chosen_names, per_label, seed, num_frames=num_frames, **how)
+        wanted = np.tile(np.arange(len(numbers)), per_label)
     found, _ = judge.classify(videos)
     return Obedience(
         model.config.dataset,
@@ -105,25 +119,50 @@ def measure(
         videos,
         wanted,
         found,
+        given,
     )
+
+
+def _check_given(run: pathlib.Path, model: Model, frames: str, given: int) -> None:
+    check_given(given, model.config.num_frames)
+    if frames == "first":
+        raise ConfigError(
+            "--frames=first classifies first frames, which --given takes from real clips: leave "
+            "one of them out."
+        )
+    if not model.config.sees("tail").label:
+        raise ConfigError(
+            f"the tail of {run} sees no label, so continuations cannot show one: use a run of "
+            "--variant=label_everywhere, or leave --given out."
+        )
+
+
+def _first_of_each(labels: Int[np.ndarray, " clips"], count: int, most: int) -> list[int]:
+    """Returns the indices of the first clips of each of `count` labels, the labels taking turns."""
+    of_each = [np.flatnonzero(labels == label)[:most].tolist() for label in range(count)]
+    in_turns = itertools.zip_longest(*of_each)
+    return [index for turn in in_turns for index in turn if index is not None]
 
 
 def _samples(
     run: pathlib.Path, model: Model, labels: Sequence[str], count: int, seed: int, **how: Any
-) -> UInt8[np.ndarray, "videos frames height width 3"]:
+) -> Videos:
     """Returns `count` samples of each label; the labels take turns."""
     found = []
     for label in labels:
         own_seed = seed + model.label_names.index(label)
-        samples = model.sample(count, label, seed=own_seed, **how)
-        if not samples.finite.all():
-            raise ConfigError(
-                f"{int((~samples.finite).sum())} samples of {run} are not finite: the model has "
-                "diverged, or the temperature is too high."
-            )
-        found.append(samples.videos)
+        found.append(_finite(model.sample(count, label, seed=own_seed, **how), run))
     videos = np.stack(found, axis=1)
     return videos.reshape(-1, *videos.shape[2:])
+
+
+def _finite(samples: Samples, run: pathlib.Path) -> Videos:
+    if not samples.finite.all():
+        raise ConfigError(
+            f"{int((~samples.finite).sum())} samples of {run} are not finite: the model has "
+            "diverged, or the temperature is too high."
+        )
+    return np.asarray(samples.videos)
 
 
 def confusion(
@@ -145,6 +184,7 @@ def report(result: Obedience) -> dict[str, Any]:
     found: dict[str, Any] = {
         "dataset": result.dataset,
         "frames": result.frames,
+        "given": result.given,
         "label_names": list(result.label_names),
     }
     for name, matrix in (("real", result.real), ("generated", result.generated)):

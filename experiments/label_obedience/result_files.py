@@ -29,7 +29,8 @@ class Saved(NamedTuple):
 def table(result: Obedience) -> str:
     """Returns a text table: for each label, how many of its clips or frames are called by it."""
     seen = "clips" if result.frames == "all" else "first frames"
-    lines = [f"{seen + ' of their label':28}{'real':>10}{'generated':>12}"]
+    made = "continued" if result.given else "generated"
+    lines = [f"{seen + ' of their label':28}{'real':>10}{made:>12}"]
     of_labels = zip(
         result.label_names, accuracies(result.real), accuracies(result.generated), strict=True
     )

@@ -79,7 +79,7 @@ def _digest(model: Model) -> str:
 
 
 class _Sender:
-    """Sends bins; a `CodeBins`."""
+    """Sends bins; a `frames.Code`."""
 
     def __init__(self) -> None:
         self._encoder = constriction.stream.queue.RangeEncoder()
@@ -99,7 +99,7 @@ class _Sender:
 
 
 class _Receiver:
-    """Receives bins; a `CodeBins`."""
+    """Receives bins; a `frames.Code`."""
 
     def __init__(self, words: bytes) -> None:
         numbers = np.frombuffer(words, _WORD).astype(np.uint32)

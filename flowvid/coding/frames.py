@@ -4,19 +4,23 @@ Both sides compute what they know of the next frame from the frames before it, w
 compiled programs, one frame at a time.
 """
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, Int, UInt8
 
 from flowvid.arrays import Params
 from flowvid.config.schema import Config
 from flowvid.errors import ConfigError
-from flowvid.flows.protocol import CodeBins
-from flowvid.video.build import flow_of, frame_shape
-from flowvid.video.pixels import to_grid, to_pixels
+from flowvid.video.build import frame_shape
+from flowvid.video.pixels import to_bins
 from flowvid.video.walk import Walk
 
 Frame = UInt8[np.ndarray, "height width 3"]
+Bins = Int[np.ndarray, " numbers"]
+# From the masses of numbers and their bins, where these are known, to their bins.
+Code = Callable[[Float[np.ndarray, "numbers bins"], Bins], Bins]
 
 
 def check(config: Config) -> None:
@@ -48,17 +52,12 @@ class Clip:
             params: of head and tail by name.
             label: of the clip; the number of labels if it is not told.
         """
-        self._config, self._params = config, params
+        self._config = config
         self._walk = Walk(config, params, jnp.array([label], jnp.int32))
 
-    def next(self, frame: Frame | None, code: CodeBins) -> Frame:
+    def next(self, frame: Frame | None, code: Code) -> Frame:
         """Sends a frame with `code`, or, if it is None, receives one; returns the frame."""
-        config, model = self._config, self._walk.model
-        known = np.zeros(frame_shape(config), np.uint8) if frame is None else frame
-        x = to_grid(jnp.asarray(known)[None], config.metric)
-        coded = flow_of(config, model).coded
-        assert coded is not None  # as `check` says
-        found = coded(self._params[model]["flow"], x, self._walk.contexts(), code)
-        pixels = to_pixels(found, config.metric)
-        self._walk.see(pixels)
-        return np.asarray(pixels)[0]
+        known = np.zeros(frame_shape(self._config), np.uint8) if frame is None else frame
+        bins = to_bins(known, self._config.metric).ravel()
+        found = self._walk.coded(lambda masses, places: code(masses, bins[places]))
+        return np.asarray(found)[0]

@@ -55,7 +55,7 @@ class Config:
     max_skipped: float = fields.field(
         "Data",
         "the share of a folder's files that may be skipped when it is prepared, and of the clips "
-        "of a video dataset of TFDS that may be left out because they are too short.",
+        "of a video dataset of TFDS that may be left out: too short, or of unknown label.",
         low=0,
     )
     video_feature: str | None = fields.field(

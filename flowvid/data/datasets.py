@@ -26,7 +26,8 @@ ExampleBatch = dict[str, Any]  # as `train_batches` yields it
 class Dataset:
     """One split of a prepared dataset, read by index, cut to length and downsampled by averaging.
 
-    Item i is {"video": uint8[num_frames, height, width, 3], "label": int32, "id": str}.
+    Item i is {"video": uint8[num_frames, height, width, 3], "label": int32, "id": str}. A DataError
+    is raised where the label of item i is not known.
 
     Attributes:
       name: the name or path that was given to `load`.
@@ -53,15 +54,27 @@ class Dataset:
         record = self.source[index]
         return {
             "video": _average_down(record["video"][: self.num_frames], self.image_size),
-            "label": np.int32(record["label"]),
+            "label": np.int32(self._known(record["label"], index)),
             "id": record["id"].decode(),
         }
 
     def label(self, index: int) -> int:
-        """Returns the label of an item, without decoding its frames where that is possible."""
+        """Returns the label of an item, without decoding its frames where that is possible.
+
+        Raises:
+          DataError: if it is not known.
+        """
         if hasattr(self.source, "label"):
-            return int(self.source.label(index))
-        return int(self.source[index]["label"])
+            return self._known(self.source.label(index), index)
+        return self._known(self.source[index]["label"], index)
+
+    def _known(self, label: Any, index: int) -> int:
+        if label < 0:
+            raise DataError(
+                f"{self.name}, split {self.split!r}: item {index} has the label -1, which is an "
+                "unknown one: use another split, or --label_feature=none to do without labels."
+            )
+        return int(label)
 
 
 def load(
@@ -90,7 +103,8 @@ def load(
       num_frames: the number of frames to keep of each video, from the first on.
       image_size: size of the frames, such as 64 or 48x96 (`Size.of`).
       max_skipped: the fraction of a folder's files that may be skipped when it is prepared, and
-        of the clips of a video dataset of TFDS that may be left out because they are too short.
+        of the clips of a video dataset of TFDS that may be left out because they are too short,
+        or because their label is not known.
       video_feature: the feature that holds the videos, such as "steps/image_main"; None for the
         first of `video_features.videos`.
       label_feature: the feature that holds the labels, "none" for no labels; None for the first

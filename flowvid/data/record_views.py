@@ -117,7 +117,7 @@ class Clips(Sequence[Record]):
         """Returns the label of a clip; reads nothing if there are none."""
         if self.label_name is None:
             return 0
-        return self._label(parse(self.source[self.numbers[index]]))
+        return class_of(parse(self.source[self.numbers[index]]), self.label_name)
 
     def __getitem__(self, index: Any) -> Any:
         from flowvid.data.decoding import decode_images
@@ -127,12 +127,9 @@ class Clips(Sequence[Record]):
         frames = example[self.video_name].bytes_list.value[: self.num_frames]
         return {
             "video": decode_images(frames, self.image_size),
-            "label": self._label(example),
+            "label": class_of(example, self.label_name),
             "id": str(self.start + number).encode(),
         }
-
-    def _label(self, example: Any) -> int:
-        return 0 if self.label_name is None else int(example[self.label_name].int64_list.value[0])
 
 
 def parse(record: bytes) -> Any:
@@ -141,6 +138,11 @@ def parse(record: bytes) -> Any:
     from tensorflow_datasets.proto import tf_example_generated_pb2
 
     return tf_example_generated_pb2.Example.FromString(record).features.feature
+
+
+def class_of(example: Any, name: str | None) -> int:
+    """Returns the class label of that name of what `parse` returns, or 0 where there is none."""
+    return 0 if name is None else int(example[name].int64_list.value[0])
 
 
 def _label(record: Record, name: str | None) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from flowvid.config.dataset_names import say_once
-from flowvid.data import frame_counts, tfds_records, video_features
+from flowvid.data import clip_records, tfds_records, video_features
 from flowvid.data.record_views import Clips, Images, Relabelled
 from flowvid.data.video_features import Builder, Chosen, Wanted
 from flowvid.errors import DataError
@@ -94,11 +94,12 @@ def open_records(
       split: the name of the split.
       num_frames: frames per clip, of a video dataset of TFDS.
       image_size: size of the frames, of a dataset of TFDS.
-      max_skipped: the fraction of clips that may be left out because they have fewer frames.
+      max_skipped: the fraction of clips that may be left out because they have fewer frames, or
+        because their label is not known.
       wanted: the features that are asked for.
 
     Raises:
-      DataError: if there are none, if they are damaged, or if too many clips are too short.
+      DataError: if there are none, if they are damaged, or if too many clips are left out.
     """
     parts = _parts(builder, wanted)
     part = parts.get(split)
@@ -139,20 +140,20 @@ def _open_clips(
     label = _label(builder, wanted)
     _report_choice(builder, "video", chosen)
     _report_choice(builder, "label", label)
+    names = chosen.name, _name(label)
     source, described = _opened(builder, part, is_raw=True)
     numbers: Sequence[int] = range(len(source))
-    if chosen.feature.shape[0] is None:
+    if chosen.feature.shape[0] is None or label is not None:
         whole = _source(builder, part.prepared, is_raw=True)
         with tfds_records.damage_reported(builder.data_dir):
-            frames = frame_counts.count(builder, part.prepared, whole, chosen.name)
-        numbers = frame_counts.long_enough(
-            frames[part.start : part.stop],
+            found = clip_records.look_through(builder, part.prepared, whole, *names)
+        numbers = clip_records.usable(
+            clip_records.Found(*(values[part.start : part.stop] for values in found)),
             num_frames,
             max_skipped,
             f"{builder.name} in {builder.data_dir}, split {split!r}",
         )
-    described |= {"video": chosen.name, "label": _name(label), "clips": _digest(list(numbers))}
-    names = chosen.name, _name(label)
+    described |= {"video": names[0], "label": names[1], "clips": _digest(list(numbers))}
     clips = Clips(source, *names, num_frames, image_size, numbers=numbers, start=part.start)
     return Records(clips, _digest(described))
 

@@ -166,18 +166,18 @@ class _Task:
 def _score(task: _Task, metric: Metric, noise_draws: int) -> list[Scores]:
     """Returns the bits of the models under each noise draw."""
     config = task.model.config
-    compiled = scoring.evaluator(config, metric, task.seed)
+    compiled = scoring.evaluator(config, metric)
     draws = []
     for draw in range(noise_draws):
         scores = scoring.score(
             compiled,
             task.params,
+            scoring.Noise(task.seed, draw=draw),
             task.split,
             config.batch_size,
             task.num_videos,
             metric.name + f", noise draw {draw + 1}" * (noise_draws > 1),
             kept=task.kept("scores", "model", "videos", "noise", metric=metric.name, draw=draw),
-            draw=draw,
         )
         assert scores is not None  # it is never stopped
         draws.append(scores)

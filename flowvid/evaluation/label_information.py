@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 from scipy.special import entr, logsumexp
 from tqdm import tqdm
 
@@ -124,8 +124,12 @@ def report(
 def initial_label_table(config: Config) -> Float[np.ndarray, " labels *shape"]:
     """Returns what the head has of each label at initialisation, by the run's seed."""
     key = random_keys.stream_key(config.seed, random_keys.Stream.HEAD_PARAMETERS)
-    context = head.init_context(config, key, joint.blank_batch(config).label)
-    return np.asarray(encoder_of(config, "head").label_table(context))
+
+    def drawn(key: PRNGKeyArray) -> Array:
+        context = head.init_context(config, key, joint.blank_batch(config).label)
+        return encoder_of(config, "head").label_table(context)
+
+    return np.asarray(jax.jit(drawn)(key))
 
 
 def distance(config: Config, head_params: Params) -> dict[str, float]:

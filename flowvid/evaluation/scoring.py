@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import Array, Float, PyTree, UInt32
 from tqdm import tqdm
 
 from flowvid import random_keys
@@ -33,6 +33,19 @@ class LabelLog2Probs(NamedTuple):
 
     first_frame: Float[np.ndarray, "videos labels"]
     video: Float[np.ndarray, "videos labels"] | None  # None where the tail does not see the label
+
+
+class Noise(NamedTuple):
+    """Which noise dequantises the pixels."""
+
+    seed: int
+    streams: random_keys.FrameStreams = random_keys.EVALUATION
+    draw: int = 0  # its number
+
+    def on_devices(self) -> UInt32[np.ndarray, "devices numbers"]:
+        """Returns its numbers for each local device, as arguments that no step is compiled for."""
+        numbers = np.array([self.seed, self.draw, *self.streams], np.uint32)
+        return np.tile(numbers, (jax.local_device_count(), 1))
 
 
 class Scores(NamedTuple):
@@ -119,50 +132,52 @@ def standard_error(per_video: Float[np.ndarray, " videos"]) -> float | None:
 
 
 @functools.lru_cache(maxsize=8)  # runs of one process that differ in weights alone compile it once
-def evaluator(
-    config: Config,
-    metric: Metric,
-    seed: int,
-    streams: random_keys.FrameStreams = random_keys.EVALUATION,
-) -> Any:
+def evaluator(config: Config, metric: Metric) -> Any:
     """Returns the compiled evaluation step under a metric.
 
-    The step takes parameters, this process's share of a batch and the number of the noise draw. It
-    returns to each device the bits of the whole batch, with the videos' indices.
+    The step takes parameters, this process's share of a batch and `Noise.on_devices`. It returns to
+    each device the bits of the whole batch, with the videos' indices.
     """
 
-    def body(params: PyTree, batch: Batch, draw: Any) -> Any:
+    def body(params: PyTree, batch: Batch, noise: Array) -> Any:
+        seed, draw, streams = _of_noise(noise)
         bits = joint.eval_step(config, metric, seed, params, batch, draw, streams)
         return gather({"index": batch.example, "head": bits.head, "tail": bits.tail})
 
     return on_devices(body)
 
 
+def _of_noise(numbers: UInt32[Array, " numbers"]) -> tuple[Array, Array, random_keys.FrameStreams]:
+    """Returns seed, draw and streams of a device's `Noise`."""
+    seed, draw, *streams = numbers
+    return seed, draw, random_keys.FrameStreams(*streams)
+
+
 def score(
     step: Any,
     params: PyTree,
+    noise: Noise,
     dataset: datasets.Dataset,
     batch_size: int,
     num_videos: int,
     title: str,
     stopped: Callable[[], bool] = lambda: False,
     kept: PartialResults | None = None,
-    draw: int = 0,
 ) -> Scores | None:
     """Returns the bits of the first `num_videos` videos of a split, or None where it is stopped.
 
     Args:
         step: the step that `evaluator` returns.
         params: parameters of the run's models by name, replicated over the devices.
+        noise: of the pixels.
         dataset: the split.
         batch_size: as in `over_videos`, like the following arguments.
         num_videos: number of videos.
         title: title of the progress bar.
         stopped: function that tells whether to stop.
         kept: file of intermediate results.
-        draw: number of the noise draw.
     """
-    of_devices = np.full(jax.local_device_count(), draw, np.int32)
+    of_devices = noise.on_devices()
 
     def result_of(batch: Batch) -> dict[str, Any]:
         result: dict[str, Any] = unreplicate(step(params, batch, of_devices))
@@ -173,15 +188,16 @@ def score(
 
 
 @functools.lru_cache(maxsize=8)
-def label_evaluator(config: Config, seed: int) -> Any:
+def label_evaluator(config: Config) -> Any:
     """Returns the compiled step for log2 p(. | label) of first frames and of whole videos.
 
-    The label is the one in the batch. The metric is the run's own, and the noise is the first draw
-    of `evaluator` for every label. Whole videos are left out where the tail does not see the label.
+    It takes what the step of `evaluator` takes. The label is the one in the batch, and the metric
+    is the run's own. Whole videos are left out where the tail does not see the label.
     """
 
-    def body(params: PyTree, batch: Batch) -> Any:
-        keys = random_keys.keys_of_frames(seed, random_keys.EVALUATION, 0, batch.example)
+    def body(params: PyTree, batch: Batch, noise: Array) -> Any:
+        seed, draw, streams = _of_noise(noise)
+        keys = random_keys.keys_of_frames(seed, streams, draw, batch.example)
         x = head_frames(keys, batch, config.metric)
         first = head.log_prob(config, params["head"], x, batch.label).log_prob
         found = {"index": batch.example, "first_frame": first / math.log(2)}
@@ -216,11 +232,13 @@ def label_log2_probs(
         seed: seed of the dequantisation noise.
         kept: file of intermediate results.
     """
-    step = label_evaluator(config, seed)
+    step, noise = label_evaluator(config), Noise(seed).on_devices()
 
     def result_of(batch: Batch) -> dict[str, Any]:
         of_label = [
-            unreplicate(step(params, batch._replace(label=jnp.full_like(batch.label, label))))
+            unreplicate(
+                step(params, batch._replace(label=jnp.full_like(batch.label, label)), noise)
+            )
             for label in range(config.num_labels)
         ]
         return {

@@ -33,10 +33,11 @@ class Diagnostic(NamedTuple):
     high: float = math.inf
 
 
-# From the masses of independent numbers and these numbers, where they are known, to the numbers.
+# From the masses of independent numbers, and their places in the flattened images, to their bins.
 CodeBins = Callable[
     [Float[np.ndarray, "numbers bins"], Int[np.ndarray, " numbers"]], Int[np.ndarray, " numbers"]
 ]
+Places = tuple[Int[np.ndarray, "height width channels"], ...]
 
 
 class Flow(NamedTuple):
@@ -54,14 +55,18 @@ class Flow(NamedTuple):
     - `log_masses(params, x, contexts) -> [B, H, W]`, in nats: where the bits of the discrete images
       are spent. It is None where the settings' BINS is False.
     - `encode(params, x, contexts) -> latents` and `decode(params, latents, contexts) -> x` are each
-      other's inverse, up to rounding.
+      other's inverse, up to rounding. `coded` has no rounding: see `flowvid.video.latents`.
     - `sample(params, keys, shape, contexts, temperature, guidance) -> x` draws images of `shape`
       (H, W, C), one per key; a `temperature` below 1 keeps to what is likelier, and 1 is the
       density itself. It is one number, or one for each of `latent_shapes`, of which the last also
       counts for those that follow. `guidance` is None where the settings' GUIDANCE is.
-    - `coded(params, x, contexts, code) -> x` asks `code` for the bins of an image, in parts, with
-      the masses that these have; `flowvid.coding` sends and receives images with it. It is None
+    - `coded(params, shape, contexts, code) -> x` asks `code` for the bins of images of `shape`
+      (B, H, W, C), in parts, with the masses that these have, and returns their lower edges. The
+      masses given the same bins before them are the same in every call, bit for bit. It is None
       where the settings' BINS is False.
+    - `latent_places(shape) -> [int array [h, w, c] per level]`, the shapes being `latent_shapes`:
+      the place in a flattened image (H, W, C) whose bin each latent decides. It is None where the
+      settings' BINS is False.
     - `prepare(params) -> params` computes what many calls of `decode` and `sample` share. These two
       accept parameters in either form.
     - `latent_shapes(shape) -> [shape per level]`, without the batch.
@@ -79,7 +84,8 @@ class Flow(NamedTuple):
     encode: Callable[[Params, Any, Contexts], Latents]
     decode: Callable[[Params, Latents, Contexts], Any]
     sample: Callable[[Params, Any, Shape, Contexts, Any, "Guidance | None"], Any]
-    coded: Callable[[Params, Any, Contexts, "CodeBins"], Any] | None
+    coded: Callable[[Params, tuple[int, int, int, int], Contexts, CodeBins], Any] | None
+    latent_places: Callable[[Shape], Places] | None
     prepare: Callable[[Params], Params]
     latent_shapes: Callable[[Shape], list[Shape]]
     diagnostics: Callable[[Params], dict[str, Diagnostic]]

@@ -18,7 +18,8 @@ class Validation:
     def __init__(self, config: Config, dataset: datasets.Dataset) -> None:
         self.config, self.dataset = config, dataset
         self.num_videos = min(config.eval_videos, len(dataset))
-        self.step = scoring.evaluator(config, config.metric, config.seed, random_keys.VALIDATION)
+        self.step = scoring.evaluator(config, config.metric)
+        self.noise = scoring.Noise(config.seed, random_keys.VALIDATION)
 
     def __call__(
         self, trainer: Trainer, reporter: Reporter, stopped: Callable[[], bool]
@@ -39,6 +40,7 @@ class Validation:
         scores = scoring.score(
             self.step,
             trainer.params(),
+            self.noise,
             self.dataset,
             self.config.batch_size,
             self.num_videos,

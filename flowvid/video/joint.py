@@ -12,7 +12,7 @@ from flowvid import random_keys
 from flowvid.arrays import CHANNELS, Params
 from flowvid.config.metrics import Metric
 from flowvid.config.schema import Config
-from flowvid.random_keys import EVALUATION, INITIALISATION, FrameStreams, Stream
+from flowvid.random_keys import EVALUATION, INITIALISATION, FrameStreams, Seed, Stream
 from flowvid.video import head, tail
 from flowvid.video.frames import Batch, dims, head_frames, tail_frames
 from flowvid.video.pixels import bits_per_dim
@@ -28,7 +28,7 @@ class VideoBits(NamedTuple):
 def eval_step(
     config: Config,
     metric: Metric,
-    seed: int,
+    seed: Seed,
     params: dict[str, Params],
     batch: Batch,
     draw: Array | int = 0,
@@ -45,6 +45,8 @@ def eval_step(
         batch: the videos.
         draw: the number of the noise draw.
         streams: the use of the noise: `random_keys.EVALUATION` or `random_keys.VALIDATION`.
+
+    Seed, draw and streams may be traced.
     """
     keys = random_keys.keys_of_frames(seed, streams, draw, batch.example)
     x = head_frames(keys, batch, metric)

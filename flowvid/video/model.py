@@ -68,9 +68,8 @@ class Model:
         if videos.shape[1] > 1:
             self.check_tail(f"{videos.shape[1]} frames per video")
         labels = self._check_labels(labels, len(videos), self.config.ablation.uses_labels)
-        index = np.arange(len(videos), dtype=np.uint32)
-        batch = Batch(jnp.asarray(videos), jnp.asarray(labels), jnp.asarray(index))
-        return np.asarray(_log_prob(self.config, seed, self.params, batch))
+        batch = Batch(*map(jnp.asarray, (videos, labels, np.arange(len(videos), dtype=np.uint32))))
+        return np.asarray(_log_prob(self.config, np.uint32(seed), self.params, batch))
 
     def score(
         self, videos: ArrayLike, labels: ArrayLike | None = None, seed: int = 0
@@ -102,8 +101,7 @@ class Model:
     def encode(self, videos: ArrayLike, labels: ArrayLike | None = None) -> VideoLatents:
         """Returns the latents of videos, of which `decode` makes the videos again.
 
-        Every pixel comes back at 8 bits, and every bin at 5, up to rounding (docs/sampling.md).
-        `VideoLatents` can be mixed, and drawn anew level by level.
+        Every pixel comes back at 8 bits, and every bin at 5, as docs/sampling.md says in detail.
 
         Args:
             videos: uint8 [videos, frames, height, width, 3], at the model's image size.
@@ -293,8 +291,10 @@ class Model:
         return given.astype(np.int32)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "seed"))
-def _log_prob(config: Config, seed: int, params: dict[str, Params], batch: Batch) -> Any:
+@functools.partial(jax.jit, static_argnames="config")
+def _log_prob(
+    config: Config, seed: random_keys.Seed, params: dict[str, Params], batch: Batch
+) -> Any:
     bits = joint.eval_step(config, config.metric, seed, params, batch)
     per_frame = jnp.concatenate([bits.head[:, None], bits.tail], axis=1)
     return log_prob_from_bits(per_frame, dims(batch.video), config.metric)

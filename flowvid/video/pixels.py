@@ -8,8 +8,9 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
-from jaxtyping import Float, Key, UInt8
+from jaxtyping import Float, Int, Key, UInt8
 
 from flowvid.config.metrics import Metric
 
@@ -22,6 +23,13 @@ def to_grid(
         coarse = jnp.right_shift(pixels, jnp.uint8(8 - metric.n_bits)).astype(jnp.float32)
         return coarse / 2**metric.n_bits - 0.5
     return pixels.astype(jnp.float32) / 256 - 0.5
+
+
+def to_bins(
+    pixels: UInt8[np.ndarray, "*batch height width channels"], metric: Metric
+) -> Int[np.ndarray, "*batch height width channels"]:
+    """Returns the numbers of the bins that hold grey values; the metric's `floor` is True."""
+    return (pixels >> (8 - metric.n_bits)).astype(np.int32)
 
 
 def dequantize(

@@ -13,10 +13,10 @@ from jaxtyping import Int, UInt8
 from flowvid.arrays import Params
 from flowvid.conditioning.protocol import Conditioning, State
 from flowvid.config.schema import Config
-from flowvid.flows.protocol import Contexts
+from flowvid.flows.protocol import CodeBins, Contexts
 from flowvid.video import head, tail
-from flowvid.video.build import encoder_of
-from flowvid.video.pixels import to_grid
+from flowvid.video.build import encoder_of, flow_of, frame_shape
+from flowvid.video.pixels import to_grid, to_pixels
 
 Frames = UInt8[Array, "batch height width channels"]
 
@@ -67,6 +67,20 @@ class Walk:
             self.state = _next_state(self._config, self._params["tail"], self.state, frames)
         self.last = frames
         self.seen += 1
+
+    def coded(self, code: CodeBins) -> Frames:
+        """Goes on by one frame of each video, whose bins `code` gives; returns the frames.
+
+        Two walks through the same number of videos with the same bins see the same masses, bit for
+        bit, because they run the same compiled programs. The run's flow models bins.
+        """
+        model, shape = self.model, (len(self._labels), *frame_shape(self._config))
+        coded = flow_of(self._config, model).coded
+        assert coded is not None  # where the flow models bins
+        x = coded(self._params[model]["flow"], shape, self.contexts(), code)
+        pixels = to_pixels(x, self._config.metric)
+        self.see(pixels)
+        return pixels
 
 
 _jit = functools.partial(jax.jit, static_argnums=0)

@@ -1,5 +1,7 @@
 """The layers: what moves is moved on over the ground, and both are learned by hindsight."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from jax import lax
 from flowvid.conditioning.unet import hindsight, layers, memory
 
 SIZE = 12
-NETWORK = layers.LayerNetwork(width=8, factor=1)
+NETWORK = layers.LayerNetwork(width=8, factor=1, levels=1)
 
 
 def clips(count, frames, seed=0):
@@ -27,31 +29,54 @@ def clips(count, frames, seed=0):
     return jnp.asarray(found, jnp.float32)
 
 
+# Compiled as a whole: operation by operation, each would be compiled by itself.
+apply = jax.jit(NETWORK.apply)
+moved_on = jax.jit(layers._moved_on)
+filled = jax.jit(layers._filled)
+
+
+@jax.jit
 def states_of(videos):
-    found, state = [], memory.first_memory(videos[:, 0])
-    for frame in jnp.moveaxis(videos, 1, 0):
+    """The memory after each frame, arrays [B, T, ...]."""
+
+    def step(state, frame):
         state = memory.next_memory(state, frame)
-        found.append(state)
-    return jax.tree.map(lambda *x: jnp.stack(x, axis=1), *found)
+        return state, state
+
+    first = memory.first_memory(videos[:, 0])
+    _, found = lax.scan(step, first, jnp.moveaxis(videos, 1, 0))
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), found)
 
 
-def drawn(videos):
-    state = jax.tree.map(lambda x: x[:, -1], states_of(videos))
-    return jax.jit(NETWORK.init)(jax.random.key(0), state), state
+def last_of(states):
+    return jax.tree.map(lambda x: np.asarray(x)[:, -1], states)
+
+
+@functools.cache
+def drawn():
+    """Untrained parameters."""
+    return jax.jit(NETWORK.init)(jax.random.key(0), last_of(states_of(clips(2, 6))))
+
+
+def learner_of(params):
+    def layers_of(leaves):
+        return lambda memory: NETWORK.apply(leaves, memory)
+
+    return hindsight.Learner(
+        layers=layers_of(params),
+        fixed_layers=layers_of(lax.stop_gradient(params)),
+        change=lambda objects: NETWORK.apply(params, objects, None, method="change"),
+    )
 
 
 def test_pixels_move_on_by_whole_and_parts_of_pixels():
     x = jnp.zeros((1, 6, 6, 3)).at[0, 2, 2].set(jnp.array([0.1, 0.2, 0.3]))
     weight = jnp.zeros((1, 6, 6, 1)).at[0, 2, 2].set(1.0)
-    weight_there, moved = layers._moved_on(
-        x, weight, jnp.tile(jnp.array([1.0, -2.0]), (1, 6, 6, 1))
-    )
+    weight_there, moved = moved_on(x, weight, np.tile(np.float32([1.0, -2.0]), (1, 6, 6, 1)))
     np.testing.assert_array_equal(weight_there, jnp.zeros((1, 6, 6, 1)).at[0, 3, 0].set(1.0))
     np.testing.assert_allclose(moved[0, 3, 0], [0.1, 0.2, 0.3], rtol=1e-6)
 
-    weight_there, moved = layers._moved_on(
-        x, weight, jnp.tile(jnp.array([0.25, 0.5]), (1, 6, 6, 1))
-    )
+    weight_there, moved = moved_on(x, weight, np.tile(np.float32([0.25, 0.5]), (1, 6, 6, 1)))
     np.testing.assert_allclose(weight_there[0, 2:4, 2:4, 0], [[0.375, 0.375], [0.125, 0.125]])
     np.testing.assert_allclose(moved[0, 3, 3], 0.125 * np.array([0.1, 0.2, 0.3]), rtol=1e-6)
     assert float(weight_there.sum()) == 1
@@ -60,24 +85,23 @@ def test_pixels_move_on_by_whole_and_parts_of_pixels():
 @pytest.mark.parametrize("step", [(-3.0, 0.0), (0.0, 4.0), (-2.5, 9.0)])
 def test_what_leaves_the_frame_is_lost(step):
     weight = jnp.zeros((1, 6, 6, 1)).at[0, 2, 2].set(1.0)
-    moves = jnp.tile(jnp.array(step), (1, 6, 6, 1))
-    coverage, _ = layers._moved_on(jnp.ones((1, 6, 6, 3)), weight, moves)
+    moves = np.tile(np.float32(step), (1, 6, 6, 1))
+    coverage, _ = moved_on(jnp.ones((1, 6, 6, 3)), weight, moves)
     assert float(coverage.sum()) == 0
 
 
 @pytest.mark.parametrize("size", [(16, 16), (12, 20), (5, 7)])
 def test_gaps_are_filled_from_around_them(size):
-    known = jnp.ones((1, *size, 1)).at[:, 1:4, 1:4].set(0.0)
-    x = jnp.repeat(jnp.where(known > 0, 0.3, -0.5), 3, axis=-1)
-    found = layers._filled(x, known)
+    known = np.ones((1, *size, 1), np.float32)
+    known[:, 1:4, 1:4] = 0
+    x = np.repeat(np.where(known > 0, np.float32(0.3), np.float32(-0.5)), 3, axis=-1)
+    found = filled(x, known)
     np.testing.assert_allclose(found, 0.3, atol=0.03)
 
 
 def test_before_training_the_next_frame_is_the_ground():
-    videos = clips(2, 6)
-    params, state = drawn(videos)
-    found = jax.jit(NETWORK.apply)(params, state)
-    assert float(jnp.abs(found.mask - jax.nn.sigmoid(2 * layers._FIRST_LOGIT)).max()) < 1e-6
+    found = apply(drawn(), last_of(states_of(clips(2, 6))))
+    assert float(np.abs(found.mask - jax.nn.sigmoid(2 * layers._FIRST_LOGIT)).max()) < 1e-6
     np.testing.assert_allclose(found.next_frame, found.ground, atol=0.05)
     assert layers.flop(NETWORK, SIZE, SIZE) > 0
 
@@ -115,52 +139,59 @@ def test_motion_changes_where_a_square_turns_round():
     for frame, place in zip(videos[0], places, strict=True):
         frame[place : place + 3, 3:6] = 0.3
     ground = jnp.full((1, SIZE, SIZE, 3), -0.4)
-    turns = hindsight._turns(jnp.asarray(videos), ground)
+    turns_of = jax.jit(hindsight._turns)
+    turns = turns_of(jnp.asarray(videos), ground)
     np.testing.assert_allclose(turns, [[0, 0, 0, 4, 0, 2, 0]], atol=1e-5)
-    still = hindsight._turns(jnp.repeat(ground[:, None], 4, axis=1), ground)
-    np.testing.assert_array_equal(still, np.zeros((1, 3)))
+    still = turns_of(jnp.repeat(ground[:, None], len(places), axis=1), ground)
+    np.testing.assert_array_equal(still, np.zeros((1, len(places) - 1)))
 
 
 def test_own_frames_are_seen_as_often_as_drawn():
-    videos = clips(3, 4)
-    params, state = drawn(videos)
+    params, state = drawn(), last_of(states_of(clips(3, 4)))
     keys = jax.random.split(jax.random.key(0), 3)
-    steps = jnp.array([0, 1, 3])
-    seen = hindsight._after_own_frames(lambda m: NETWORK.apply(params, m), keys, state, steps)
+    after_own_frames = functools.partial(
+        hindsight._after_own_frames, functools.partial(NETWORK.apply, params)
+    )
+    seen = jax.tree.map(np.asarray, jax.jit(after_own_frames)(keys, state, np.array([0, 1, 3])))
     for clip, count in enumerate((0, 1, 3)):
         older = state.frames[0][clip]
         np.testing.assert_array_equal(seen.frames[count][clip], older)
         if count:
-            assert float(jnp.abs(seen.frames[0][clip] - older).max()) > 0
-    own = NETWORK.apply(params, state).next_frame[1]
+            assert float(np.abs(seen.frames[0][clip] - older).max()) > 0
+    own = apply(params, state).next_frame[1]
     np.testing.assert_allclose(seen.frames[0][1], own, atol=6 * hindsight._NOISE)
 
 
 def test_layers_that_are_right_have_a_smaller_loss_than_wrong_ones():
-    videos = clips(8, 12)
-    states = states_of(videos)
+    videos = np.asarray(clips(8, 12))
+    states = jax.tree.map(np.asarray, states_of(videos))
     at_4, final = (jax.tree.map(lambda x, t=t: x[:, t], states) for t in (4, 11))
-    real, after = videos[:, 4], videos[:, 5]
-    moved = hindsight._off(real, final.ground)
-    moves = -hindsight.motion(real, after, moved, 1)
+    real, after = jnp.asarray(videos[:, 4]), jnp.asarray(videos[:, 5])
+    off = jax.jit(hindsight._off)
+    moved = np.asarray(off(real, final.ground))
+    moves = -np.asarray(jax.jit(hindsight.motion, static_argnums=3)(real, after, moved, 1))
     right = layers.Layers(
         mask_logit=20 * moved - 10,
-        wrong_logit=20 * hindsight._off(at_4.ground, final.ground) - 10,
+        wrong_logit=20 * np.asarray(off(at_4.ground, final.ground)) - 10,
         mask=moved,
-        is_ground=1 - hindsight._off(real, at_4.ground),
+        is_ground=1 - np.asarray(off(real, at_4.ground)),
         ground=final.ground,
         filled=final.ground,
         moved=moves,
+        expected=moves,
+        objects=moves,
         moves=moves,
         coverage=moved,
         next_frame=after,
     )
 
+    @jax.jit
     def losses(found):
         is_real = jnp.ones((8, 1, 1, 1))
         return hindsight._losses(found, at_4, final, real, after, is_real, 12, 1)
 
-    assert sum(losses(right).values()) < 1e-3
+    smallest = losses(right)
+    assert sum(map(float, smallest.values())) < 1e-3
     wrong = right._replace(
         mask_logit=-right.mask_logit,
         wrong_logit=-right.wrong_logit,
@@ -169,29 +200,28 @@ def test_layers_that_are_right_have_a_smaller_loss_than_wrong_ones():
         next_frame=real,
     )
     for name, value in losses(wrong).items():
-        assert value > 10 * losses(right)[name] + 1e-3, name
+        assert float(value) > 10 * float(smallest[name]) + 1e-3, name
 
 
 def test_the_mean_over_devices_is_the_loss_of_the_whole_batch():
-    videos = clips(4, 6)
-    params, _ = drawn(videos)
-    keys, states = jax.random.split(jax.random.key(4), 4), states_of(videos)
+    videos, params = np.asarray(clips(4, 6)), drawn()
+    keys = jax.random.split(jax.random.key(4), 4)
+    states = jax.tree.map(np.asarray, states_of(videos))
 
+    @jax.jit
     def loss(*of_clips):
-        layers_of = lambda m: NETWORK.apply(params, m)  # noqa: E731
-        return hindsight.hindsight_loss(layers_of, layers_of, *of_clips, 1)[0]
+        return hindsight.hindsight_loss(learner_of(params), *of_clips, 1)[0]
 
     whole = (keys, videos, states)
     halves = [jax.tree.map(lambda x, at=at: x[at], whole) for at in (slice(0, 2), slice(2, 4))]
-    of_halves = [float(jax.jit(loss)(*half)) for half in halves]
-    assert float(jax.jit(loss)(*whole)) == pytest.approx(np.mean(of_halves), rel=1e-5)
+    of_halves = [float(loss(*half)) for half in halves]
+    assert float(loss(*whole)) == pytest.approx(np.mean(of_halves), rel=1e-5)
 
 
 def test_too_short_videos_have_no_loss():
     videos = clips(2, 1)
     loss, logs = hindsight.hindsight_loss(
-        lambda m: NETWORK.apply({}, m),
-        lambda m: NETWORK.apply({}, m),
+        learner_of({}),
         jax.random.split(jax.random.key(0), 2),
         videos,
         states_of(videos),
@@ -203,8 +233,7 @@ def test_too_short_videos_have_no_loss():
 
 def test_training_parts_what_moves_from_the_ground():
     videos, held_out = clips(64, 10), clips(16, 10, seed=1)
-    params, _ = drawn(videos[:2])
-    states = states_of(videos)
+    params, states = drawn(), states_of(videos)
     optimiser = optax.adam(1e-2)
 
     @jax.jit
@@ -215,10 +244,7 @@ def test_training_parts_what_moves_from_the_ground():
         ours = jax.tree.map(lambda x: x[picked], (videos, states))
 
         def loss(params):
-            layers_of = lambda m: NETWORK.apply(params, m)  # noqa: E731
-            fixed_of = lambda m: NETWORK.apply(lax.stop_gradient(params), m)  # noqa: E731
-            keys = jax.random.split(key, 16)
-            return hindsight.hindsight_loss(layers_of, fixed_of, keys, *ours, 1)
+            return hindsight.hindsight_loss(learner_of(params), jax.random.split(key, 16), *ours, 1)
 
         gradients, logs = jax.grad(loss, has_aux=True)(params)
         updates, opt_state = optimiser.update(gradients, opt_state)
@@ -228,11 +254,11 @@ def test_training_parts_what_moves_from_the_ground():
     for number in range(60):
         params, opt_state, logs = step(params, opt_state, number)
     assert set(logs) == {
-        f"layers/{n}" for n in ("mask", "memory", "ground", "next_frame", "motion")
+        f"layers/{n}" for n in ("mask", "memory", "ground", "next_frame", "motion", "dynamics")
     }
 
-    seen = jax.tree.map(lambda x: x[:, 3], states_of(held_out))
-    found = jax.jit(NETWORK.apply)(params, seen)
-    after = held_out[:, 4]
-    error, of_last = (float(jnp.mean((x - after) ** 2)) for x in (found.next_frame, seen.frames[0]))
+    seen = last_of(states_of(held_out[:, :4]))
+    found = apply(params, seen)
+    after = np.asarray(held_out)[:, 4]
+    error, of_last = (float(np.mean((x - after) ** 2)) for x in (found.next_frame, seen.frames[0]))
     assert error < 0.3 * of_last

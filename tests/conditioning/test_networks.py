@@ -24,23 +24,24 @@ def num_parameters(init, *arguments):
 
 def test_zero_conv_starts_at_zero_and_scales_by_exp_3_scale():
     x = normal(2, 4, 6, 3)
-    params = ZeroConv(5).init(jax.random.key(0), x)
-    np.testing.assert_array_equal(ZeroConv(5).apply(params, x), np.zeros((2, 4, 6, 5)))
+    params = jax.jit(ZeroConv(5).init)(jax.random.key(0), x)
+    apply = jax.jit(ZeroConv(5).apply)
+    np.testing.assert_array_equal(apply(params, x), np.zeros((2, 4, 6, 5)))
 
     params = jax.tree.map(lambda p: p + 0.1, params)
     unscaled = jax.tree_util.tree_map_with_path(
         lambda path, p: 0 * p if path[-1].key == "scale" else p, params
     )
     np.testing.assert_allclose(
-        ZeroConv(5).apply(params, x), ZeroConv(5).apply(unscaled, x) * np.exp(0.3), rtol=1e-5
+        apply(params, x), np.asarray(apply(unscaled, x)) * np.exp(0.3), rtol=1e-5
     )
 
 
 def test_coupling_network_starts_at_zero():
     x = normal(2, 4, 6, 3)
     network = CouplingNetwork(width=8, features=4)
-    params = network.init(jax.random.key(0), x)
-    np.testing.assert_array_equal(network.apply(params, x), np.zeros((2, 4, 6, 4)))
+    params = jax.jit(network.init)(jax.random.key(0), x)
+    np.testing.assert_array_equal(jax.jit(network.apply)(params, x), np.zeros((2, 4, 6, 4)))
     # Convolutions 3x3 from 3 to 8, 1x1 from 8 to 8 and 3x3 from 8 to 4, biases, and the scale.
     assert train_state.num_parameters(params) == (27 * 8 + 8) + (64 + 8) + (72 * 4 + 4) + 4
 
@@ -48,16 +49,16 @@ def test_coupling_network_starts_at_zero():
 def test_pyramid_halves_the_resolution_and_keeps_the_channels():
     raw = normal(2, 16, 8, 5)
     pyramid = ContextPyramid(levels=4)
-    params = pyramid.init(jax.random.key(0), raw)
-    maps = pyramid.apply(params, raw)
+    params = jax.jit(pyramid.init)(jax.random.key(0), raw)
+    maps = jax.jit(pyramid.apply)(params, raw)
     assert [m.shape for m in maps] == [(2, 16, 8, 5), (2, 8, 4, 5), (2, 4, 2, 5), (2, 2, 1, 5)]
     np.testing.assert_array_equal(maps[0], raw)
     # There is a ReLU between convolutions, but none between the raw context and the first one.
     negative = jnp.where(maps[1] < 0, maps[1] - 1, maps[1])
-    below = ContextPyramid(levels=3)
+    below = jax.jit(ContextPyramid(levels=3).apply)
     shifted = {"params": {f"Conv_{i}": params["params"][f"Conv_{i + 1}"] for i in range(2)}}
-    assert float(jnp.abs(below.apply(shifted, negative)[1] - maps[2]).max()) > 1e-3
-    rectified = below.apply(shifted, jnp.maximum(negative, 0))
+    assert float(jnp.abs(below(shifted, negative)[1] - maps[2]).max()) > 1e-3
+    rectified = below(shifted, jnp.maximum(negative, 0))
     np.testing.assert_allclose(rectified[1], maps[2], rtol=1e-5, atol=1e-5)
 
 
@@ -72,7 +73,7 @@ def test_a_pyramid_of_one_level_has_no_parameters():
 def processor():
     """A processor of state 4 and its parameters, state and frame [2, 4, 6, .]."""
     previous, frame = normal(2, 4, 6, 4), 3 + 2 * normal(2, 4, 6, 3)
-    params = ContextProcessor().init(jax.random.key(0), previous, frame)["params"]
+    params = jax.jit(ContextProcessor().init)(jax.random.key(0), previous, frame)["params"]
     return params, previous, frame
 
 
@@ -82,20 +83,19 @@ def test_processor_has_the_papers_number_of_parameters():
 
 
 def test_processor_adds_to_the_state(processor):
-    params, previous, frame = processor
+    (params, previous, frame), apply = processor, jax.jit(ContextProcessor().apply)
     # Its last convolution starts at zero, so that the state is unchanged.
-    np.testing.assert_array_equal(
-        ContextProcessor().apply({"params": params}, previous, frame), previous
-    )
+    np.testing.assert_array_equal(apply({"params": params}, previous, frame), previous)
     moving = params | {"Conv_1": jax.tree.map(lambda p: p + 0.1, params["Conv_1"])}
-    moved = ContextProcessor().apply({"params": moving}, previous, frame)
+    moved = apply({"params": moving}, previous, frame)
     assert moved.shape == previous.shape
     assert float(jnp.abs(moved - previous).max()) > 0.1
 
 
 def test_processor_normalises_its_first_batch(processor):
     _, _, frame = processor
-    params = ContextProcessor().init(jax.random.key(0), jnp.zeros((2, 4, 6, 4)), frame)["params"]
+    init = jax.jit(ContextProcessor().init)
+    params = init(jax.random.key(0), jnp.zeros((2, 4, 6, 4)), frame)["params"]
     shift, log_scale = (params[name][None, None, None, :3] for name in ("shift", "log_scale"))
     y = (frame + shift) * jnp.exp(log_scale)
     np.testing.assert_allclose(jnp.mean(y, (0, 1, 2)), 0, atol=1e-5)

@@ -24,6 +24,7 @@ from flowvid.video import joint, sampling
 from flowvid.video.build import Drawing
 
 pytest_plugins = ["system_fixtures"]
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 CONTEXT_PARTS: dict[str, set[str]] = {"init": set(), "prev_frame": set(), "state": set()} | {
     "state_label": {"labels", "pyramid"}
@@ -169,9 +170,9 @@ def test_the_report_has_no_tail_but_what_labels_are_worth(trained, of_images):
 def test_log_prob_is_the_evaluation_in_nats(trained, images, of_images):
     log_prob = trained.log_prob(*images)
     assert log_prob.shape == (5, 1)
-    compiled = scoring.evaluator(trained.config, trained.config.metric, 0)
+    compiled = scoring.evaluator(trained.config, trained.config.metric)
     params, split = replicate(trained.params), loop.prepare(of_images())[2]
-    scores = scoring.score(compiled, params, split, 4, 5, "scoring")
+    scores = scoring.score(compiled, params, scoring.Noise(0), split, 4, 5, "scoring")
     assert scores.tail.shape == (5, 0)
     expected = (5 - scores.head) * DIMS * math.log(2)
     np.testing.assert_allclose(log_prob[:, 0], expected, rtol=1e-4)

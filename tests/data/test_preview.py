@@ -97,8 +97,13 @@ def test_untrained_bits_are_those_of_the_untrained_flow(videos, metric):
         "paper_small", variant="init", image_size=4, levels=2, head_steps=2, width=4, num_labels=1
     )
     labels = jnp.zeros(len(images), int)
-    params = head.init(config, jax.random.key(1), x, labels)
-    density = head.log_prob(config, params, x, labels)
+
+    @jax.jit
+    def untrained(x):
+        params = head.init(config, jax.random.key(1), x, labels)
+        return head.log_prob(config, params, x, labels)
+
+    density = untrained(x)
     bits = bits_per_dim(density.log_prob, 4 * 4 * 3, metric).mean()
     square = dataset_statistics.mean_square(
         dataset_statistics.frame_statistics(images[:, None]).counts, metric

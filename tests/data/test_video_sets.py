@@ -10,7 +10,7 @@ from records import load
 from video_sets import ACTIONS, AUX, BAIR_FRAMES, DIGITS, LENGTHS, MAIN
 
 from flowvid.config.dataset_names import say_once
-from flowvid.data import catalog, datasets, frame_counts, pictures
+from flowvid.data import catalog, clip_records, datasets, pictures
 from flowvid.data.video_features import Wanted
 from flowvid.errors import DataError
 
@@ -23,7 +23,7 @@ BAIR = "bair_robot_pushing_small"
 def own(video_sets, tmp_path):
     """A copy of the UCF-101 records, for tests that write beside them."""
     shutil.copytree(video_sets / "ucf101", tmp_path / "ucf101")
-    for path in tmp_path.rglob("frame-counts-*"):
+    for path in tmp_path.rglob("clips-*"):
         path.unlink()
     return tmp_path
 
@@ -126,11 +126,11 @@ def test_clips_are_cut_and_cropped_and_keep_their_labels(video_sets, said):
 
 def test_frames_are_counted_once(own, monkeypatch):
     clips = load(own, "ucf101", num_frames=5)
-    (path,) = (own / "ucf101/1.0.0").glob("frame-counts-*")
-    assert path.name == "frame-counts-train-video.json"
+    (path,) = (own / "ucf101/1.0.0").glob("clips-*")
+    assert path.name == "clips-train-video-label.json"
     assert tuple(json.loads(path.read_text())["frames"]) == LENGTHS["train"]
     with monkeypatch.context() as patch:
-        patch.setattr(frame_counts, "parse", None)
+        patch.setattr(clip_records, "parse", None)
         assert len(load(own, "ucf101", "validation", num_frames=5)) == 1
         longer = load(own, "ucf101", num_frames=6, max_skipped=0.6)
     assert len(longer) == 5
@@ -144,7 +144,7 @@ def test_damage_is_reported_where_frames_are_counted(own, monkeypatch):
     def fail(record):
         raise ValueError("wire type")
 
-    monkeypatch.setattr(frame_counts, "parse", fail)
+    monkeypatch.setattr(clip_records, "parse", fail)
     with pytest.raises(DataError, match=r"ucf101/1.0.0 are damaged \(wire type\); prepare them"):
         load(own, "ucf101", num_frames=5)
 
@@ -153,9 +153,9 @@ def test_where_counts_cannot_be_kept_they_are_made_each_time(own, monkeypatch, s
     def refuse(path):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(frame_counts.paths, "whole_file", refuse)
+    monkeypatch.setattr(clip_records.paths, "whole_file", refuse)
     assert len(load(own, "ucf101", num_frames=5)) == 10
-    assert "train-video.json cannot be written (Permission denied): frames" in said()[1]
+    assert "video-label.json cannot be written (Permission denied): clips are read" in said()[1]
 
 
 @pytest.mark.parametrize(

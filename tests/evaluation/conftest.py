@@ -24,12 +24,13 @@ def model(run_of):
 @pytest.fixture(scope="module")
 def score(model, splits):
     """A function that scores the validation split under the 5-bit metric."""
-    compiled = {seed: scoring.evaluator(model.config, METRICS["5-bit"], seed) for seed in (0, 1)}
+    compiled = scoring.evaluator(model.config, METRICS["5-bit"])
     params = replicate(model.params)
 
-    def run(batch_size=4, num_videos=5, seed=0, **options):
+    def run(batch_size=4, num_videos=5, seed=0, draw=0, **options):
+        noise = scoring.Noise(seed, draw=draw)
         return scoring.score(
-            compiled[seed], params, splits[1], batch_size, num_videos, "scoring", **options
+            compiled, params, noise, splits[1], batch_size, num_videos, "scoring", **options
         )
 
     return run

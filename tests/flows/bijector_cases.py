@@ -94,7 +94,7 @@ def compiled(name):
 @functools.cache
 def initial(name):
     params = jax.jit(CASES[name].bijector.init)(jax.random.key(0), *inputs(name))
-    return jax.tree.map(lambda p: p.astype(jnp.float64), params)
+    return jax.tree.map(lambda p: jnp.asarray(np.asarray(p, np.float64)), params)
 
 
 @functools.cache
@@ -102,7 +102,7 @@ def trained(name, perturbed):
     """Returns noisy parameters after steps of Adam that raise the log-density of the inputs."""
     optimiser = train_state.optimizer(preset_config("paper_small", warmup_steps=0), 50.0)
     params = perturbed(initial(name))
-    opt_state = optimiser.init(params)
+    opt_state = jax.jit(optimiser.init)(params)
 
     @jax.jit
     def update(gradients, opt_state, params):

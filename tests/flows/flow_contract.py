@@ -52,7 +52,7 @@ def check_exact_density_and_round_trips(flow, initial, x, contexts, perturbed, s
         return optax.apply_updates(params, updates), opt_state
 
     trained = perturbed(initial, 0.05)
-    opt_state = optimiser.init(trained)
+    opt_state = jax.jit(optimiser.init)(trained)
     for _ in range(steps):
         trained, opt_state = train_step(trained, opt_state)
     for params in (initial, trained):

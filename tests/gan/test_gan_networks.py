@@ -33,8 +33,9 @@ def view():
 def test_a_view_net_adds_to_the_old_pyramid(view):
     net, params, pyramid = view
     nothing = jax.tree.map(jnp.zeros_like, params)
-    assert_same(net.apply(nothing, image(1, 8, 8, 3), pyramid), pyramid)
-    assert shapes(net.apply(params, image(1, 8, 8, 3), pyramid)) == shapes(pyramid)
+    apply = jax.jit(net.apply)
+    assert_same(apply(nothing, image(1, 8, 8, 3), pyramid), pyramid)
+    assert shapes(apply(params, image(1, 8, 8, 3), pyramid)) == shapes(pyramid)
 
 
 def test_a_view_net_reads_every_level_of_the_old_pyramid(view):
@@ -111,9 +112,11 @@ def test_the_discriminator_equals_a_loop_over_frames():
     videos = model.from_pixels(batch().video)
     params = moved(jax.jit(net.init)(jax.random.key(0), videos))
     first, tail = ({"params": params["params"][name]} for name in ("first", "tail"))
-    pyramids = [networks.UNet(channels).apply(first, videos[:, 0])]
+    unet, view = (jax.jit(of(channels).apply) for of in (networks.UNet, networks.ViewNet))
+    videos = np.asarray(videos)
+    pyramids = [unet(first, videos[:, 0])]
     for frame in (1, 2):
-        pyramids.append(networks.ViewNet(channels).apply(tail, videos[:, frame], pyramids[-1]))
+        pyramids.append(view(tail, videos[:, frame], pyramids[-1]))
     scores = [np.mean(pyramid[0], axis=(1, 2, 3)) for pyramid in pyramids]
     np.testing.assert_allclose(
         jax.jit(net.apply)(params, videos), np.mean(scores, axis=0), rtol=1e-4
@@ -125,11 +128,11 @@ def test_the_generator_equals_a_loop_over_frames():
     noise = image(2, 8, 8, 5)
     params = jax.tree.map(lambda x: x / 3, moved(jax.jit(net.init)(jax.random.key(0), noise)))
     first, tail = ({"params": params["params"][name]} for name in ("first", "tail"))
-    pyramid = networks.UNet(CHANNELS).apply(first, noise)
+    pyramid = jax.jit(networks.UNet(CHANNELS).apply)(first, noise)
     frames = [jnp.tanh(pyramid[0])]
+    view = jax.jit(networks.ViewNet(CHANNELS, networks.CHANGE).apply)
     for _ in range(2):
-        view = networks.ViewNet(CHANNELS, networks.CHANGE)
-        pyramid = view.apply(tail, frames[-1], pyramid)
+        pyramid = view(tail, frames[-1], pyramid)
         frames.append(jnp.tanh(pyramid[0]))
     np.testing.assert_allclose(
         jax.jit(net.apply)(params, noise), jnp.stack(frames, 1), rtol=1e-4, atol=1e-5

@@ -13,13 +13,19 @@ from flowvid.gan import model, spectral
 from flowvid.gan import steps as gan_steps
 from flowvid.parallel.devices import on_devices, replicate, shard, unreplicate
 
+# Compiled as a whole, as `gan_cases.score` is.
+penalty_of = jax.jit(gan_steps.penalty, static_argnums=0)
+discriminator_loss = jax.jit(gan_steps.discriminator_loss, static_argnums=0)
+generator_loss = jax.jit(gan_steps.generator_loss, static_argnums=0)
+first_vectors, normalised_by = jax.jit(spectral.init), jax.jit(spectral.normalise)
+
 
 def test_power_iterations_find_the_largest_singular_value():
     params = {"a": {"kernel": image(3, 3, 4, 6), "bias": image(6)}}
-    vectors = spectral.init(params)
+    vectors, iterate = first_vectors(params), jax.jit(spectral.iterate)
     for _ in range(100):
-        vectors = spectral.iterate(params, vectors)
-    normalised = spectral.normalise(params, vectors)
+        vectors = iterate(params, vectors)
+    normalised = normalised_by(params, vectors)
     values = np.linalg.svd(np.asarray(normalised["a"]["kernel"]).reshape(-1, 6), compute_uv=False)
     assert values[0] == pytest.approx(spectral.NORM, abs=1e-3)
     np.testing.assert_array_equal(normalised["a"]["bias"], params["a"]["bias"])
@@ -30,7 +36,7 @@ def test_the_penalty_is_the_squared_gradient_of_the_score():
     settings = tiny(objective="r1")
     params = moved(initial(settings)["discriminator"])
     real, labels = model.from_pixels(batch(1).video), jnp.zeros(1, int)
-    penalty = float(gan_steps.penalty(settings, params, real, labels))
+    penalty = float(penalty_of(settings, params, real, labels))
     gradient = jax.jit(jax.grad(lambda x: score(settings, params, x, labels)[0]))(real)
     direction = gradient / np.linalg.norm(gradient)
     step = 1e-3
@@ -45,7 +51,7 @@ def test_the_discriminators_loss_is_the_cross_entropy_of_its_scores():
     params = moved(initial(settings)["discriminator"])
     videos, labels = model.from_pixels(batch().video), jnp.zeros(4, int)
     fake = -videos
-    loss, logs = gan_steps.discriminator_loss(settings, params, {}, videos, fake, labels)
+    loss, logs = discriminator_loss(settings, params, {}, videos, fake, labels)
     real, made = (
         np.asarray(score(settings, params, x, labels), np.float64) for x in (videos, fake)
     )
@@ -58,12 +64,12 @@ def test_the_discriminators_loss_is_the_cross_entropy_of_its_scores():
 def test_r1_normalises_kernels_and_adds_its_penalty():
     settings = tiny(objective="r1")
     params = moved(initial(settings)["discriminator"])
-    vectors = spectral.init(params)
-    normalised = spectral.normalise(params, vectors)
+    vectors = first_vectors(params)
+    normalised = normalised_by(params, vectors)
     videos, labels = model.from_pixels(batch().video), jnp.zeros(4, int)
-    loss, logs = gan_steps.discriminator_loss(settings, params, vectors, videos, -videos, labels)
-    plain = gan_steps.discriminator_loss(tiny(), normalised, {}, videos, -videos, labels)[0]
-    penalty = gan_steps.penalty(settings, normalised, videos, labels)
+    loss, logs = discriminator_loss(settings, params, vectors, videos, -videos, labels)
+    plain = discriminator_loss(tiny(), normalised, {}, videos, -videos, labels)[0]
+    penalty = penalty_of(settings, normalised, videos, labels)
     assert float(penalty) > 0
     assert float(loss) == pytest.approx(float(plain + settings.r1_weight / 2 * penalty), rel=1e-5)
     of_raw = np.mean(score(settings, params, videos, labels))
@@ -75,7 +81,7 @@ def test_the_generators_loss_is_non_saturating_and_its_logs_describe_its_videos(
     params = moved(initial(settings))
     keys, labels = jax.random.split(jax.random.key(1), 4), jnp.zeros(4, int)
     judge = params["discriminator"]
-    loss, logs = gan_steps.generator_loss(settings, params["generator"], judge, keys, labels)
+    loss, logs = generator_loss(settings, params["generator"], judge, keys, labels)
     fake = generate(settings, params["generator"], keys, labels)
     scores = np.asarray(score(settings, judge, fake, labels), np.float64)
     assert float(loss) == pytest.approx(np.mean(np.log1p(np.exp(-scores))), rel=1e-4)
@@ -103,7 +109,7 @@ def stepped():
     for objective in ("paper", "r1"):
         settings = tiny(objective=objective, ema_decay=0.5)
         step = on_devices(functools.partial(gan_steps.train_step, settings))
-        state = replicate(gan_steps.create(settings))
+        state = replicate(jax.jit(gan_steps.create, static_argnums=0)(settings))
         states, metrics = [unreplicate(state)], []
         for _ in range(24):
             state, logs = step(state, shards())

@@ -79,6 +79,7 @@ class ToySettings(fields.Settings):
             sample=sample_by_decoding(decode, latent_shapes),
             log_masses=None,
             coded=None,
+            latent_places=None,
             prepare=lambda params: params,
             latent_shapes=latent_shapes,
             diagnostics=lambda params: {},

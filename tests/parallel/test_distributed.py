@@ -113,13 +113,14 @@ def test_killed_and_resumed_they_have_the_same_bits_and_stop_at_one_step(
     data_dir, together, tmp_path
 ):
     """The resumed run passes the other run's last step, until one of its processes has a signal."""
-    processes = start_together("train", *train_flags(data_dir, tmp_path))
+    unvalidated = {"eval_every": 100_000}  # which changes no bit of the state
+    processes = start_together("train", *train_flags(data_dir, tmp_path, **unvalidated))
     wait_for_checkpoint(processes, tmp_path, 12)
     for process in processes:
         process.kill()
     assert [code for code, _, _ in finish_all(processes)] == [-signal.SIGKILL] * 2
     assert 24 not in reading.saved_steps(tmp_path)
-    endless = train_flags(data_dir, tmp_path, num_steps=100_000, checkpoint_every=24)
+    endless = train_flags(data_dir, tmp_path, num_steps=100_000, checkpoint_every=24, **unvalidated)
     processes = start_together("train", *endless)
     wait_for_checkpoint(processes, tmp_path, 24)
     # Before newer checkpoints replace it.

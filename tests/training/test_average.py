@@ -17,6 +17,7 @@ from flowvid.training.checkpoints import saving
 from flowvid.training.train_state import is_constant
 
 pytest_plugins = ["system_fixtures", "command_line"]
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 DECAY = 0.15  # reached within the first steps, which rise as 1 / 10, 2 / 11
 
@@ -95,8 +96,10 @@ def test_validation_and_evaluation_are_of_the_average(averaged, call):
     # Validation has the noise of its own streams; with it, the loaded average has the same bits.
     loaded, scalars = flowvid.load(workdir), events(workdir)
     config, _, held_out = loop.prepare(loaded.config)
-    step = scoring.evaluator(config, config.metric, config.seed, random_keys.VALIDATION)
-    scores = scoring.score(step, replicate(loaded.params), held_out, 4, len(held_out), "again")
+    step = scoring.evaluator(config, config.metric)
+    noise = scoring.Noise(config.seed, random_keys.VALIDATION)
+    weights = replicate(loaded.params)
+    scores = scoring.score(step, weights, noise, held_out, 4, len(held_out), "again")
     for model in ("head", "tail"):
         validated = scalars[f"validation/{model}/bits_per_dim_5-bit"][3]
         assert np.mean(getattr(scores, model)) == pytest.approx(validated, rel=1e-5)

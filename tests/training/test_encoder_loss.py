@@ -37,7 +37,7 @@ def batch():
 @pytest.fixture(scope="module")
 def params(batch):
     config = preset_config("small", **FIELDS)
-    drawn = jax.jit(functools.partial(joint.init_params, config))(batch)["tail"]
+    drawn = jax.jit(lambda batch: joint.init_params(config, batch)["tail"])(batch)
     rng = np.random.default_rng(0)
     return jax.tree.map(lambda x: x + np.float32(0.02 * rng.normal(size=x.shape)), drawn)
 

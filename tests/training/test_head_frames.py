@@ -1,5 +1,7 @@
 """Which frames the head is trained on: the first ones, or any."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,10 +25,10 @@ def test_any_frame_of_each_clip_is_drawn(batch):
     numbered = batch._replace(
         video=video + 10 * jnp.arange(BATCH, dtype=jnp.uint8)[:, None, None, None, None]
     )
-    counts = np.zeros((BATCH, FRAMES))
+    counts, draw = np.zeros((BATCH, FRAMES)), jax.jit(any_frames, static_argnums=(3, 4))
     for step in range(100):
         choice = jax.random.split(jax.random.key(step), BATCH)
-        drawn = any_frames(KEYS, choice, numbered, METRICS["8-bit"], 2)
+        drawn = draw(KEYS, choice, numbered, METRICS["8-bit"], 2)
         assert drawn.shape == (BATCH, 2, *video.shape[2:])
         levels = np.asarray(logistic_mixture.bins_of(drawn[..., 0, 0, 0], 256)).astype(int)
         clip, frame = np.divmod(levels, 10)
@@ -41,8 +43,8 @@ def test_the_head_sees_later_frames_if_it_is_asked_to(batch, params_of):
     others = batch._replace(video=batch.video.at[:, 1:].set(0))
     for frames, is_same in (("first", True), ("any", False)):
         config = tiny("state_label", head_frames=frames)
+        loss = jax.jit(functools.partial(objectives.head_loss, config))
         of_steps = [
-            [float(objectives.head_loss(config, params, clips, step)[0]) for step in range(3)]
-            for clips in (batch, others)
+            [float(loss(params, clips, step)[0]) for step in range(3)] for clips in (batch, others)
         ]
         assert (of_steps[0] == of_steps[1]) == is_same

@@ -17,6 +17,7 @@ from flowvid.training.progress import Reporter
 from flowvid.training.resilience import interruption
 
 pytest_plugins = ["system_fixtures", "command_line"]
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 HOLD = """

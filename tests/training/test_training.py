@@ -22,6 +22,7 @@ from flowvid.training.train_state import is_constant
 from flowvid.video.frames import Batch
 
 pytest_plugins = ["system_fixtures"]
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 TRAINED = [name for name, variant in PAPERS_VARIANTS.items() if variant.trains]
 TAGS = {

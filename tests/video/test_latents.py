@@ -1,8 +1,10 @@
 """Model.encode and Model.decode: exact inverses, mixtures of latents, levels drawn anew."""
 
+import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from coder_models import model_of
@@ -11,10 +13,12 @@ from tiny_models import LABELS, SIZE
 
 from flowvid.config.making import preset_config
 from flowvid.errors import ConfigError
-from flowvid.video import joint
+from flowvid.video import head, joint
+from flowvid.video.build import flow_of
 from flowvid.video.frames import Batch
 from flowvid.video.latents import VideoLatents
 from flowvid.video.model import Model
+from flowvid.video.pixels import to_grid
 
 VIDEOS, FRAMES = 3, 4
 
@@ -30,8 +34,16 @@ def glow(**changes):
     return Model(config, tuple("abc"), params, 0, averaged=False)
 
 
+def narrow():
+    """A model of bins whose mixtures are so narrow that the last bit of a parameter counts."""
+    own = model_of()
+    return dataclasses.replace(own, params=jax.tree.map(lambda p: 4 * p, own.params))
+
+
 MODELS = {
     "mixture, 8 bits": model_of,
+    "mixture, 5 bits": functools.partial(model_of, n_bits=5),
+    "mixture, narrow": narrow,
     "glow, 5 bits": glow,
     "glow, paper": functools.partial(glow, dequantization="paper"),
 }
@@ -61,11 +73,31 @@ def test_every_pixel_or_bin_comes_back(name, filmed):
     assert size == videos[0, 0].size
     back = model(name).decode(z, labels)
     assert back.dtype == np.uint8
-    shift = 3 if name == "glow, 5 bits" else 0
+    shift = 3 if name.endswith("5 bits") else 0
     np.testing.assert_array_equal(back >> shift, videos >> shift)
 
 
-def test_latents_of_samples_are_standard_normal_and_mixtures_of_them_too(filmed):
+def test_latents_of_bins_are_near_those_of_the_density_and_standard_normal():
+    """The flow computes the mixtures of all stages as one program, and in single precision."""
+    own = model("mixture, 8 bits")
+    videos = own.sample(16, "a", num_frames=1, temperature=1.0, guidance=1.0).videos
+    (exact,) = own.encode(videos, np.zeros(16, int)).frames
+    flow = flow_of(own.config, "head")
+    x = to_grid(jnp.asarray(videos[:, 0]), own.config.metric) + 0.5 / 256
+    contexts = head.contexts_of(own.config, own.params["head"], jnp.zeros(16, int))
+    near = jax.jit(flow.encode)(own.params["head"]["flow"], x, contexts)
+    for of_level, expected in zip(exact, near, strict=True):
+        assert of_level.dtype == np.float64
+        typical = np.abs(expected) < 4
+        assert typical.mean() > 0.99
+        np.testing.assert_allclose(of_level[typical], expected[typical], atol=5e-3)
+    of_all = np.concatenate([z.ravel() for z in exact])
+    error = 1 / np.sqrt(of_all.size)
+    assert abs(of_all.mean()) < 4 * error
+    assert abs(of_all.std() - 1) < 4 * error
+
+
+def test_mixtures_of_standard_normal_latents_are_standard_normal():
     rng = np.random.default_rng(0)
     a, b = (
         VideoLatents(((rng.standard_normal((9, 4, 4, 9)), rng.standard_normal((9, 4, 4, 3))),))
@@ -74,8 +106,8 @@ def test_latents_of_samples_are_standard_normal_and_mixtures_of_them_too(filmed)
     middle = a.mixed(b, 0.5)
     for of_a, of_b, mixed in zip(a.frames[0], b.frames[0], middle.frames[0], strict=True):
         np.testing.assert_allclose(mixed, (of_a + of_b) / np.sqrt(2))
-    np.testing.assert_allclose(a.mixed(b, 0).frames[0][0], a.frames[0][0])
-    np.testing.assert_allclose(a.mixed(b, 1).frames[0][1], b.frames[0][1])
+    np.testing.assert_array_equal(a.mixed(b, 0).frames[0][0], a.frames[0][0])
+    np.testing.assert_array_equal(a.mixed(b, 1).frames[0][1], b.frames[0][1])
 
 
 def test_a_label_changes_what_the_same_latents_show(filmed):

@@ -68,14 +68,17 @@ def test_the_head_sees_its_label_if_its_variant_does(variant, params_of, batch):
 
 def test_the_tail_sees_frames_and_states_stepped_by_hand(params_of, frames):
     config, params = tiny("state"), params_of("state")["tail"]
-    seen = tail.conditionings(config, params, frames.clean, frames.labels)
+    conditionings, next_state = (
+        jax.jit(function, static_argnums=0) for function in (tail.conditionings, tail.next_state)
+    )
+    seen = conditionings(config, params, frames.clean, frames.labels)
     assert seen.label is None
     np.testing.assert_array_equal(seen.previous, frames.clean)
     assert seen.state.shape == (BATCH, LATER, SIZE, SIZE, 4)
     carried = tail.first_state(config, frames.clean[:, 0])
     np.testing.assert_array_equal(carried, np.zeros((BATCH, SIZE, SIZE, 4)))
     for t in range(LATER):
-        carried = tail.next_state(config, params, carried, frames.clean[:, t])
+        carried = next_state(config, params, carried, frames.clean[:, t])
         np.testing.assert_allclose(seen.state[:, t], carried, rtol=1e-4, atol=1e-5)
     # A tail that sees no state carries none.
     assert tail.first_state(tiny("prev_frame"), frames.clean[:, 0]) is None
@@ -106,17 +109,18 @@ def test_samples_map_back_to_the_noise_they_were_made_of(model, params_of, batch
     flow, encoder = build.flow_of(config, model), build.encoder_of(config, model)
     if model == "head":
         x = jax.jit(functools.partial(head.sample, config))(params, keys, batch.label, one)
-        density = head.log_prob(config, params, x, batch.label)
+        density = jax.jit(head.log_prob, static_argnums=0)(config, params, x, batch.label)
         seen = Conditioning(label=batch.label)
     else:
         previous = frames.clean[:, 0]
-        state = tail.next_state(config, params, tail.first_state(config, previous), previous)
+        see = jax.jit(tail.next_state, static_argnums=0)
+        state = see(config, params, tail.first_state(config, previous), previous)
         seen = tail.conditioning(config, previous, state, batch.label)
         x = jax.jit(functools.partial(tail.sample, config))(params, keys, seen, one)
         one_frame = TailFrames(x[:, None], previous[:, None], None, batch.label)
-        density = tail.log_prob(config, params, one_frame)
+        density = jax.jit(tail.log_prob, static_argnums=0)(config, params, one_frame)
     assert x.shape == (BATCH, SIZE, SIZE, 3)
-    contexts = encoder.encode(params["context"], seen)
+    contexts = jax.jit(encoder.encode)(params["context"], seen)
     latents = jax.jit(flow.encode)(params["flow"], x, contexts)
     drawn = sample_latents(keys, flow.latent_shapes((SIZE, SIZE, 3)), one.temperature)
     for found, expected in zip(latents, drawn, strict=True):
@@ -130,6 +134,7 @@ def test_a_head_with_coarse_label_images_sees_squares_of_equal_pixels(params_of,
     fine = jnp.repeat(jnp.repeat(coarse, SIZE // 2, axis=1), SIZE // 2, axis=2)
     x = to_grid(batch.video[:, 0], tiny("state").metric)
 
+    @functools.partial(jax.jit, static_argnums=0)
     def log_prob(config, images):
         params = params_of("state_label")["head"]
         labels = {"labels": {"params": {"images": images}}}
@@ -143,7 +148,12 @@ def test_a_head_with_coarse_label_images_sees_squares_of_equal_pixels(params_of,
 
 def test_label_images_start_at_their_size_and_scale(batch):
     config = tiny("state_label", label_size=2, label_scale=0.0)
-    (image,) = jax.tree.leaves(joint.init_params(config, batch)["head"]["context"]["labels"])
+
+    @jax.jit
+    def label_images(batch):
+        return joint.init_params(config, batch)["head"]["context"]["labels"]
+
+    (image,) = jax.tree.leaves(label_images(batch))
     np.testing.assert_array_equal(image, np.zeros((LABELS, 2, 2, 3)))
 
 

@@ -179,8 +179,9 @@ def test_log_prob_is_the_evaluation_in_nats(model, clips, tiny):
     log_prob = model.log_prob(videos[:4], labels[:4])
     assert log_prob.shape == (4, 5)
     scores = scoring.score(
-        scoring.evaluator(model.config, model.config.metric, 0),
+        scoring.evaluator(model.config, model.config.metric),
         replicate(model.params),
+        scoring.Noise(0),
         loop.prepare(tiny())[2],
         4,
         4,

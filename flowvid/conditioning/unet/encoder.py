@@ -8,6 +8,7 @@ Dimensions: B batch, H height, W width, K context channels, A anchors.
 """
 
 import functools
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -18,12 +19,13 @@ from jaxtyping import Key, PRNGKeyArray
 
 from flowvid.arrays import CHANNELS, Images, Labels, Params
 from flowvid.conditioning.protocol import Conditioning, ContextEncoder, EncoderOptions
+from flowvid.conditioning.sees import Sees
 from flowvid.conditioning.unet import hindsight, network
 from flowvid.conditioning.unet import layers as layering
 from flowvid.conditioning.unet import memory as memories
 from flowvid.conditioning.unet.layers import Layers
 from flowvid.conditioning.unet.memory import Memory
-from flowvid.conditioning.unet.settings import UnetSettings, coarseness
+from flowvid.conditioning.unet.settings import UnetSettings, coarseness, levels_of_layers
 from flowvid.flows.protocol import Contexts, Diagnostic, Shape
 from flowvid.flows.scale_and_shift import depends_on_vector
 
@@ -38,60 +40,99 @@ class _View(NamedTuple):
 
 
 def unet_encoder(settings: UnetSettings, options: EncoderOptions) -> ContextEncoder:
-    """Returns an encoder whose maps are anchors and the features of a U-Net.
+    """Returns an encoder whose maps are anchors and the features of a U-Net."""
+    encoder = UnetEncoder(settings, options)
+    return ContextEncoder(
+        init=encoder.init,
+        encode=encoder.encode,
+        first_state=encoder.first_state,
+        next_state=encoder.next_state,
+        channels=(encoder.channels,) * options.levels,
+        label_table=encoder.label_table,
+        diagnostics=_no_diagnostics,
+        flop=encoder.flop,
+        anchors=encoder.anchors,
+        auxiliary_loss=encoder.auxiliary_loss if options.sees.state else None,
+    )
+
+
+@dataclass(frozen=True)
+class UnetEncoder:
+    """The functions of the encoder; `unet_encoder` makes a `ContextEncoder` of them.
 
     A label is seen as a learned vector. There is one more, for a label that is not told. Where the
-    label alone is seen, the vector is the map of every level. With the state, it weighs fields of
-    motion (`layers`); with the last frame alone, it scales and shifts the U-Net's features.
+    label alone is seen, the vector is the map of every level. With the state, it says how objects
+    move on (`dynamics`); with the last frame alone, it scales and shifts the U-Net's features.
     Parameters are those of the parts that are used, of "labels", "layers" and "unet".
     """
-    sees, levels = options.sees, options.levels
-    anchors = 4 if sees.state else int(sees.previous)
-    of_label = nn.Embed(options.num_labels + 1, settings.label_width, embedding_init=_NORMAL)
-    unet = network.UNet(settings.unet_width, settings.features, levels)
-    factor = coarseness(options.image_size)
-    layered = layering.LayerNetwork(settings.layer_width, factor)
-    num_seen = _STATE_CHANNELS if sees.state else CHANNELS * sees.previous
 
-    def of_unet(vector: Array | None) -> Array | None:
-        return None if sees.state else vector
+    settings: UnetSettings
+    options: EncoderOptions
 
-    def init(key: PRNGKeyArray, labels: Labels, frames: Any) -> dict[str, Params]:
+    @property
+    def sees(self) -> Sees:
+        """What is seen."""
+        return self.options.sees
+
+    @property
+    def anchors(self) -> int:
+        """A."""
+        return 4 if self.sees.state else int(self.sees.previous)
+
+    @property
+    def num_seen(self) -> int:
+        """Channels that the U-Net sees."""
+        return _STATE_CHANNELS if self.sees.state else CHANNELS * self.sees.previous
+
+    @property
+    def channels(self) -> int:
+        """K; none where no frame is seen."""
+        return CHANNELS * self.anchors + self.settings.features if self.num_seen else 0
+
+    @property
+    def of_label(self) -> nn.Embed:
+        """The labels' vectors."""
+        width = self.settings.label_width
+        return nn.Embed(self.options.num_labels + 1, width, embedding_init=_NORMAL)
+
+    @property
+    def unet(self) -> network.UNet:
+        """The U-Net that is seen by the flow."""
+        return network.UNet(self.settings.unet_width, self.settings.features, self.options.levels)
+
+    @property
+    def layered(self) -> layering.LayerNetwork:
+        """The networks of the layers."""
+        size = self.options.image_size
+        return layering.LayerNetwork(
+            self.settings.layer_width, coarseness(size), levels_of_layers(size)
+        )
+
+    def init(self, key: PRNGKeyArray, labels: Labels, frames: Any) -> dict[str, Params]:
+        """Returns the parameters of each part."""
         del frames
         label_key, layers_key, unet_key = jax.random.split(key, 3)
         params: dict[str, Params] = {}
-        if sees.label:
-            params["labels"] = of_label.init(label_key, labels)
-        if sees.state:
-            blank = memories.first_memory(jnp.zeros((1, *options.image_size, CHANNELS)))
-            params["layers"] = layered.init(layers_key, blank, vector_of(params, labels[:1]))
-        if num_seen:
-            blank_maps = jnp.zeros((1, *options.image_size, num_seen))
-            vector = of_unet(vector_of(params, labels[:1]))
-            params["unet"] = unet.init(unet_key, blank_maps, vector)
+        if self.sees.label:
+            params["labels"] = self.of_label.init(label_key, labels)
+        vector, size = self._vector_of(params, labels[:1]), self.options.image_size
+        if self.sees.state:
+            blank = memories.first_memory(jnp.zeros((1, *size, CHANNELS)))
+            params["layers"] = self.layered.init(layers_key, blank, vector)
+        if self.num_seen:
+            blank_maps = jnp.zeros((1, *size, self.num_seen))
+            params["unet"] = self.unet.init(unet_key, blank_maps, self._of_unet(vector))
         return params
 
-    def vector_of(params: Params, labels: Labels | None) -> Any:
-        return of_label.apply(params["labels"], labels) if sees.label else None
-
-    def layers_of(params: Params, memory: Memory, vector: Array | None) -> Layers:
-        found: Any = layered.apply(params["layers"], memory, vector)
-        return found
-
-    def view(params: Params, seen: Conditioning, vector: Array | None) -> _View:
-        if sees.state:
-            of_likelihood = params | {"layers": _constant_but_for_the_label(params["layers"])}
-            return _of_layers(layers_of(of_likelihood, seen.state, vector), seen.state)
-        assert seen.previous is not None
-        return _View([4 * seen.previous], [seen.previous])
-
-    def encode(params: Params, conditioning: Conditioning) -> Contexts:
-        vector = vector_of(params, conditioning.label)
-        if not num_seen:
+    def encode(self, params: Params, conditioning: Conditioning) -> Contexts:
+        """Returns the maps of each level."""
+        vector = self._vector_of(params, conditioning.label)
+        levels = self.options.levels
+        if not self.num_seen:
             return (None if vector is None else vector[:, None, None],) * levels
-        maps, guesses = view(params, conditioning, vector)
+        maps, guesses = self._view(params, conditioning, vector)
         seen = jnp.concatenate(maps, axis=-1)
-        features: Any = unet.apply(params["unet"], seen, of_unet(vector))
+        features: Any = self.unet.apply(params["unet"], seen, self._of_unet(vector))
         return tuple(
             jnp.concatenate(
                 [*(guess[:, :: 2**level, :: 2**level] for guess in guesses), features[level]],
@@ -100,56 +141,77 @@ def unet_encoder(settings: UnetSettings, options: EncoderOptions) -> ContextEnco
             for level in range(levels)
         )
 
-    def first_state(frame: Images) -> Memory | None:
-        return memories.first_memory(frame) if sees.state else None
+    def first_state(self, frame: Images) -> Memory | None:
+        """Returns the state before any frame is seen."""
+        return memories.first_memory(frame) if self.sees.state else None
 
-    def next_state(params: Params, state: Memory | None, frame: Images) -> Memory | None:
+    def next_state(self, params: Params, state: Memory | None, frame: Images) -> Memory | None:
+        """Returns the state once a frame is seen."""
         del params
         return None if state is None else memories.next_memory(state, frame)
 
     def auxiliary_loss(
-        params: Params, keys: Key[Array, " batch"], frames: Any, states: Memory, labels: Labels
+        self,
+        params: Params,
+        keys: Key[Array, " batch"],
+        frames: Any,
+        states: Memory,
+        labels: Labels,
     ) -> tuple[Array, dict[str, Array]]:
-        def of_memories(params: Params, memory: Memory) -> Layers:
-            """Returns the layers of memories of all clips, once or several times in turn."""
-            vector = vector_of(params, labels)
-            times = len(memory.mean) // len(frames)
-            return layers_of(
-                params, memory, None if vector is None else jnp.tile(vector, (times, 1))
-            )
+        """Returns the layers' loss by hindsight, and its parts to log."""
 
-        learned, fixed = (
-            functools.partial(of_memories, leaves) for leaves in (params, lax.stop_gradient(params))
+        def vectors(params: Params, count: int) -> Array | None:
+            """Returns those of all clips, once or several times in turn."""
+            vector = self._vector_of(params, labels)
+            return None if vector is None else jnp.tile(vector, (count // len(frames), 1))
+
+        def layers_of(params: Params, memory: Memory) -> Layers:
+            return self._layers_of(params, memory, vectors(params, len(memory.mean)))
+
+        def change(objects: Array) -> Array:
+            vector = vectors(params, len(objects))
+            found: Any = self.layered.apply(params["layers"], objects, vector, method="change")
+            return found
+
+        learner = hindsight.Learner(
+            layers=functools.partial(layers_of, params),
+            fixed_layers=functools.partial(layers_of, lax.stop_gradient(params)),
+            change=change,
         )
-        return hindsight.hindsight_loss(learned, fixed, keys, frames, states, factor)
+        return hindsight.hindsight_loss(learner, keys, frames, states, self.layered.factor)
 
-    def label_table(params: Params) -> Any:
-        if not sees.label:
+    def label_table(self, params: Params) -> Any:
+        """Returns the labels' vectors, without that of an untold one."""
+        if not self.sees.label:
             return None
-        return params["labels"]["params"]["embedding"][: options.num_labels]
+        return params["labels"]["params"]["embedding"][: self.options.num_labels]
 
-    def flop(shape: Shape) -> dict[str, float]:
+    def flop(self, shape: Shape) -> dict[str, float]:
+        """Returns the operations per frame of each part."""
         rows, columns, _ = shape
-        if not num_seen:
+        if not self.num_seen:
             return {}
-        found = {"unet": network.flop(unet, rows, columns, num_seen)}
-        if sees.state:
-            found["layers"] = layering.flop(layered, rows, columns)
+        found = {"unet": network.flop(self.unet, rows, columns, self.num_seen)}
+        if self.sees.state:
+            found["layers"] = layering.flop(self.layered, rows, columns)
         return found
 
-    channels = CHANNELS * anchors + settings.features if num_seen else 0
-    return ContextEncoder(
-        init=init,
-        encode=encode,
-        first_state=first_state,
-        next_state=next_state,
-        channels=(channels,) * levels,
-        label_table=label_table,
-        diagnostics=_no_diagnostics,
-        flop=flop,
-        anchors=anchors,
-        auxiliary_loss=auxiliary_loss if sees.state else None,
-    )
+    def _vector_of(self, params: Params, labels: Labels | None) -> Any:
+        return self.of_label.apply(params["labels"], labels) if self.sees.label else None
+
+    def _of_unet(self, vector: Array | None) -> Array | None:
+        return None if self.sees.state else vector
+
+    def _layers_of(self, params: Params, memory: Memory, vector: Array | None) -> Layers:
+        found: Any = self.layered.apply(params["layers"], memory, vector)
+        return found
+
+    def _view(self, params: Params, seen: Conditioning, vector: Array | None) -> _View:
+        if self.sees.state:
+            of_likelihood = params | {"layers": _constant_but_for_the_label(params["layers"])}
+            return _of_layers(self._layers_of(of_likelihood, seen.state, vector), seen.state)
+        assert seen.previous is not None
+        return _View([4 * seen.previous], [seen.previous])
 
 
 def _no_diagnostics(params: Params) -> dict[str, Diagnostic]:

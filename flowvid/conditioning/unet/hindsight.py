@@ -7,13 +7,15 @@ frame shows where it has moved. No labels are needed.
 The layers also predict their own next frames for a few steps before they are compared, so that
 they learn to put right what they have drawn wrong; no gradient goes through these steps.
 
-What moves turns round in few frames, when it bounces, so these frames are compared more often.
+What moves turns round in few frames, when it bounces, so these frames are compared more often. How
+objects move on is a function of few numbers, which cost little once they are found, so it is also
+compared at further frames of each clip, any of them.
 
 Dimensions: B batch, T frames of a clip, H height, W width.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +26,13 @@ from jaxtyping import Float, Key
 from flowvid.arrays import Images
 from flowvid.conditioning.unet.layers import Layers
 from flowvid.conditioning.unet.memory import Memory, differs, next_memory
-from flowvid.conditioning.unet.motion import motion, positions, window_sum
+from flowvid.conditioning.unet.motion import (
+    Displacements,
+    Maps,
+    motion,
+    positions,
+    window_sum,
+)
 
 Frames = Float[Array, "batch frames height width channels"]
 
@@ -33,12 +41,23 @@ _NOISE = 0.012  # standard deviation, about half of a 5-bit bin: own frames have
 _NEAR = 3  # pixels within which an own frame's objects may be off
 _LARGEST_ERROR = 5.0  # pixels of motion: farther than that is a mismatch of blocks
 _CANDIDATES = 6  # frames of which that is compared at which motion changes most
+_FURTHER = 6  # frames of each clip at which motion alone is compared
+_THINNED = 2  # of their rows and columns, one in so many: objects are larger
 _WEIGHT = 0.7  # of this loss, beside bits per dimension
 
 
+class Learner(NamedTuple):
+    """The networks as functions of what they see, of all clips once or several times in turn."""
+
+    layers: Callable[[Memory], Layers]
+    # The same, of parameters without gradients, which draws own frames. JAX would trace the
+    # derivatives of the loop over these, too, before it drops them.
+    fixed_layers: Callable[[Memory], Layers]
+    change: Callable[[Maps], Displacements]  # `LayerNetwork.change`
+
+
 def hindsight_loss(
-    layers_of: Callable[[Memory], Layers],
-    fixed_layers_of: Callable[[Memory], Layers],
+    learner: Learner,
     keys: Key[Array, " batch"],
     frames: Frames,
     states: Memory,
@@ -49,9 +68,7 @@ def hindsight_loss(
     One is seen after real frames, the other after some of the layers' own.
 
     Args:
-        layers_of: the network.
-        fixed_layers_of: the same, of parameters without gradients, which draws own frames. JAX
-            would trace the derivatives of the loop over these, too, before it drops them.
+        learner: the networks.
         keys: one per clip.
         frames: the clips without noise, in [-1/2, 1/2).
         states: the memory after each frame, arrays [B, T, ...].
@@ -64,14 +81,15 @@ def hindsight_loss(
     at_end = jax.tree.map(lambda x: x[:, -1], states)
     turns = _turns(frames, at_end.ground)
     end, after_own_end, own = jax.vmap(_drawn)(keys, turns)
-    after_own = _after_own_frames(fixed_layers_of, keys, _at(states, after_own_end - own), own)
+    after_own = _after_own_frames(learner.fixed_layers, keys, _at(states, after_own_end - own), own)
     pairs = [
         (memory, at_end, _at(frames, end), _at(frames, end + 1))
         for memory, end in ((_at(states, end), end), (after_own, after_own_end))
     ]
     memory, final, real, after = jax.tree.map(lambda *both: jnp.concatenate(both), *pairs)
     is_real = _mask(jnp.arange(2 * len(frames)) < len(frames))[:, None, None, None]
-    parts = _losses(layers_of(memory), memory, final, real, after, is_real, length, factor)
+    parts = _losses(learner.layers(memory), memory, final, real, after, is_real, length, factor)
+    parts["dynamics"] = _loss_of_dynamics(learner, keys, frames, states, factor)
     return _WEIGHT * sum(parts.values(), jnp.zeros(())), {
         f"layers/{name}": part for name, part in parts.items()
     }
@@ -120,6 +138,33 @@ def _losses(
         "next_frame": 8 * jnp.mean((0.25 + 0.75 * is_real) * off_frame),
         "motion": 2 * jnp.mean(covered * moved * off_moves),
     }
+
+
+def _loss_of_dynamics(
+    learner: Learner, keys: Key[Array, " batch"], frames: Frames, states: Memory, factor: int
+) -> Array:
+    """Returns the loss of the change of motion at further frames, drawn from each clip."""
+    last = frames.shape[1] - 1  # which has no next one
+
+    def drawn(key: Key[Array, ""]) -> Array:
+        return jax.random.randint(jax.random.fold_in(key, MOST_STEPS + 1), (_FURTHER,), 0, last)
+
+    def at(tree: Any, index: Array) -> Any:
+        """Returns the entries of arrays [B, T, ...] at indices [B, F], [F B, ...]."""
+        parts = [_at(tree, index[:, number]) for number in range(_FURTHER)]
+        return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+
+    index = jax.vmap(drawn)(keys)
+    real, after = at(frames, index), at(frames, index + 1)
+    layers = lax.stop_gradient(learner.fixed_layers(at(states, index)))
+    moved = _off(real, jnp.tile(states.ground[:, -1], (_FURTHER, 1, 1, 1)))
+    moves = -motion(real, after, moved, factor)
+    target, weight, objects = (
+        x[:, ::_THINNED, ::_THINNED]
+        for x in (moves - layers.expected, moved * layers.mask, layers.objects)
+    )
+    off = jnp.minimum(jnp.abs(learner.change(objects) - target), _LARGEST_ERROR)
+    return 4 * jnp.mean(weight * off)
 
 
 def _turns(frames: Frames, ground: Images) -> Float[Array, "batch frames_to_compare"]:

@@ -1,7 +1,7 @@
 """The next frame as two layers: what moves, moved on, over the ground behind it.
 
 A network says which pixels belong to what moves (the mask), and what the ground behind them looks
-like. What moves is moved on by the motion of the last frames and a learned correction. Nothing of
+like. What moves is moved on by the motion of the last frames and what `dynamics` adds. Nothing of
 this is ever labelled: `hindsight` reads it off the rest of each training clip. These layers follow
 Wang and Adelson (1994).
 
@@ -17,6 +17,8 @@ from jax import Array, lax
 
 from flowvid.arrays import CHANNELS, Images
 from flowvid.conditioning.unet import network
+from flowvid.conditioning.unet.dynamics import Dynamics, known_of_objects, num_known
+from flowvid.conditioning.unet.dynamics import flop as flop_of_dynamics
 from flowvid.conditioning.unet.memory import CHANGED, Memory
 from flowvid.conditioning.unet.motion import (
     Displacements,
@@ -30,17 +32,13 @@ from flowvid.conditioning.unet.motion import (
     sampled_at,
     window_sum,
 )
-from flowvid.conditioning.unet.settings import levels_of_layers
-from flowvid.flows.scale_and_shift import OF_VECTOR
-from flowvid.sizes import Size
 
 _FEATURES = 16
 _GROUP = 4  # reach of the windows over which motion is averaged: what is close moves alike
-_STYLES = 4  # fields by which labels change the motion
+_MOTIONS = 3  # that four frames show
 _SHARPNESS = 100.0  # of the comparison of a pixel with the ground: its unit is the pixel's range
 _FIRST_LOGIT = -2.0  # of the mask, before training: as good as nothing moves
 _SEEN = 10 * CHANNELS + 2  # channels of the maps that the network of the layers sees
-_SEEN_BY_MOTION = 2 * CHANNELS + 1 + 3 * 2 + 2 * 2
 
 
 class Layers(NamedTuple):
@@ -53,36 +51,48 @@ class Layers(NamedTuple):
     ground: Images
     filled: Images  # the ground as its surroundings have it
     moved: Displacements  # into the last frame, in pixels
+    expected: Displacements  # into the next frame, at a constant acceleration
+    objects: Maps  # what is known of the object of each pixel (`known_of_objects`)
     moves: Displacements  # into the next frame, in pixels
     coverage: Mask  # how much of each pixel of the next frame is covered by what moves
     next_frame: Images
 
 
 class LayerNetwork(nn.Module):
-    """Two U-Nets and the arithmetic of layers between them, from a memory to `Layers`.
+    """A U-Net, a network of how objects move on, and the arithmetic of layers between them.
 
-    Gradients reach the mask, the ground and the correction of the motion. Before training, nearly
-    everything is ground.
+    It maps a memory to `Layers`. Gradients reach the mask, the ground and the change of motion.
+    Before training, nearly everything is ground.
 
     Attributes:
-        width: channels of the first U-Net at half of the frame's resolution.
+        width: channels of the U-Net at half of the frame's resolution.
         factor: of `motion`, the `coarseness` of whole frames.
+        levels: of the U-Net (`settings.levels_of_layers`).
     """
 
     width: int
     factor: int
+    levels: int
 
-    @nn.compact
+    def setup(self) -> None:
+        """Makes the networks."""
+        self.unet = _unet(self.width, self.levels)
+        self.read_off = nn.Dense(5, kernel_init=nn.initializers.zeros)
+        self.dynamics = Dynamics(self.factor)
+
+    def change(self, objects: Maps, vector: network.Vector | None) -> Displacements:
+        """Returns the change of the motion of objects, from what is known of them."""
+        found: Array = self.dynamics(objects, vector)
+        return found
+
     def __call__(self, memory: Memory, vector: network.Vector | None = None) -> Layers:
         """Returns the layers of a memory's last frame.
 
         A vector, that of the label, conditions how things move on.
         """
-        last, before, before_that, _ = memory.frames
-        height, width = last.shape[1:3]
-        of_layers, of_motion = _unets(self.width, height, width)
-        found = self._read_off(of_layers(_seen(memory)), 5)
-        mask_logit, wrong_logit, correction = jnp.split(found, (1, 2), axis=-1)
+        last = memory.frames[0]
+        features = nn.silu(self.unet(_seen(memory))[0])
+        mask_logit, wrong_logit, correction = jnp.split(self.read_off(features), (1, 2), axis=-1)
         mask_logit += _FIRST_LOGIT
         mask = nn.sigmoid(2 * mask_logit)  # decided, so that objects do not fade and leave no stain
         is_ground = nn.sigmoid(_SHARPNESS * (1.25 * CHANGED - _distance(last, memory.ground)))
@@ -99,20 +109,14 @@ class LayerNetwork(nn.Module):
         ground = of_known + (1 - known) * filled
 
         fixed_mask, fixed_ground = lax.stop_gradient((mask, ground))
-        moved, moved_before = _motion_of_three(
-            last, before, before_that, fixed_mask, fixed_ground, self.factor
+        moved = _motion_of_four(memory.frames, fixed_mask, fixed_ground, self.factor)
+        expected = moved[0] + (moved[0] - moved[1]) / 2
+        # A pixel that has never changed, such as of the ground, has been seen in all frames.
+        num_seen = jnp.max(memory.mean_count, axis=(1, 2, 3), keepdims=True)
+        objects = lax.stop_gradient(
+            known_of_objects(fixed_mask, moved, features, num_seen, self.factor)
         )
-        # In a window of a frame (--tail_crop) these are the places in the window.
-        at = positions(height, width) * (2 / jnp.array([[[[height, width]]]])) - 1
-        at = jnp.broadcast_to(at, (len(last), height, width, 2))
-        seen = [4 * last, 4 * fixed_ground, fixed_mask]
-        seen += [moved, moved_before, moved - moved_before, at, fixed_mask * at]
-        features = of_motion(jnp.concatenate(seen, axis=-1))
-        change = self._read_off(features, 2)
-        if vector is not None:
-            change += self._of_label(features[0], vector)
-        change = masked_mean(change, fixed_mask, _GROUP)
-        moves = moved + (moved - moved_before) / 2 + change
+        moves = expected + masked_mean(self.change(objects, vector), fixed_mask, _GROUP)
         weight, layer = _moved_on(last, mask, moves)
         coverage = jnp.minimum(weight, 1.0)
         return Layers(
@@ -122,46 +126,25 @@ class LayerNetwork(nn.Module):
             is_ground=is_ground,
             ground=ground,
             filled=filled,
-            moved=moved,
+            moved=moved[0],
+            expected=expected,
+            objects=objects,
             moves=moves,
             coverage=coverage,
             next_frame=layer / jnp.maximum(weight, 1.0) + (1 - coverage) * ground,
         )
 
-    def _read_off(self, features: list[Array], outputs: int) -> Array:
-        """Returns a linear map of the finest features that starts at zero."""
-        found: Array = nn.Dense(outputs, kernel_init=nn.initializers.zeros)(nn.silu(features[0]))
-        return found
-
-    def _of_label(self, features: Maps, vector: network.Vector) -> Displacements:
-        """Returns what a label changes of the motion: a sum of fields, weighted by the label.
-
-        A label that scales and shifts all features changes the motion of each clip in its own way,
-        and these changes are mostly noise. So it only has a few numbers to say how things move.
-        """
-        zeros = nn.initializers.zeros
-        weights = nn.Dense(_STYLES, kernel_init=zeros, name=OF_VECTOR)(vector)
-        styles = nn.Dense(2 * _STYLES)(nn.silu(features))
-        styles = styles.reshape(*features.shape[:3], _STYLES, 2)
-        return jnp.einsum("bs,bhwsc->bhwc", weights, styles)
-
 
 def flop(layers: LayerNetwork, rows: int, columns: int) -> float:
     """Returns the floating-point operations of the two networks for one image's forward pass."""
-    unets = _unets(layers.width, rows, columns, parent=None)
-    return sum(
-        network.flop(unet, rows, columns, seen)
-        for unet, seen in zip(unets, (_SEEN, _SEEN_BY_MOTION), strict=True)
-    )
+    unet = _unet(layers.width, layers.levels, parent=None)
+    of_dynamics = flop_of_dynamics(rows * columns, num_known(_MOTIONS, _FEATURES))
+    return network.flop(unet, rows, columns, _SEEN) + of_dynamics
 
 
-def _unets(width: int, rows: int, columns: int, **options: Any) -> tuple[network.UNet, ...]:
-    """Returns the networks of the layers and of their motion, whose finest features are read."""
-    levels = levels_of_layers(Size(rows, columns))
-    return tuple(
-        network.UNet(channels, _FEATURES, levels, read=1, **options)
-        for channels in (width, 3 * width // 4)
-    )
+def _unet(width: int, levels: int, **options: Any) -> network.UNet:
+    """Returns the network of the layers, whose finest features are read."""
+    return network.UNet(width, _FEATURES, levels, read=1, **options)
 
 
 def _seen(memory: Memory) -> Array:
@@ -176,17 +159,28 @@ def _distance(a: Images, b: Images) -> Array:
     return jnp.max(jnp.abs(a - b), axis=-1, keepdims=True)
 
 
-def _motion_of_three(
-    last: Images, before: Images, before_that: Images, mask: Mask, ground: Images, factor: int
-) -> tuple[Displacements, Displacements]:
-    """Returns the motion into the last frame, and that of the same things one frame earlier."""
-    was_off_ground = _distance(before, ground) - 1.5 * CHANGED
-    mask_before = nn.sigmoid(0.8 * _SHARPNESS * was_off_ground)
-    # Together, since a program with one of two calls is compiled sooner.
-    frames, earlier = jnp.concatenate([last, before]), jnp.concatenate([before, before_that])
-    both = motion(frames, earlier, jnp.concatenate([mask, mask_before]), factor)
-    moved, moved_before = jnp.split(both, 2)
-    return moved, sampled_at(moved_before, positions(*last.shape[1:3]) - moved)
+def _motion_of_four(
+    frames: tuple[Images, ...], mask: Mask, ground: Images, factor: int
+) -> list[Displacements]:
+    """Returns the motion into the last frame, and that of the same things in the frames before it.
+
+    Args:
+        frames: the last four, the last one first.
+        mask: of what moves in the last one.
+        ground: behind it.
+        factor: of `motion`.
+    """
+    off_ground = [_distance(frame, ground) - 1.5 * CHANGED for frame in frames[1:-1]]
+    masks = [mask, *(nn.sigmoid(0.8 * _SHARPNESS * off) for off in off_ground)]
+    # Together, since a program with one of several calls is compiled sooner.
+    after, before, in_all = (jnp.concatenate(images) for images in (frames[:-1], frames[1:], masks))
+    found = motion(after, before, in_all, factor)
+    first, *earlier = jnp.split(found, len(masks))
+    moved, at = [first], positions(*mask.shape[1:3])
+    for field in earlier:
+        at = at - moved[-1]
+        moved.append(sampled_at(field, at))
+    return moved
 
 
 def _moved_on(x: Images, weight: Mask, moves: Displacements) -> tuple[Mask, Images]:

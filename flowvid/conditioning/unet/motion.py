@@ -11,6 +11,8 @@ copies, and XLA vectorises over the last axis.
 Dimensions: B batch, H height, W width, C channels.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -139,8 +141,8 @@ def _sum_near(x: Planes, reach: int) -> Planes:
 
 def _over_channels(x: Planes) -> Plane:
     # XLA does not vectorise a sum over an axis.
-    total: Array = sum(jnp.split(x, CHANNELS, axis=1))
-    return total
+    first, *others = jnp.split(x, CHANNELS, axis=1)
+    return sum(others, first)
 
 
 def _matched(frame: Planes, before: Planes, mask: Plane) -> Array:
@@ -152,7 +154,7 @@ def _matched(frame: Planes, before: Planes, mask: Plane) -> Array:
     weight = mask + _LEAST_WEIGHT
     total = _sum_near(weight, _WINDOW)
 
-    def best_of_row(best: tuple[Array, ...], row: Array) -> tuple[tuple[Array, ...], None]:
+    def best_of_row(best: Any, row: Array) -> tuple[Any, None]:
         moved = lax.dynamic_slice_in_dim(padded, _FARTHEST - row, height)
         starts = [_FARTHEST - column for column in reach]
         shifted = [moved[..., start : start + width] for start in starts]

@@ -173,6 +173,7 @@ def glow(
         sample=sample_by_decoding(decode, latent_shapes),
         log_masses=None,
         coded=None,
+        latent_places=None,
         prepare=prepare,
         latent_shapes=latent_shapes,
         diagnostics=diagnostics,

@@ -30,7 +30,7 @@ from flowvid.flows.bijectors import space_to_depth
 from flowvid.flows.bijectors.logistic_mixture import Mixture, lower_edges
 from flowvid.flows.mixture import cells, phases
 from flowvid.flows.mixture.attention import HEAD_WIDTH, Block, PixelNetwork, SeenByCells, Tokens
-from flowvid.flows.mixture.last_image import Code, Draw, Seen
+from flowvid.flows.mixture.last_image import Code, Draw, Places, Seen
 from flowvid.flows.mixture.stage import as_mixture, num_outputs
 
 
@@ -150,19 +150,19 @@ class CausalPixels:
         (_, values, _), _ = lax.scan(cell, start, jnp.arange(_num_cells(z)))
         return values
 
-    def coded(self, params: Params, x: Images, seen: Seen, code: Code) -> Images:
+    def coded(self, params: Params, places: Places, seen: Seen, code: Code) -> Images:
         """Returns the image that `code` gives, pixel by pixel; its programs are compiled apart."""
-        vector = _seen_by_cells(x, seen)
-        found, kept = jnp.zeros_like(x), self._nothing_kept(x)
+        found = jnp.zeros(places.shape)
+        vector, kept = _seen_by_cells(found, seen), self._nothing_kept(found)
         of_pixels = [
             jax.tree.map(lambda p, i=i: p[i], params["pixels"]) for i in range(cells.PIXELS)
         ]
-        for number in jnp.arange(_num_cells(x)):
+        for number in jnp.arange(_num_cells(found)):
             features, kept = _of_cell(self, params, found, vector, kept, number)
             for which, own_params in zip(jnp.arange(cells.PIXELS), of_pixels, strict=True):
                 mixture = _of_pixel(self, own_params, found, features, number, which)
-                at = _place(x, number, which)
-                coded = code(mixture, cells.at(x, *at)[:, 0, 0])
+                at = _place(found, number, which)
+                coded = code(mixture, cells.at(places, *at)[:, 0, 0])
                 found = _put(found, coded, at)
         return found
 

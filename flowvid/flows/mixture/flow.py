@@ -35,9 +35,9 @@ from flowvid.flows.mixture.last_image import Draw, LastImage, Seen
 from flowvid.flows.mixture.stage import (
     Stage,
     StageNetwork,
-    latents_by_stage,
-    latents_of,
+    by_level,
     merged,
+    of_levels,
     split_by_stage,
     stages_of,
     targets_of,
@@ -147,7 +147,7 @@ class MixtureFlow:
         """Returns latents per level, the finest first, and those of the last image."""
         mixtures, pixels = self._mixtures_and_pixels(params, x, contexts)
         z, _ = mixture_cdf.forward(mixtures, pixels, self.num_bins)
-        return latents_of(split_by_stage(z, x, self.levels), self.levels)
+        return by_level(split_by_stage(z, x, self.levels), self.levels)
 
     def decode(self, params: Params, latents: Latents, contexts: Contexts) -> Images:
         """Returns the images of latents."""
@@ -272,7 +272,7 @@ class MixtureFlow:
             temperature: one, or one per level; the last one is also that of coarser levels.
             guidance: scale of the difference that the label makes; 1 is the model as it is.
         """
-        by_stage, anchors, dtype = latents_by_stage(latents), self.anchors, self.network.dtype
+        by_stage, anchors, dtype = of_levels(latents), self.anchors, self.network.dtype
         params = shared.divided(params, self.levels, anchors)
         seen_by_stages = [
             (shared.without_features(one, anchors), shared.convolved(params, one, anchors, dtype))

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import Float, Int, PRNGKeyArray
 
 from flowvid.arrays import Images, Params
 from flowvid.flows.bijectors.logistic_mixture import Mixture
@@ -19,9 +19,10 @@ from flowvid.flows.mixture.stage import StageNetwork
 
 # From a pixel's mixtures, one per `Seen`, and its latents [..., C] to its values [..., C].
 Draw = Callable[[Sequence[Mixture], Array], Array]
-# From pixels' mixture and their values [..., C], where these are known, to the values: the lower
-# edges of their bins. It is called in an order in which all that the mixture depends on is known.
+# From pixels' mixture and their places [..., C] in the flattened images to the lower edges of their
+# bins. It is called in an order in which all that the mixture depends on is known.
 Code = Callable[[Mixture, Array], Array]
+Places = Int[Array, "batch height width channels"]
 
 
 class Seen(NamedTuple):
@@ -45,7 +46,7 @@ class LastImage(Protocol):
     def decode(self, params: Params, z: Images, seen: Sequence[Seen], draw: Draw) -> Images:
         """Returns the image of latents; `draw` gets one mixture for each of `seen`."""
 
-    def coded(self, params: Params, x: Images, seen: Seen, code: Code) -> Images:
+    def coded(self, params: Params, places: Places, seen: Seen, code: Code) -> Images:
         """Returns the image that `code` gives, which it is asked for in parts."""
 
 
@@ -68,9 +69,9 @@ class IndependentPixels(NamedTuple):
         """Returns the image [B, H, W, C] of latents [B, H, W, C]."""
         return draw([self.mixtures(params, z, one) for one in seen], z)
 
-    def coded(self, params: Params, x: Images, seen: Seen, code: Code) -> Images:
+    def coded(self, params: Params, places: Places, seen: Seen, code: Code) -> Images:
         """Returns the image that `code` gives, all of it at once."""
-        return code(_mixtures(self, params, x, seen), x)
+        return code(_mixtures(self, params, jnp.zeros(places.shape), seen), places)
 
     def _inputs(self, x: Images, seen: Seen) -> tuple[Array, list[Array]]:
         maps = positions(x) if seen.maps is None else seen.maps

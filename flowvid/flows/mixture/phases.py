@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 from einops import rearrange
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 Image = Float[Array, "batch height width channels"]
 Phase = Float[Array, "batch half_height half_width channels"]
@@ -20,7 +20,7 @@ Phase = Float[Array, "batch half_height half_width channels"]
 ORDER = (3, 1, 2)  # a level's phases as they are modelled, once phase 0 is known
 
 
-def split(x: Image) -> tuple[Phase, ...]:
+def split(x: Shaped[Array, "batch height width channels"]) -> tuple[Array, ...]:
     """Returns the four phases [B, H/2, W/2, C] of an image."""
     phases = rearrange(x, "b (h row) (w col) c -> (row col) b h w c", row=2, col=2)
     return tuple(phases)

@@ -110,6 +110,7 @@ class MixtureSettings(fields.Settings):
             decode=flow.decode,
             sample=flow.sample,
             coded=functools.partial(coding.coded, flow),
+            latent_places=functools.partial(coding.latent_places, flow),
             prepare=lambda params: shared.divided(params, flow.levels, flow.anchors),
             latent_shapes=flow.latent_shapes,
             diagnostics=lambda params: {},

@@ -13,9 +13,9 @@ import numpy as np
 from flax import linen as nn
 from jax import Array
 from jax.typing import DTypeLike
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
-from flowvid.arrays import CHANNELS, Images
+from flowvid.arrays import CHANNELS
 from flowvid.flows.bijectors.logistic_mixture import Mixture
 from flowvid.flows.convolution import Conv
 from flowvid.flows.mixture import phases
@@ -50,7 +50,7 @@ def stages_of(levels: int) -> list[Stage]:
     return [Stage(levels, 0), *of_levels]
 
 
-def targets_of(x: Images, levels: int) -> dict[Stage, Array]:
+def targets_of(x: Shaped[Array, "batch height width channels"], levels: int) -> dict[Stage, Array]:
     """Returns the pixels of an image [B, H, W, C] that each stage models."""
     found: dict[Stage, Array] = {}
     for level in range(levels):
@@ -68,7 +68,7 @@ def merged(parts: Mapping[Stage, Array], levels: int) -> Array:
     return x
 
 
-def split_by_stage(values: Array, x: Images, levels: int) -> dict[Stage, Array]:
+def split_by_stage(values: Array, x: Array, levels: int) -> dict[Stage, Array]:
     """Returns the parts [B, h, w, ...] of values [B, H W, ...] with pixels ordered by stage."""
     shapes = {stage: part.shape[1:3] for stage, part in targets_of(x, levels).items()}
     stages = stages_of(levels)
@@ -77,22 +77,24 @@ def split_by_stage(values: Array, x: Images, levels: int) -> dict[Stage, Array]:
     return {s: part.reshape(len(x), *shapes[s], *values.shape[2:]) for s, part in parts}
 
 
-def latents_of(by_stage: Mapping[Stage, Array], levels: int) -> tuple[Array, ...]:
-    """Returns the latents of each level and of the last image from those of each stage."""
-    of_levels = [
-        jnp.concatenate([by_stage[Stage(level, p)] for p in phases.ORDER], axis=-1)
+def by_level(parts: Mapping[Stage, Array], levels: int) -> tuple[Array, ...]:
+    """Returns the parts of an image as latents: one array per level, and that of the last image.
+
+    An array holds the phases of its level, side by side in the order in which they are drawn.
+    """
+    found = [
+        jnp.concatenate([parts[Stage(level, p)] for p in phases.ORDER], axis=-1)
         for level in range(levels)
     ]
-    return (*of_levels, by_stage[Stage(levels, 0)])
+    return (*found, parts[Stage(levels, 0)])
 
 
-def latents_by_stage(latents: Sequence[Array]) -> dict[Stage, Array]:
-    """Returns the latents of each stage; the inverse of `latents_of`."""
-    *of_levels, of_last = latents
-    found = {Stage(len(of_levels), 0): of_last}
-    for level, z in enumerate(of_levels):
-        parts = zip(phases.ORDER, jnp.split(z, len(phases.ORDER), axis=-1), strict=True)
-        found |= {Stage(level, p): part for p, part in parts}
+def of_levels(latents: Sequence[Array]) -> dict[Stage, Array]:
+    """Returns the parts of an image of which `by_level` returns the latents."""
+    found = {Stage(len(latents) - 1, 0): latents[-1]}
+    for level, values in enumerate(latents[:-1]):
+        parts = jnp.split(values, len(phases.ORDER), axis=-1)
+        found |= {Stage(level, p): part for p, part in zip(phases.ORDER, parts, strict=True)}
     return found
 
 
@@ -106,7 +108,7 @@ class StageNetwork(nn.Module):
 
     @nn.compact
     def __call__(
-        self, maps: Maps, anchors: Sequence[Array], convolved: Maps | None = None
+        self, maps: Maps, anchors: Sequence[Array], convolved: Array | None = None
     ) -> Mixture:
         """Returns the mixtures of pixels [B, H, W].
 

@@ -102,6 +102,46 @@ def test_labels_of_looks_are_told_from_first_frames(run_of, call, tmp_path):
         assert file["samples"].shape[:2] == (6, 1)
 
 
+def test_held_out_clips_are_continued_under_their_label(run_of, call, tmp_path):
+    run, out = run_of("label_everywhere"), tmp_path / "out"
+    args = (f"--run={run}", "--given=1", "--labels=bounce,fall", "--classifier_steps=1")
+    code, printed, _ = call("experiments.obedience", *args, "--per_label=1", f"--out={out}")
+    assert code == 0
+    assert "continued" in printed
+    report = json.loads((out / "obedience.json").read_text())
+    assert report["given"] == 1
+    assert np.sum(report["generated"]["confusion"], axis=1).tolist() == [1, 1]
+    split = finished_runs.load_split(flowvid.load(run).config, "validation")
+    clips = chosen_clips.chosen(split, [0, 1], "all")
+    first = [next(clip for clip in clips if clip["label"] == label) for label in (0, 1)]
+    with np.load(out / "samples.npz") as file:
+        samples = file["samples"]
+    np.testing.assert_array_equal(samples[:, 0], [clip["video"][0] for clip in first])
+    assert np.any(samples[:, 1:] != [clip["video"][1:] for clip in first])
+
+
+def test_clips_of_each_label_take_turns():
+    labels = np.array([1, 1, 0, 1, 0])
+    assert obedience._first_of_each(labels, 3, 5) == [2, 0, 4, 1, 3]
+    assert obedience._first_of_each(labels, 3, 1) == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("variant", "args", "expected"),
+    [
+        ("state_label", ["--given=1"], "sees no label, so continuations cannot show one"),
+        ("label_everywhere", ["--given=1", "--frames=first"], "leave one of them out"),
+        ("label_everywhere", ["--given=30"], "to predict: give fewer"),
+    ],
+)
+def test_what_cannot_be_continued_is_refused(run_of, call, tmp_path, variant, args, expected):
+    code, _, message = call(
+        "experiments.obedience", f"--run={run_of(variant)}", f"--out={tmp_path / 'out'}", *args
+    )
+    assert code != 0
+    assert expected in message
+
+
 def test_one_label_is_not_enough(run_of, call, tmp_path):
     args = (f"--run={run_of('state_label')}", f"--out={tmp_path}")
     code, _, message = call("experiments.obedience", *args, "--labels=bounce,bounce")
