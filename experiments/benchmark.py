@@ -1,7 +1,8 @@
 """What the paper's models cost: `python -m experiments.benchmark`.
 
 Measures training steps of head and tail (stored and reversible), sampling, the loader, compile
-time, and memory over depth, frames and batch size. Prints tables in Markdown, and writes JSON and a
+time, and memory over depth, frames and batch size. The section "rollouts" compares the sampling of
+presets over batch size and length, on one core. Prints tables in Markdown, and writes JSON and a
 picture of the curves.
 """
 
@@ -37,6 +38,9 @@ _REPEATS = flags.DEFINE_integer(
     lower_bound=1,
 )
 _VIDEOS = flags.DEFINE_integer("videos", 16, "Videos to sample together.", lower_bound=1)
+_PRESETS = flags.DEFINE_list(
+    "presets", ["paper_small", "small"], "Presets whose sampling is compared by rollouts."
+)
 _OUT = fields.path_flag(
     "out", None, "JSON file to write. Sections are added to a file of the same settings. [none]"
 )
@@ -52,7 +56,8 @@ def _wanted_sections() -> list[str]:
     wanted = list(SECTIONS) if _SECTIONS.value == ["all"] else _SECTIONS.value
     if unknown := [name for name in wanted if name not in SECTIONS]:
         raise ConfigError(f"unknown section {unknown[0]!r}: use some of {', '.join(SECTIONS)}.")
-    for flag, known in ((_MODELS, MODELS), (_MODES, MODES)):
+    known_values = ((_MODELS, MODELS), (_MODES, MODES), (_PRESETS, list(presets.PRESETS)))
+    for flag, known in known_values:
         if others := [value for value in flag.value or [] if value not in known]:
             raise ConfigError(f"--{flag.name}={others[0]}: use {' or '.join(known)}.")
     if _PICTURE.value and not _OUT.value:
@@ -76,7 +81,9 @@ def main() -> None:
     from experiments.measuring.fresh_process import call
 
     wanted = _wanted_sections()
-    plan = Plan(_base(), _MODELS.value, _MODES.value, _REPEATS.value, _VIDEOS.value)
+    plan = Plan(
+        _base(), _MODELS.value, _MODES.value, _REPEATS.value, _VIDEOS.value, _PRESETS.value
+    )
     path = _OUT.value
     report = benchmark_file.begin(path, plan.base)
     print(f"{report['machine']}; medians of {_REPEATS.value}")

@@ -51,6 +51,8 @@ def text(section: str, figures: Any) -> str:
             f"frames per second. The forward pass over as many frames takes {forward:.3g} s; "
             f"sampling runs at {ratio:.2f} of its speed."
         )
+    if section == "rollouts":
+        return _table(figures, ("model", "batch", "frames", "frames_per_s", "ms_per_frame"))
     if section == "loader":
         return f"The loader gives {figures['videos_per_s']:,.0f} videos per second."
     if section == "gan":

@@ -10,9 +10,10 @@ from tqdm import tqdm
 from experiments.measuring.fresh_process import call
 from flowvid.gan import config as gan_config
 
-SECTIONS = ("parts", "steps", "sampling", "loader", "memory", "times", "gan")
+SECTIONS = ("parts", "steps", "sampling", "rollouts", "loader", "memory", "times", "gan")
 MODES = ("stored", "reversible")
 DEPTHS, FRAMES, BATCHES = (8, 16, 32, 64), (5, 15, 30, 60), (1, 2, 4, 8, 16)
+ROLLOUT_BATCHES, ROLLOUT_FRAMES = (1, 16, 64), (30, 120)
 DRAWN = 2  # frames drawn from each clip, in one of the tail's measurements
 GAN_FRAMES = (4, 8, 16, 30)
 _LOADED = 100  # batches
@@ -26,6 +27,7 @@ class Plan(NamedTuple):
     modes: Sequence[str]  # ways of differentiating the flow, of `MODES`
     repeats: int
     videos: int  # sampled together
+    presets: Sequence[str]  # whose sampling is compared
 
     def head(self, **changes: Any) -> dict[str, Any]:
         """Returns the configuration for measurements of the head."""
@@ -47,6 +49,20 @@ def _loader(plan: Plan) -> Any:
 def _sampling(plan: Plan) -> Any:
     arguments = {"changes": plan.base, "num_videos": plan.videos, "repeats": plan.repeats}
     return call("costs.sampling_speed", arguments)
+
+
+def _rollouts(plan: Plan) -> list[dict[str, Any]]:
+    """Returns the speed of sampling with each preset, batch size and number of frames."""
+    models = {name: plan.base | {"preset": name} for name in plan.presets}
+    sizes = {"batches": ROLLOUT_BATCHES, "lengths": ROLLOUT_FRAMES}
+    arguments = {"models": models, "repeats": plan.repeats} | sizes
+    rows = call("rollouts.in_turns", arguments, cores=1)
+    for row in rows:
+        median = statistics.median(row["seconds"])
+        row["frames_per_s"] = row["batch"] * row["frames"] / median
+        row["ms_per_frame"] = 1000 * median / row["frames"]
+    found: list[dict[str, Any]] = rows
+    return found
 
 
 def _steps(plan: Plan) -> Iterator[dict[str, Any]]:
@@ -113,6 +129,7 @@ def _gan(plan: Plan) -> Iterator[dict[str, Any]]:
 _WHOLE: dict[str, Callable[[Plan], Any]] = {
     "parts": _parts,
     "sampling": _sampling,
+    "rollouts": _rollouts,
     "loader": _loader,
 }
 _ROWS: dict[str, Callable[[Plan], Iterator[dict[str, Any]]]] = {

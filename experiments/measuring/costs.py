@@ -27,6 +27,7 @@ from flowvid.video.build import Drawing
 from flowvid.video.frames import Batch
 
 NUM_LABELS = 8
+_NOISE = 0.01  # standard deviation of drawn parameters
 
 
 def config_of(changes: dict[str, Any]) -> Config:
@@ -55,6 +56,21 @@ def parameters(config: Config) -> dict[str, Any]:
     """Returns parameters that are initialised from a few random frames and then perturbed."""
     init = jax.jit(functools.partial(joint.init_params, config))
     return jax.tree_util.tree_map_with_path(_perturbed, init(random_batch(config, 2)))
+
+
+def drawn_parameters(config: Config) -> dict[str, Any]:
+    """Returns small random parameters; initialising them takes longer to compile than a step."""
+    rng = np.random.default_rng(0)
+
+    def draw(path: jax.tree_util.KeyPath, leaf: Any) -> Any:
+        if not train_state.is_constant(path):
+            return jnp.asarray(_NOISE * rng.normal(size=leaf.shape), leaf.dtype)
+        last: Any = path[-1]
+        of_permutation = last.key == "permutation"  # of Glow; its others are signs
+        return jnp.broadcast_to(jnp.eye(leaf.shape[-1]) if of_permutation else 1.0, leaf.shape)
+
+    found: dict[str, Any] = jax.tree_util.tree_map_with_path(draw, joint.params_template(config))
+    return found
 
 
 def peak_rss_mb() -> float:

@@ -14,7 +14,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from experiments.measuring import costs
 from experiments.planning import program
@@ -22,7 +21,6 @@ from flowvid import cli
 from flowvid.flows.convolution import Window, im2col
 from flowvid.parallel.devices import replicate, shard
 from flowvid.training import train_state, trainer
-from flowvid.video import joint
 
 # Rows, summed products and columns of matrix products: large ones, and two as of 3x3 convolutions.
 _PRODUCTS = {
@@ -34,7 +32,6 @@ _LEAST_FLOP = 1e9  # of a measurement
 _LARGE = 2**22  # numbers, about as many as the activations of a step
 _IMAGES = (16, 32, 32, 16)  # whose windows are put together
 _SMALL = 2**14  # numbers, which every cache holds
-_NOISE = 0.01  # standard deviation of parameters
 _CHAIN, _REPEATED = 16, 256  # operations on each of them, and how often
 _STREAMED = 8  # times that the large numbers are read and written
 
@@ -92,19 +89,6 @@ def rates_per_second(found: dict[str, tuple[Callable[[], Any], float]]) -> dict[
     return {name: amount / cpu_seconds(work) for name, (work, amount) in found.items()}
 
 
-def _drawn(shapes: Any) -> Any:
-    """Returns small random parameters; initialising them takes longer to compile than a step."""
-    rng = np.random.default_rng(0)
-
-    def draw(path: Any, leaf: Any) -> Any:
-        if not train_state.is_constant(path):
-            return jnp.asarray(_NOISE * rng.normal(size=leaf.shape), leaf.dtype)
-        of_permutation = path[-1].key == "permutation"  # of Glow; its others are signs
-        return jnp.broadcast_to(jnp.eye(leaf.shape[-1]) if of_permutation else 1.0, leaf.shape)
-
-    return jax.tree_util.tree_map_with_path(draw, shapes)
-
-
 def step_in_turns(name: str, changes: dict[str, Any], rounds: int) -> list[dict[str, Any]]:
     """Takes training steps of "head" or "tail" and measures the machine's rates, in turns.
 
@@ -120,7 +104,7 @@ def step_in_turns(name: str, changes: dict[str, Any], rounds: int) -> list[dict[
     config = costs.config_of(changes)
     batch = shard(costs.random_batch(config, config.batch_size))
     optimiser = trainer.optimisers(config)[name]
-    params = _drawn(joint.params_template(config)[name])
+    params = costs.drawn_parameters(config)[name]
     current = replicate(train_state.create(config, params, optimiser))
     step = trainer.train_steps(config)[name].lower(current, batch).compile()
     current, metrics = jax.block_until_ready(step(current, batch))

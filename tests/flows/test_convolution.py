@@ -12,13 +12,17 @@ from flowvid.flows.convolution import Conv, conv_general_dilated
 
 NHWC_HWIO = ("NHWC", "HWIO", "NHWC")
 
-# (kernel size, strides, c_in, c_out, (height, width)); more channels in than out runs mirrored.
+# (kernel size, strides, c_in, c_out, (height, width)). With a stride of 1, more than twice as many
+# channels in as out run mirrored, and about as many divide the window between the two sides.
 CASES = [
     ((1, 1), (1, 1), 3, 8, (6, 4)),
     ((1, 1), (1, 1), 8, 3, (6, 4)),
     ((3, 3), (1, 1), 2, 8, (6, 4)),
     ((3, 3), (1, 1), 8, 2, (6, 4)),
     ((3, 3), (1, 1), 5, 5, (2, 1)),
+    ((3, 3), (1, 1), 6, 4, (6, 4)),
+    ((5, 3), (1, 1), 4, 6, (4, 6)),
+    ((1, 3), (1, 1), 4, 5, (4, 6)),
     ((3, 5), (1, 1), 2, 8, (4, 6)),
     ((3, 5), (1, 1), 8, 2, (4, 6)),
     ((3, 3), (2, 2), 5, 5, (6, 4)),

@@ -12,8 +12,10 @@ import pytest
 from experiments.measuring import (
     benchmark_file,
     benchmark_output,
+    benchmark_sections,
     costs,
     fresh_process,
+    rollouts,
     step_profile,
 )
 from flowvid import cli
@@ -107,6 +109,29 @@ def test_sampling_is_timed_beside_the_forward_pass():
     assert len(figures["sampling_s"]) == len(figures["forward_s"]) == 2
 
 
+def test_rollouts_are_timed_in_turns():
+    models = {"glow": TINY, "other": TINY | {"width": 4}}
+    rows = rollouts.in_turns(models, batches=[1, 2], lengths=[2, 3], repeats=2)
+    sizes = [(row["model"], row["batch"], row["frames"]) for row in rows]
+    assert sizes[:4] == [("glow", 1, 2), ("glow", 1, 3), ("other", 1, 2), ("other", 1, 3)]
+    assert len(sizes) == len(set(sizes)) == 8
+    assert all(len(row["seconds"]) == 2 and min(row["seconds"]) > 0 for row in rows)
+
+
+def test_speeds_of_rollouts_are_of_their_medians(monkeypatch):
+    def call(function, arguments, cores):
+        assert (function, cores) == ("rollouts.in_turns", 1)
+        assert arguments["models"] == {"small": {"preset": "small", "variant": "state"}}
+        return [{"model": "small", "batch": 4, "frames": 30, "seconds": [9.0, 3.0, 2.0]}]
+
+    monkeypatch.setattr(benchmark_sections, "call", call)
+    base = {"preset": "paper", "variant": "state"}
+    (row,) = benchmark_sections.measure(
+        "rollouts", benchmark_sections.Plan(base, [], [], 3, 16, ["small"])
+    )
+    assert benchmark_output.text("rollouts", [row]).endswith("| small | 4 | 30 | 40 | 100 |")
+
+
 def test_what_is_measured_has_no_silent_networks():
     config = costs.config_of(TINY)
     params = costs.parameters(config)
@@ -189,6 +214,7 @@ def test_measurements_of_other_machines_or_models_are_not_mixed(other, tmp_path)
         (["--sections=parts,tail"], "unknown section 'tail': use some of parts, steps"),
         (["--sections=parts", "--picture=x.png"], "give both"),
         (["--sections=steps", "--modes=stored,exact"], "--modes=exact: use stored or reversible"),
+        (["--sections=rollouts", "--presets=small,tiny"], "--presets=tiny: use paper or"),
     ],
 )
 def test_the_command_says_what_it_cannot_do(flags, message):
