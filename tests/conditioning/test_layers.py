@@ -203,6 +203,36 @@ def test_layers_that_are_right_have_a_smaller_loss_than_wrong_ones():
         assert float(value) > 10 * float(smallest[name]) + 1e-3, name
 
 
+def test_the_motion_of_what_moves_has_the_smallest_loss():
+    videos = np.full((2, 8, SIZE, SIZE, 3), -0.4, np.float32)
+    texture = np.random.default_rng(0).uniform(0, 0.5, (2, 5, 5, 3))
+    for number in range(8):
+        videos[:, number, number : number + 5, 4:9] = texture  # goes down by a pixel per frame
+    zeros = jnp.zeros((1, 1, 1, 1))
+
+    def layers_of(memory):
+        shape = memory.mean.shape[:3]
+        found = layers.Layers(*(zeros for _ in layers.Layers._fields))
+        mask, still = jnp.ones((*shape, 1)), jnp.zeros((*shape, 2))
+        return found._replace(mask=mask, expected=still, objects=still)
+
+    @jax.jit
+    def loss(step, videos, states):
+        change = lambda objects: jnp.broadcast_to(step, objects.shape)  # noqa: E731
+        learner = hindsight.Learner(layers_of, layers_of, change)
+        keys = jax.random.split(jax.random.key(0), 2)
+        return hindsight._loss_of_dynamics(learner, keys, videos, states, 1)
+
+    videos = jnp.asarray(videos)
+    states = states_of(videos)
+    of_steps = {
+        step: float(loss(jnp.array(step).reshape(1, 1, 1, 2), videos, states))
+        for step in ((1.0, 0.0), (0.0, 0.0), (2.0, 0.0), (1.0, 1.0))
+    }
+    right = of_steps.pop((1.0, 0.0))
+    assert all(right < 0.5 * wrong for wrong in of_steps.values()), (right, of_steps)
+
+
 def test_the_mean_over_devices_is_the_loss_of_the_whole_batch():
     videos, params = np.asarray(clips(4, 6)), drawn()
     keys = jax.random.split(jax.random.key(4), 4)
