@@ -70,7 +70,9 @@ def test_a_run_has_the_labels_of_the_dataset(video_sets, call, tmp_path):
     assert "1 labels of ucf101 differ from the 101 labels" in err
 
 
-def test_runs_from_before_there_were_these_flags_are_read():
+def test_runs_from_before_there_was_a_flag_are_read(monkeypatch):
+    later = {"video_feature": None, "label_feature": None}
+    monkeypatch.setattr(config_file, "LATER_FIELDS", later)
     config = preset_config("small")
     saved = config_file.to_dict(config, ("unlabelled",))
     del saved["video_feature"], saved["label_feature"]

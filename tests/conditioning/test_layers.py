@@ -186,11 +186,11 @@ def test_layers_that_are_right_have_a_smaller_loss_than_wrong_ones():
     )
 
     @jax.jit
-    def losses(found):
+    def losses(found, memory, at_end):
         is_real = jnp.ones((8, 1, 1, 1))
-        return hindsight._losses(found, at_4, final, real, after, is_real, 12, 1)
+        return hindsight._losses(found, memory, at_end, real, after, is_real, 12, 1)
 
-    smallest = losses(right)
+    smallest = losses(right, at_4, final)
     assert sum(map(float, smallest.values())) < 1e-3
     wrong = right._replace(
         mask_logit=-right.mask_logit,
@@ -199,7 +199,7 @@ def test_layers_that_are_right_have_a_smaller_loss_than_wrong_ones():
         moves=right.moves + 1,
         next_frame=real,
     )
-    for name, value in losses(wrong).items():
+    for name, value in losses(wrong, at_4, final).items():
         assert float(value) > 10 * float(smallest[name]) + 1e-3, name
 
 

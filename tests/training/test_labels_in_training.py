@@ -101,7 +101,7 @@ def test_muon_trains_matrices_alone(model):
     gradients = jax.tree.map(lambda s: np.asarray(rng.normal(size=s.shape), s.dtype), params)
     optimiser = trainer.optimisers(config)[model]
     updates, _ = jax.jit(lambda g: optimiser.update(g, optimiser.init(g), g))(gradients)
-    found = dict(jax.tree_util.tree_leaves_with_path(updates))
+    found, given = (dict(jax.tree_util.tree_leaves_with_path(x)) for x in (updates, gradients))
     stretches = {}
     for path, dimensions in jax.tree_util.tree_leaves_with_path(
         train_state.matrices(params), is_leaf=lambda x: isinstance(x, MuonDimensionNumbers)
@@ -109,9 +109,16 @@ def test_muon_trains_matrices_alone(model):
         rows, columns = dimensions.reduction_axis, dimensions.output_axis
         update = np.asarray(found.pop(path))
         count = math.prod(update.shape[axis] for axis in rows)
-        stack = update.reshape(-1, count, update.shape[columns[0]])
+        stack, of_gradient = (
+            x.reshape(-1, count, update.shape[columns[0]]) for x in (update, given[path])
+        )
         scale = rate * max(1, stack.shape[2] / stack.shape[1]) ** 0.5
-        stretches[path] = np.linalg.svd(stack, compute_uv=False) / scale
+        left, size, right = np.linalg.svd(of_gradient, full_matrices=False)
+        along = -np.einsum("nis,nij,nsj->ns", left, stack, right) / scale
+        # Five steps of Newton and Schulz do not lift what is next to nothing.
+        lifted = size > 0.01 * np.linalg.norm(size, axis=1, keepdims=True)
+        assert np.mean(lifted) > 0.9
+        stretches[path] = along[lifted]
     of_stages, of_causal, of_unet = 4, 4 + 1 + 3, 4  # at least
     assert len(stretches) >= 3 * of_stages + (of_causal if model == "head" else 3 * of_unet)
     for values in stretches.values():
