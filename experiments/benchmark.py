@@ -81,9 +81,7 @@ def main() -> None:
     from experiments.measuring.fresh_process import call
 
     wanted = _wanted_sections()
-    plan = Plan(
-        _base(), _MODELS.value, _MODES.value, _REPEATS.value, _VIDEOS.value, _PRESETS.value
-    )
+    plan = Plan(_base(), _MODELS.value, _MODES.value, _REPEATS.value, _VIDEOS.value, _PRESETS.value)
     path = _OUT.value
     report = benchmark_file.begin(path, plan.base)
     print(f"{report['machine']}; medians of {_REPEATS.value}")

@@ -4,6 +4,7 @@ It is meant for a process of its own that may use one core, and takes processor 
 work on the machine disturbs less than time by the clock.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -43,7 +44,8 @@ def in_turns(
             for name, length in itertools.product(models, lengths)
         ]
         for repeat, row in itertools.product(range(repeats + 1), of_batch):
-            spent = cpu_seconds(lambda row=row: samplers[row["model"]](batch, row["frames"]))
+            sample = samplers[row["model"]]
+            spent = cpu_seconds(functools.partial(sample, batch, row["frames"]))
             row["seconds"] += [spent] * (repeat > 0)
         rows += of_batch
     return rows
