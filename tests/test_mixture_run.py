@@ -24,6 +24,7 @@ SIZES = {name: value for name, value in TINY.items() if name not in OF_OTHERS} |
     "components": 3,
     "stage_width": 8,
     "head_stage_width": 12,
+    "head_levels": 1,
     "unet_width": 8,
     "features": 4,
     "layer_width": 8,

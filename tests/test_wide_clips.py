@@ -15,7 +15,7 @@ from flowvid.errors import DataError
 
 pytest_plugins = ["system_fixtures", "command_line"]
 
-FRAMES, HEIGHT, WIDTH = 5, 12, 24
+FRAMES, HEIGHT, WIDTH = 5, 8, 16
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def trained(call, wide_folder, tmp_path):
     )
     assert code == 0, err
     assert "is trained to step 1" in printed
-    assert json.loads((workdir / "config.json").read_text())["image_size"] == "12x24"
+    assert json.loads((workdir / "config.json").read_text())["image_size"] == "8x16"
     return workdir
 
 
@@ -69,7 +69,7 @@ def test_they_train_evaluate_and_are_continued_and_shown(wide_folder, call, tmp_
     assert "object-fit: contain" in page.read_text(encoding="utf-8")  # nothing is stretched
     model, videos = flowvid.load(workdir), held_out(wide_folder, tmp_path)
     assert model.log_prob(videos).shape == (2, FRAMES)
-    with pytest.raises(ValueError, match="frames are 24x12x3, the model's are 12x24x3"):
+    with pytest.raises(ValueError, match="frames are 16x8x3, the model's are 8x16x3"):
         model.log_prob(videos.swapaxes(2, 3))
 
 

@@ -19,6 +19,7 @@ MIXTURE_SIZES = {
     "components": 2,
     "stage_width": 4,
     "head_stage_width": 4,
+    "head_levels": 1,
     "head_width": 4,
     "head_depth": 1,
     "unet_width": 4,

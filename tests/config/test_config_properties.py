@@ -85,7 +85,7 @@ def all_fields(draw, kinds=None):
         settings = table[values[kind]]
         values |= {field.name: draw(values_of(field)) for field in own_fields(settings)}
         if "head_levels" in settings.__dataclass_fields__:
-            fitting = [n for n in range(1, levels + 1) if size % 2 ** (n + 1) == 0]
+            fitting = [n for n in range(1, levels + 1) if size % 2 ** (n + 2) == 0]
             assume(fitting)
             values["head_levels"] = draw(st.sampled_from(fitting))
             values["head_width"] = draw(st.integers(1, 32) | st.sampled_from([64, 256]))

@@ -56,9 +56,9 @@ CASES = {
     "2_context": Case("tail", 2, (4, 4), 8, MAPS, 2),
     "1_label": Case("tail", 1, (4, 4), 8, CONSTANT, 2),
     "head": Case("head", 1, (8, 8), 8),
-    "head_of_2_levels": Case("head", 2, (8, 8), 8),
-    "head_of_label": Case("head", 1, (4, 8), 32, CONSTANT, 3),
-    "head_of_label_image": Case("head", 1, (8, 4), 256, MAPS, 2),
+    "head_of_2_levels": Case("head", 2, (16, 16), 8),
+    "head_of_label": Case("head", 1, (8, 16), 32, CONSTANT, 3),
+    "head_of_label_image": Case("head", 1, (8, 8), 256, MAPS, 2),
 }
 
 
@@ -238,10 +238,10 @@ def test_a_head_of_unsuitable_size_is_refused():
     fields = {"flow": "mixture", "context": "unet"}
     with pytest.raises(ConfigError, match=r"--head_levels=4 must be at most --levels=3"):
         preset_config("paper_small", **fields, head_levels=4)
-    with pytest.raises(
-        ConfigError, match=r"--image_size=24 must be divisible by 16 for --head_lev"
-    ):
-        preset_config("paper_small", **fields, head_levels=3, image_size=24)
+    with pytest.raises(ConfigError, match=r"=48 must be .* by 32 .*=3: use --head_levels=2, or"):
+        preset_config("paper_small", **fields, head_levels=3, image_size=48)
+    with pytest.raises(ConfigError, match=r"=8x12 .* by 8 for --head_levels=1: use another size"):
+        preset_config("paper_small", **fields, levels=1, head_levels=1, image_size="8x12")
     with pytest.raises(ConfigError, match=r"--head_width=40 must be a multiple of 32"):
         preset_config("paper_small", **fields, head_width=40)
 

@@ -68,7 +68,7 @@ def test_by_default_clips_stay_as_they_are(batch):
         ({"tail_crop": 64}, "--tail_crop=64 is larger than --image_size=16x32: use at most that"),
         ({"tail_crop": (12, 24)}, "--tail_crop=12x24 must be divisible by 8"),
         (
-            {"tail_crop": 8, "image_size": (24, 12), "levels": 1},
+            {"tail_crop": 8, "image_size": (24, 12), "levels": 1, "flow": "glow"},
             "--tail_crop=8 must be divisible by 4 and not both by 8, as --image_size=24x12 is",
         ),
         (
@@ -110,7 +110,12 @@ def test_the_tail_learns_from_windows_with_the_parameters_of_whole_frames(batch)
 
 
 @pytest.mark.parametrize(
-    "changes", [{"num_frames": 1}, {"image_size": 16}, {"image_size": (16, 96)}]
+    "changes",
+    [
+        {"num_frames": 1},
+        {"image_size": 16, "head_levels": 2},
+        {"image_size": (16, 96), "head_levels": 2},
+    ],
 )
 def test_a_presets_window_is_left_out_where_it_does_not_fit(changes):
     assert preset_config("footage_small").tail_crop == (32, 32)

@@ -27,6 +27,12 @@ def near(cells: Array) -> Array:
     return 4 * jnp.concatenate(_earlier(cells), axis=-1)
 
 
+def before(cells: Array) -> Array:
+    """Returns the cell before each in raster order, scaled, [B, N, 4 C]; zero before the first."""
+    in_order = rearrange(cells, "b h w c -> b (h w) c")
+    return 4 * jnp.pad(in_order, ((0, 0), (1, 0), (0, 0)))[:, :-1]
+
+
 def _earlier(x: Array) -> list[Array]:
     """Returns what is to the left, above, and above to the left and right; zero outside."""
     places = ((0, -1), (-1, 0), (-1, -1), (-1, 1))

@@ -3,11 +3,10 @@
 from collections.abc import Iterator, Sequence
 
 from flowvid.arrays import CHANNELS
-from flowvid.flows.mixture import causal
-from flowvid.flows.mixture.causal import CausalPixels
 from flowvid.flows.mixture.flow import MixtureFlow
 from flowvid.flows.mixture.phases import ORDER
 from flowvid.flows.mixture.stage import Stage, StageNetwork, num_outputs
+from flowvid.flows.mixture.two_passes import TwoPasses
 from flowvid.flows.protocol import Shape
 
 
@@ -27,7 +26,7 @@ def _stages(
             seen = CHANNELS * (known * (2 if flow.anchors else 1) + 1)
             network = flow.network_of(Stage(level, phase))
             yield network, rows * columns, _features(flow, context_channels[level]) + seen
-    if not isinstance(flow.last, CausalPixels):
+    if not isinstance(flow.last, TwoPasses):
         seen = _features(flow, context_channels[flow.levels - 1]) or 2
         yield flow.network, rows * columns, seen
 
@@ -45,8 +44,8 @@ def flop(flow: MixtureFlow, shape: Shape, context_channels: Sequence[int]) -> fl
         * (9 * seen + 10 * network.width + num_outputs(network.components))
         for network, pixels, seen in _stages(flow, shape, context_channels)
     )
-    if isinstance(flow.last, CausalPixels):
-        found += causal.flop(flow.last, _last_pixels(flow, shape), context_channels[0])
+    if isinstance(flow.last, TwoPasses):
+        found += flow.last.flop(_last_pixels(flow, shape), context_channels[0])
     return found
 
 
@@ -60,6 +59,6 @@ def activation_size(flow: MixtureFlow, shape: Shape, context_channels: Sequence[
         pixels * (9 * seen + 15 * network.width + 12 * CHANNELS * (network.components + 1))
         for network, pixels, seen in _stages(flow, shape, context_channels)
     ]
-    if isinstance(flow.last, CausalPixels):
-        kept.append(causal.activation_size(flow.last, _last_pixels(flow, shape)))
+    if isinstance(flow.last, TwoPasses):
+        kept.append(flow.last.activation_size(_last_pixels(flow, shape)))
     return max(kept) if flow.reversible else sum(kept)

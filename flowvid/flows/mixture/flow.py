@@ -4,7 +4,7 @@ A level splits its image into the four phases of 2x2 cells (`phases`). Phase 0 i
 image; phases 3, 1 and 2 are transformed in turn by mixture CDFs (`bijectors.mixture_cdf`), whose
 parameters a network computes from the phases before them and from the level's context, and are
 factored out as standard normal latents. The last, smallest image has a model of its own, in which
-pixels are independent (`last_image`) or each depends on those before it (`causal`). These are
+pixels are independent (`last_image`) or each depends on those before it (`two_passes`). These are
 RealNVP's spatial couplings and Glow's levels, with the transformation of Flow++.
 
 What is seen alike at every pixel, such as a label, conditions the last image alone, where it is

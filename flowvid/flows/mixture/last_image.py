@@ -1,6 +1,6 @@
 """How the last, smallest image of a mixture flow is modelled: its pixels independently.
 
-`causal` has the other way, in which each pixel depends on those before it.
+`two_passes` has the other way, in which each pixel depends on those before it.
 
 Dimensions: B batch, H height, W width, C channels, V vector.
 """

@@ -13,10 +13,11 @@ _SMALL = {
     "components": 5,
     "stage_width": 48,
     "head_stage_width": 96,
-    "head_levels": None,
+    "head_levels": 2,
     "head_width": 128,
     "head_depth": 3,
 }
+_FOOTAGE_SMALL = _SMALL | {"head_levels": None}
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,13 @@ class MixtureSettings(fields.Settings):
     head_levels: int | None = fields.field(
         _GROUP,
         "levels of the head's flow, at most --levels. The image below them is drawn pixel by pixel "
-        "by a causal transformer, whose work grows with the square of its pixels. [--levels]",
+        "by two causal transformers, first every second row and column, then the rest. Their work "
+        "grows with the square of its pixels; its sides must be divisible by 4. [--levels]",
     )
     head_width: int = fields.field(
-        _GROUP, "features of that transformer, a multiple of 32 or fewer than 32."
+        _GROUP, "features of each of them, a multiple of 32 or fewer than 32."
     )
-    head_depth: int = fields.field(_GROUP, "blocks of that transformer.")
+    head_depth: int = fields.field(_GROUP, "blocks of each of them.")
 
     BINS: ClassVar[bool] = True
     # In the tail, errors of single pixels would condition all later frames.
@@ -53,13 +55,13 @@ class MixtureSettings(fields.Settings):
         },
         "paper_small": _SMALL,
         "small": _SMALL,
-        "footage_small": _SMALL,
-        "footage": _SMALL
+        "footage_small": _FOOTAGE_SMALL,
+        "footage": _FOOTAGE_SMALL
         | {"components": 8, "stage_width": 96, "head_stage_width": 192, "head_width": 256},
     }
 
     def check(self, image_size: Size, levels: int) -> None:
-        """Checks that the head's last image can be cut into cells of 2x2 pixels.
+        """Checks that the head's last image, and its phase 0, can be cut into cells of 2x2 pixels.
 
         Raises:
             ConfigError: naming the flag and what it may be.
@@ -68,10 +70,12 @@ class MixtureSettings(fields.Settings):
         own = self._levels_of_head(levels)
         if own > levels:
             raise ConfigError(f"--head_levels={own} must be at most --levels={levels}: use fewer.")
-        if any(side % 2 ** (own + 1) for side in image_size):
+        if any(side % 2 ** (own + 2) for side in image_size):
+            fits = [n for n in range(1, own) if not any(side % 2 ** (n + 2) for side in image_size)]
+            instead = f"use --head_levels={fits[-1]}, or another" if fits else "use another"
             raise ConfigError(
-                f"--image_size={image_size} must be divisible by {2 ** (own + 1)} for "
-                f"--head_levels={own}: use fewer, or another size."
+                f"--image_size={image_size} must be divisible by {2 ** (own + 2)} for "
+                f"--head_levels={own}: {instead} size."
             )
         if self.head_width > 32 and self.head_width % 32:
             raise ConfigError(
@@ -88,6 +92,7 @@ class MixtureSettings(fields.Settings):
         from flowvid.flows.mixture.flow import MixtureFlow
         from flowvid.flows.mixture.last_image import IndependentPixels
         from flowvid.flows.mixture.stage import StageNetwork
+        from flowvid.flows.mixture.two_passes import RestOfCells, TwoPasses
         from flowvid.flows.protocol import Flow
 
         network = StageNetwork(self.stage_width, self.components, options.num_bins, options.dtype)
@@ -97,8 +102,10 @@ class MixtureSettings(fields.Settings):
         coarse = None
         if of_head:
             coarse = network.clone(width=self.head_stage_width)
-            last = CausalPixels(
-                self.head_width, self.head_depth, self.components, options.num_bins, options.dtype
+            sizes = (self.head_width, self.head_depth, self.components)
+            last = TwoPasses(
+                CausalPixels(*sizes, options.num_bins, options.dtype),
+                RestOfCells(*sizes, options.num_bins, options.dtype),
             )
         flow = MixtureFlow(levels, network, last, options.anchors, options.reversible, coarse)
         return Flow(
@@ -122,7 +129,10 @@ class MixtureSettings(fields.Settings):
         """Returns what each level does, and how the last image is drawn, for the model diagram."""
         mixtures = f"mixture CDFs of {self.components} logistics"
         levels, last = (
-            (self._levels_of_head(levels), f"pixel by pixel, {self.head_depth} blocks of attention")
+            (
+                self._levels_of_head(levels),
+                f"pixel by pixel in two passes, {self.head_depth} blocks of attention each",
+            )
             if model == "head"
             else (levels, "its pixels independent of each other")
         )

@@ -47,8 +47,8 @@ def test_the_diagram_of_a_mixture_flow_shows_its_last_images(request_of, tmp_pat
     figure, _ = drawn("1", figure_data.model_diagram(request_of(given=given)), tmp_path)
     head, tail = ([text.get_text() for text in axes.texts] for axes in figure.axes)
     shapes = [[t.split("\n")[1] for t in texts if t.startswith("z")] for texts in (head, tail)]
-    assert shapes == [["16x16x9", "8x8x9", "4x4x9", "4x4x3"]] * 2
-    assert any("pixel by pixel, 3 blocks" in text for text in head)
+    assert shapes == [["16x16x9", "8x8x9", "8x8x3"], ["16x16x9", "8x8x9", "4x4x9", "4x4x3"]]
+    assert any("pixel by pixel in two passes, 3 blocks" in text for text in head)
     assert any("independent of each other" in text for text in tail)
     # The label of the head is the same at every pixel: it has no map.
     maps = [sum(t.startswith("context map") for t in texts) for texts in (head, tail)]
