@@ -20,11 +20,11 @@ FRAMES, HEIGHT, WIDTH = 5, 8, 16
 
 @pytest.fixture(scope="module")
 def wide_folder(tmp_path_factory):
-    """Six clips of random squares of 24x48 pixels in all."""
+    """Six clips of random squares of 16x32 pixels in all."""
     folder = tmp_path_factory.mktemp("wide")
     rng = np.random.default_rng(0)
     for index in range(6):
-        video = rng.integers(0, 256, (FRAMES, 6, 12, 3), np.uint8).repeat(4, 1).repeat(4, 2)
+        video = rng.integers(0, 256, (FRAMES, 4, 8, 3), np.uint8).repeat(4, 1).repeat(4, 2)
         split = "train" if index < 4 else "validation"
         (folder / split / "noise").mkdir(parents=True, exist_ok=True)
         media.write_lossless(folder / split / "noise" / str(index), video, "mkv", 10)
