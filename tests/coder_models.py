@@ -18,7 +18,7 @@ def model_of(**changes):
     fields = {"variant": "label_everywhere", "num_labels": LABELS, "image_size": SIZE, "n_bits": 8}
     config = preset_config("small", **MIXTURE_SIZES | fields | changes)
     batch = Batch(
-        np.zeros((2, 3, SIZE, SIZE, 3), np.uint8), np.zeros(2, np.int32), np.zeros(2, np.uint32)
+        np.zeros((2, 4, SIZE, SIZE, 3), np.uint8), np.zeros(2, np.int32), np.zeros(2, np.uint32)
     )
     params = drawn_params(jax.eval_shape(functools.partial(joint.init_params, config), batch))
     return Model(config, tuple("abc"), params, 0, averaged=False)

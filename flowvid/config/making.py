@@ -22,7 +22,7 @@ def preset_config(preset: str = "paper", **changes: Any) -> Config:
     `changes` may name fields of the chosen flow and encoder beside those of `Config`, and give
     sizes as anything that `Size.of` takes. With num_frames=1 there are no frames for the tail, and
     the preset's tail_frames and tail_crop are left out, as is a tail_crop that is larger than a
-    frame; the head draws no more frames of a clip than there are.
+    frame; head and tail draw no more frames of a clip than there are.
 
     Raises:
         ConfigError: for an unknown preset, a field's unusable value, or a field of another flow or
@@ -32,10 +32,10 @@ def preset_config(preset: str = "paper", **changes: Any) -> Config:
         raise ConfigError(f"--preset={preset} is unknown: use one of {', '.join(PRESETS)}.")
     values = PRESETS[preset] | {"preset": preset}
     frames = changes.get("num_frames")
-    if frames == 1:
-        values["tail_frames"] = None
     if isinstance(frames, int) and 1 <= frames < values["head_frames_drawn"]:
         values["head_frames_drawn"] = frames
+    if isinstance(frames, int) and 1 <= frames <= (values["tail_frames"] or 0):
+        values["tail_frames"] = frames - 1 or None
     values |= {name: value for name, value in changes.items() if name in _OWN}
     values |= sizes_of(values)
     if "tail_crop" not in changes and values["tail_crop"] is not None:

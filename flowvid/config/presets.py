@@ -55,11 +55,13 @@ _SMALL = _PAPER_SMALL | {
     "flow": "mixture",
     "context": "unet",
     "head_frames": "any",
-    "head_frames_drawn": 3,
+    "head_frames_drawn": 4,
     "label_learning_rate": 2e-3,
     "label_dropout": 0.1,
     "label_contrast": 10.0,
-    "batch_size": 8,
+    "num_steps": 1600,
+    "batch_size": 6,
+    "tail_frames": 3,
     "learning_rate": 2e-3,
     "muon_learning_rate": 0.02,
     "tail_clip": 1.0,
@@ -75,6 +77,8 @@ _FOOTAGE_SMALL = _SMALL | {
     "augment": "mirror",
     "head_frames_drawn": 1,
     "num_steps": 2500,
+    "batch_size": 8,
+    "tail_frames": 2,
 }
 PRESETS: fields.Presets = {
     "paper": _SHARED  # the paper's appendix

@@ -93,6 +93,7 @@ def test_what_cannot_be_trained_is_refused(changes, message):
 
 def test_the_tail_learns_from_windows_with_the_parameters_of_whole_frames(batch):
     fields = {"image_size": (SIZE, 2 * SIZE), "num_labels": 1, "variant": "state", "levels": 2}
+    fields["tail_frames"] = 2
     windowed = preset_config("small", **MIXTURE_SIZES | fields | {"tail_crop": (8, 16)})
     assert windowed.tail_crop == (8, 16)
     whole = preset_config("small", **MIXTURE_SIZES | fields)

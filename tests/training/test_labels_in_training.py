@@ -138,7 +138,7 @@ def test_muon_trains_matrices_alone(model):
     [
         ({"context": "pyramid"}, r"--context=pyramid cannot encode a label that is not told: use"),
         ({"label_dropout": 1.0}, r"--label_dropout=1.0 must be below 1"),
-        ({"head_frames": "first"}, r"--head_frames_drawn=3 needs --head_frames=any"),
+        ({"head_frames": "first"}, r"--head_frames_drawn=4 needs --head_frames=any"),
         ({"head_frames_drawn": 31}, r"--head_frames_drawn=31 frames cannot be drawn from 30"),
     ],
 )

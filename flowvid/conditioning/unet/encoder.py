@@ -20,16 +20,19 @@ from jaxtyping import Key, PRNGKeyArray
 from flowvid.arrays import CHANNELS, Images, Labels, Params
 from flowvid.conditioning.protocol import Conditioning, ContextEncoder, EncoderOptions
 from flowvid.conditioning.sees import Sees
-from flowvid.conditioning.unet import hindsight, network
+from flowvid.conditioning.unet import hindsight, kinds, network
 from flowvid.conditioning.unet import layers as layering
 from flowvid.conditioning.unet import memory as memories
+from flowvid.conditioning.unet.hindsight import State
+from flowvid.conditioning.unet.kinds import LogPrior, Track
 from flowvid.conditioning.unet.layers import Layers
 from flowvid.conditioning.unet.memory import Memory
 from flowvid.conditioning.unet.settings import UnetSettings, coarseness, levels_of_layers
 from flowvid.flows.protocol import Contexts, Diagnostic, Shape
-from flowvid.flows.scale_and_shift import depends_on_vector
 
 _NORMAL = nn.initializers.normal(1.0)
+_KINDS = 6
+_KINDS_UNTOLD = 1
 
 
 class _View(NamedTuple):
@@ -61,9 +64,9 @@ class UnetEncoder:
     """The functions of the encoder; `unet_encoder` makes a `ContextEncoder` of them.
 
     A label is seen as a learned vector. There is one more, for a label that is not told. Where the
-    label alone is seen, the vector is the map of every level. With the state, it says how objects
-    move on (`dynamics`); with the last frame alone, it scales and shifts the U-Net's features.
-    Parameters are those of the parts that are used, of "labels", "layers" and "unet".
+    label alone is seen, the vector is the map of every level. With the state, it says how likely
+    each kind of motion is; with the last frame alone, it scales and shifts the U-Net's features.
+    Parameters are those of the parts that are used, of "kinds", "labels", "layers" and "unet".
     """
 
     settings: UnetSettings
@@ -105,20 +108,33 @@ class UnetEncoder:
         """The networks of the layers."""
         size = self.options.image_size
         return layering.LayerNetwork(
-            self.settings.layer_width, coarseness(size), levels_of_layers(size)
+            self.settings.layer_width, coarseness(size), levels_of_layers(size), self.num_kinds
         )
+
+    @property
+    def num_kinds(self) -> int:
+        """Kinds of motion."""
+        return _KINDS if self.sees.label else _KINDS_UNTOLD
+
+    @property
+    def prior(self) -> kinds.Prior:
+        """What a label says of the kinds."""
+        return kinds.Prior(self.num_kinds)
 
     def init(self, key: PRNGKeyArray, labels: Labels, frames: Any) -> dict[str, Params]:
         """Returns the parameters of each part."""
         del frames
-        label_key, layers_key, unet_key = jax.random.split(key, 3)
+        label_key, layers_key, unet_key, kinds_key = jax.random.split(key, 4)
         params: dict[str, Params] = {}
         if self.sees.label:
             params["labels"] = self.of_label.init(label_key, labels)
         vector, size = self._vector_of(params, labels[:1]), self.options.image_size
         if self.sees.state:
-            blank = memories.first_memory(jnp.zeros((1, *size, CHANNELS)))
-            params["layers"] = self.layered.init(layers_key, blank, vector)
+            blank = self.first_state(jnp.zeros((1, *size, CHANNELS)))
+            assert blank is not None
+            params["layers"] = self.layered.init(layers_key, blank.memory, blank.before)
+            if vector is not None:
+                params["kinds"] = self.prior.init(kinds_key, vector)
         if self.num_seen:
             blank_maps = jnp.zeros((1, *size, self.num_seen))
             params["unet"] = self.unet.init(unet_key, blank_maps, self._of_unet(vector))
@@ -141,42 +157,40 @@ class UnetEncoder:
             for level in range(levels)
         )
 
-    def first_state(self, frame: Images) -> Memory | None:
+    def first_state(self, frame: Images) -> State | None:
         """Returns the state before any frame is seen."""
-        return memories.first_memory(frame) if self.sees.state else None
+        if not self.sees.state:
+            return None
+        track = kinds.first_track(frame, self.num_kinds, layering.NUM_KNOWN)
+        return State(memories.first_memory(frame), track, track)
 
-    def next_state(self, params: Params, state: Memory | None, frame: Images) -> Memory | None:
-        """Returns the state once a frame is seen."""
-        del params
-        return None if state is None else memories.next_memory(state, frame)
+    def next_state(self, params: Params, state: Any, frame: Images) -> Any:
+        """Returns the state once a frame is seen; no gradients reach the parameters."""
+        if state is None:
+            return None
+        memory = memories.next_memory(state.memory, frame)
+        found = self._layers_of(lax.stop_gradient(params), memory, state.track)
+        return State(memory, before=state.track, track=found.track)
 
     def auxiliary_loss(
         self,
         params: Params,
         keys: Key[Array, " batch"],
         frames: Any,
-        states: Memory,
+        states: State,
         labels: Labels,
     ) -> tuple[Array, dict[str, Array]]:
         """Returns the layers' loss by hindsight, and its parts to log."""
 
-        def vectors(params: Params, count: int) -> Array | None:
-            """Returns those of all clips, once or several times in turn."""
-            vector = self._vector_of(params, labels)
-            return None if vector is None else jnp.tile(vector, (count // len(frames), 1))
-
-        def layers_of(params: Params, memory: Memory) -> Layers:
-            return self._layers_of(params, memory, vectors(params, len(memory.mean)))
-
         def change(objects: Array) -> Array:
-            vector = vectors(params, len(objects))
-            found: Any = self.layered.apply(params["layers"], objects, vector, method="change")
+            found: Any = self.layered.apply(params["layers"], objects, method="change")
             return found
 
         learner = hindsight.Learner(
-            layers=functools.partial(layers_of, params),
-            fixed_layers=functools.partial(layers_of, lax.stop_gradient(params)),
+            layers=functools.partial(self._layers_of, params),
             change=change,
+            next_state=functools.partial(self.next_state, params),
+            log_prior=self._log_prior_of(params, self._vector_of(params, labels)),
         )
         return hindsight.hindsight_loss(learner, keys, frames, states, self.layered.factor)
 
@@ -202,14 +216,20 @@ class UnetEncoder:
     def _of_unet(self, vector: Array | None) -> Array | None:
         return None if self.sees.state else vector
 
-    def _layers_of(self, params: Params, memory: Memory, vector: Array | None) -> Layers:
-        found: Any = self.layered.apply(params["layers"], memory, vector)
+    def _layers_of(self, params: Params, memory: Memory, before: Track) -> Layers:
+        found: Any = self.layered.apply(params["layers"], memory, before)
+        return found
+
+    def _log_prior_of(self, params: Params, vector: Array | None) -> LogPrior | None:
+        if vector is None:
+            return None
+        found: Any = self.prior.apply(params["kinds"], vector)
         return found
 
     def _view(self, params: Params, seen: Conditioning, vector: Array | None) -> _View:
         if self.sees.state:
-            of_likelihood = params | {"layers": _constant_but_for_the_label(params["layers"])}
-            return _of_layers(self._layers_of(of_likelihood, seen.state, vector), seen.state)
+            log_prior = lax.stop_gradient(self._log_prior_of(params, vector))
+            return _of_state(seen.state, log_prior)
         assert seen.previous is not None
         return _View([4 * seen.previous], [seen.previous])
 
@@ -219,27 +239,18 @@ def _no_diagnostics(params: Params) -> dict[str, Diagnostic]:
     return {}
 
 
-def _constant_but_for_the_label(params: Params) -> Params:
-    """Returns the layers' parameters, where gradients reach those alone that act on the label.
-
-    The layers learn by hindsight; with gradients of the likelihood, continuations get worse. But
-    only the likelihood says how much a label may change what is expected.
-    """
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: leaf if depends_on_vector(path) else lax.stop_gradient(leaf), params
-    )
-
-
-# Of `_of_layers`' maps: 8 images, 2 masks, 2 counts, 2 displacements.
+# Of `_of_state`'s maps: 8 images, 2 masks, 2 counts, 2 displacements.
 _STATE_CHANNELS = 8 * CHANNELS + 8
 
 
-def _of_layers(layers: Layers, memory: Memory) -> _View:
+def _of_state(state: State, log_prior: LogPrior | None) -> _View:
     """Returns what the network sees of a memory and of its layers, and the anchors."""
+    memory, track = state.memory, state.track
     last, before = memory.frames[:2]
-    images = [layers.next_frame, layers.ground, last, before, memory.mean]
-    images += [last - layers.ground, last - before, layers.next_frame - layers.ground]
+    follows = layering.next_frame(last, track, log_prior)
+    images = [follows.frame, track.ground, last, before, memory.mean]
+    images += [last - track.ground, last - before, follows.frame - track.ground]
     maps = [4 * image for image in images]
-    maps += [layers.mask, layers.coverage, memory.mean_count / 16, memory.ground_count / 16]
-    maps += [layers.moved, layers.moves]
-    return _View(maps, [layers.next_frame, layers.ground, memory.mean, last])
+    maps += [track.mask, follows.coverage, memory.mean_count / 16, memory.ground_count / 16]
+    maps += [track.moved[..., :2], follows.moves]
+    return _View(maps, [follows.frame, track.ground, memory.mean, last])

@@ -24,8 +24,9 @@ from jax import Array, lax
 from jaxtyping import Float, Key
 
 from flowvid.arrays import Images
-from flowvid.conditioning.unet.layers import Layers
-from flowvid.conditioning.unet.memory import Memory, differs, next_memory
+from flowvid.conditioning.unet.kinds import LogPrior, Track, expected, thin
+from flowvid.conditioning.unet.layers import Layers, Next, next_frame
+from flowvid.conditioning.unet.memory import Memory, differs
 from flowvid.conditioning.unet.motion import (
     Displacements,
     Maps,
@@ -42,25 +43,33 @@ _NEAR = 3  # pixels within which an own frame's objects may be off
 _LARGEST_ERROR = 5.0  # pixels of motion: farther than that is a mismatch of blocks
 _CANDIDATES = 6  # frames of which that is compared at which motion changes most
 _FURTHER = 6  # frames of each clip at which motion alone is compared
-_THINNED = 2  # of their rows and columns, one in so many: objects are larger
 _WEIGHT = 0.7  # of this loss, beside bits per dimension
 
 
-class Learner(NamedTuple):
-    """The networks as functions of what they see, of all clips once or several times in turn."""
+class State(NamedTuple):
+    """What is carried through time."""
 
-    layers: Callable[[Memory], Layers]
-    # The same, of parameters without gradients, which draws own frames. JAX would trace the
+    memory: Memory
+    before: Track  # of the frame before the last one
+    track: Track  # of the last one
+
+
+class Learner(NamedTuple):
+    """The networks as functions, with their parameters, of what they see."""
+
+    layers: Callable[[Memory, Track], Layers]
+    change: Callable[[Maps], Array]  # `LayerNetwork.change`
+    # The next state, of parameters without gradients, which draws own frames. JAX would trace the
     # derivatives of the loop over these, too, before it drops them.
-    fixed_layers: Callable[[Memory], Layers]
-    change: Callable[[Maps], Displacements]  # `LayerNetwork.change`
+    next_state: Callable[[State, Images], State]
+    log_prior: LogPrior | None  # of the kinds of motion of each clip
 
 
 def hindsight_loss(
     learner: Learner,
     keys: Key[Array, " batch"],
     frames: Frames,
-    states: Memory,
+    states: State,
     factor: int,
 ) -> tuple[Array, dict[str, Array]]:
     """Returns the layers' loss at two frames drawn from each clip, and parts of it to log.
@@ -71,7 +80,7 @@ def hindsight_loss(
         learner: the networks.
         keys: one per clip.
         frames: the clips without noise, in [-1/2, 1/2).
-        states: the memory after each frame, arrays [B, T, ...].
+        states: the state after each frame, arrays [B, T, ...].
         factor: of `motion`.
     """
     length = frames.shape[1]
@@ -79,24 +88,48 @@ def hindsight_loss(
         return jnp.zeros(()), {}
     states = lax.stop_gradient(states)
     at_end = jax.tree.map(lambda x: x[:, -1], states)
-    turns = _turns(frames, at_end.ground)
+    ground = at_end.memory.ground
+    turns = _turns(frames, ground)
+    log_prior = None if learner.log_prior is None else lax.stop_gradient(learner.log_prior)
+    kinds = _kinds_of_clips(frames[:, -1], at_end, log_prior)
     end, after_own_end, own = jax.vmap(_drawn)(keys, turns)
-    after_own = _after_own_frames(learner.fixed_layers, keys, _at(states, after_own_end - own), own)
+    after_own = _after_own_frames(
+        learner.next_state, log_prior, keys, _at(states, after_own_end - own), own
+    )
     pairs = [
-        (memory, at_end, _at(frames, end), _at(frames, end + 1))
-        for memory, end in ((_at(states, end), end), (after_own, after_own_end))
+        (state, at_end.memory, _at(frames, end), _at(frames, end + 1), log_prior, kinds)
+        for state, end in ((_at(states, end), end), (after_own, after_own_end))
     ]
-    memory, final, real, after = jax.tree.map(lambda *both: jnp.concatenate(both), *pairs)
+    state, final, real, after, prior, kinds_of_both = jax.tree.map(
+        lambda *both: jnp.concatenate(both), *pairs
+    )
     is_real = _mask(jnp.arange(2 * len(frames)) < len(frames))[:, None, None, None]
-    parts = _losses(learner.layers(memory), memory, final, real, after, is_real, length, factor)
-    parts["dynamics"] = _loss_of_dynamics(learner, keys, frames, states, factor)
+    layers = learner.layers(state.memory, state.before)
+    follows = next_frame(state.memory.frames[0], layers.track, prior)
+    parts = _losses(
+        layers, follows, kinds_of_both, state.memory, final, real, after, is_real, length, factor
+    )
+    parts["dynamics"] = _loss_of_dynamics(learner, kinds, keys, frames, states, factor)
+    if learner.log_prior is not None:
+        parts["kinds"] = -0.05 * jnp.mean(jnp.sum(kinds * learner.log_prior, axis=-1))
     return _WEIGHT * sum(parts.values(), jnp.zeros(())), {
         f"layers/{name}": part for name, part in parts.items()
     }
 
 
+def _kinds_of_clips(
+    last: Images, at_end: State, log_prior: LogPrior | None
+) -> Float[Array, "batch kinds"]:
+    """Returns the probability of each kind of motion once the whole clip has been seen."""
+    weight = thin(_off(last, at_end.memory.ground) * at_end.track.mask) + 1e-6
+    evidence = jnp.sum(weight * at_end.track.evidence, axis=(1, 2)) / jnp.sum(weight, axis=(1, 2))
+    return jax.nn.softmax(-evidence if log_prior is None else log_prior - evidence)
+
+
 def _losses(
     layers: Layers,
+    follows: Next,
+    kinds: Float[Array, "batch kinds"],
     memory: Memory,
     final: Memory,
     real: Images,
@@ -109,6 +142,8 @@ def _losses(
 
     Args:
         layers: what the network has found.
+        follows: the next frame that follows from it.
+        kinds: how likely each kind of motion is.
         memory: what it has seen.
         final: the memory at the end of the clip, of `length` frames.
         real: the last frame that was seen, as it really was.
@@ -127,23 +162,41 @@ def _losses(
     of_memory = optax.sigmoid_binary_cross_entropy(layers.wrong_logit, wrong)
     of_memory *= covered * (1 - layers.is_ground)
     off_ground = jnp.mean(jnp.abs(layers.filled - final.ground), axis=-1, keepdims=True)
-    off_frame = jnp.abs(layers.next_frame - after)
-    moves = lax.stop_gradient(-motion(real, after, moved, factor))
-    off_moves = jnp.minimum(jnp.abs(layers.moves - moves), _LARGEST_ERROR)
+    off_frame = jnp.abs(follows.frame - after)
+    track = layers.track
+    changes = thin(-motion(real, after, moved, factor) - expected(track.moved))
+    of_motion = _of_changes(track.changes, changes, kinds)
     return {
         "mask": jnp.mean(known * of_mask),
         "memory": 3 * jnp.mean(known * of_memory),
         "ground": 4 * jnp.mean(known * (0.1 + covered) * off_ground),
         # Own frames differ from the real ones in more than the layers can put right.
         "next_frame": 8 * jnp.mean((0.25 + 0.75 * is_real) * off_frame),
-        "motion": 2 * jnp.mean(covered * moved * off_moves),
+        "motion": 2 * jnp.mean(thin(covered * moved) * of_motion),
     }
 
 
-def _loss_of_dynamics(
-    learner: Learner, keys: Key[Array, " batch"], frames: Frames, states: Memory, factor: int
+def _of_changes(
+    changes: Float[Array, "batch height width two_kinds"],
+    target: Displacements,
+    kinds: Float[Array, "batch kinds"],
 ) -> Array:
-    """Returns the loss of the change of motion at further frames, drawn from each clip."""
+    """Returns how far changes of motion are off, the mean over the kinds, [B, H, W, 1]."""
+    target = lax.stop_gradient(jnp.tile(target, kinds.shape[-1]))
+    off = jnp.minimum(jnp.abs(changes - target), _LARGEST_ERROR)
+    off = jnp.mean(off.reshape(*off.shape[:-1], -1, 2), axis=-1)
+    return jnp.sum(off * kinds[:, None, None], axis=-1, keepdims=True)
+
+
+def _loss_of_dynamics(
+    learner: Learner,
+    kinds: Float[Array, "batch kinds"],
+    keys: Key[Array, " batch"],
+    frames: Frames,
+    states: State,
+    factor: int,
+) -> Array:
+    """Returns the loss of the changes of motion at further frames, drawn from each clip."""
     last = frames.shape[1] - 1  # which has no next one
 
     def drawn(key: Key[Array, ""]) -> Array:
@@ -155,16 +208,13 @@ def _loss_of_dynamics(
         return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
 
     index = jax.vmap(drawn)(keys)
-    real, after = at(frames, index), at(frames, index + 1)
-    layers = lax.stop_gradient(learner.fixed_layers(at(states, index)))
-    moved = _off(real, jnp.tile(states.ground[:, -1], (_FURTHER, 1, 1, 1)))
-    moves = -motion(real, after, moved, factor)
-    target, weight, objects = (
-        x[:, ::_THINNED, ::_THINNED]
-        for x in (moves - layers.expected, moved * layers.mask, layers.objects)
-    )
-    off = jnp.minimum(jnp.abs(learner.change(objects) - target), _LARGEST_ERROR)
-    return 4 * jnp.mean(weight * off)
+    real, after, track = at(frames, index), at(frames, index + 1), at(states.track, index)
+    moved = _off(real, jnp.tile(states.memory.ground[:, -1], (_FURTHER, 1, 1, 1)))
+    target = thin(-motion(real, after, moved, factor) - expected(track.moved))
+    changes = learner.change(track.objects)
+    changes = changes.reshape(*changes.shape[:-2], -1)
+    off = _of_changes(changes, target, jnp.tile(kinds, (_FURTHER, 1)))
+    return 4 * jnp.mean(thin(moved * track.mask) * off)
 
 
 def _turns(frames: Frames, ground: Images) -> Float[Array, "batch frames_to_compare"]:
@@ -197,23 +247,27 @@ def _drawn(
 
 
 def _after_own_frames(
-    layers_of: Callable[[Memory], Layers], keys: Key[Array, " batch"], memory: Memory, steps: Array
-) -> Memory:
-    """Returns the memory after so many of the layers' own next frames, slightly noisy."""
-    shape = memory.frames[0].shape[1:]
+    next_state: Callable[[State, Images], State],
+    log_prior: LogPrior | None,
+    keys: Key[Array, " batch"],
+    state: State,
+    steps: Array,
+) -> State:
+    """Returns the state after so many of the layers' own next frames, slightly noisy."""
+    shape = state.memory.mean.shape[1:]
 
-    def step(number: Array, memory: Memory) -> Memory:
+    def step(number: Array, state: State) -> State:
         folded = jax.vmap(lambda key: jax.random.fold_in(key, number + 1))(keys)
         noise = jax.vmap(lambda key: jax.random.normal(key, shape))(folded)
-        own = layers_of(memory).next_frame + _NOISE * noise
-        following = next_memory(memory, jnp.clip(own, -0.5, 0.5))
+        own = next_frame(state.memory.frames[0], state.track, log_prior).frame + _NOISE * noise
+        following = next_state(state, jnp.clip(own, -0.5, 0.5))
         goes_on = number < steps
         select = lambda new, old: jnp.where(  # noqa: E731
             goes_on.reshape(-1, *(1,) * (new.ndim - 1)), new, old
         )
-        return jax.tree.map(select, following, memory)
+        return jax.tree.map(select, following, state)
 
-    return lax.stop_gradient(lax.fori_loop(0, jnp.max(steps), step, memory))
+    return lax.stop_gradient(lax.fori_loop(0, jnp.max(steps), step, state))
 
 
 def _at(tree: Any, index: Array) -> Any:

@@ -17,8 +17,15 @@ from jax import Array, lax
 
 from flowvid.arrays import CHANNELS, Images
 from flowvid.conditioning.unet import network
-from flowvid.conditioning.unet.dynamics import Dynamics, known_of_objects, num_known
+from flowvid.conditioning.unet.dynamics import CELL, Dynamics, known_of_objects, num_known
 from flowvid.conditioning.unet.dynamics import flop as flop_of_dynamics
+from flowvid.conditioning.unet.kinds import (
+    LogPrior,
+    Track,
+    believed,
+    expected,
+    next_evidence,
+)
 from flowvid.conditioning.unet.memory import CHANGED, Memory
 from flowvid.conditioning.unet.motion import (
     Displacements,
@@ -35,61 +42,62 @@ from flowvid.conditioning.unet.motion import (
 
 _FEATURES = 16
 _GROUP = 4  # reach of the windows over which motion is averaged: what is close moves alike
-_MOTIONS = 3  # that four frames show
+_MOTIONS = 3  # the last ones
 _SHARPNESS = 100.0  # of the comparison of a pixel with the ground: its unit is the pixel's range
 _FIRST_LOGIT = -2.0  # of the mask, before training: as good as nothing moves
 _SEEN = 10 * CHANNELS + 2  # channels of the maps that the network of the layers sees
+NUM_KNOWN = num_known(_MOTIONS, _FEATURES)  # numbers of an object
 
 
 class Layers(NamedTuple):
-    """The layers of the last frame, and the next frame that follows from them."""
+    """The layers of the last frame."""
 
     mask_logit: Mask  # log-odds that a pixel belongs to what moves
     wrong_logit: Mask  # log-odds that the memory's ground is wrong where it is covered
-    mask: Mask
     is_ground: Mask  # 1 where the last frame looks like the memory's ground
-    ground: Images
     filled: Images  # the ground as its surroundings have it
-    moved: Displacements  # into the last frame, in pixels
-    expected: Displacements  # into the next frame, at a constant acceleration
-    objects: Maps  # what is known of the object of each pixel (`known_of_objects`)
-    moves: Displacements  # into the next frame, in pixels
-    coverage: Mask  # how much of each pixel of the next frame is covered by what moves
-    next_frame: Images
+    track: Track
+
+
+class Next(NamedTuple):
+    """The next frame that follows from layers."""
+
+    moves: Displacements  # into it, in pixels
+    coverage: Mask  # how much of each of its pixels is covered by what moves
+    frame: Images
 
 
 class LayerNetwork(nn.Module):
     """A U-Net, a network of how objects move on, and the arithmetic of layers between them.
 
-    It maps a memory to `Layers`. Gradients reach the mask, the ground and the change of motion.
+    It maps a memory to `Layers`. Gradients reach the mask, the ground and the changes of motion.
     Before training, nearly everything is ground.
 
     Attributes:
         width: channels of the U-Net at half of the frame's resolution.
         factor: of `motion`, the `coarseness` of whole frames.
         levels: of the U-Net (`settings.levels_of_layers`).
+        kinds: of motion.
     """
 
     width: int
     factor: int
     levels: int
+    kinds: int
 
     def setup(self) -> None:
         """Makes the networks."""
         self.unet = _unet(self.width, self.levels)
         self.read_off = nn.Dense(5, kernel_init=nn.initializers.zeros)
-        self.dynamics = Dynamics(self.factor)
+        self.dynamics = Dynamics(self.factor, self.kinds)
 
-    def change(self, objects: Maps, vector: network.Vector | None) -> Displacements:
-        """Returns the change of the motion of objects, from what is known of them."""
-        found: Array = self.dynamics(objects, vector)
+    def change(self, objects: Maps) -> Array:
+        """Returns the changes of the motion of objects for each kind, [B, h, w, K, 2]."""
+        found: Array = self.dynamics(objects)
         return found
 
-    def __call__(self, memory: Memory, vector: network.Vector | None = None) -> Layers:
-        """Returns the layers of a memory's last frame.
-
-        A vector, that of the label, conditions how things move on.
-        """
+    def __call__(self, memory: Memory, before: Track) -> Layers:
+        """Returns the layers of a memory's last frame, from those of the frame before it."""
         last = memory.frames[0]
         features = nn.silu(self.unet(_seen(memory))[0])
         mask_logit, wrong_logit, correction = jnp.split(self.read_off(features), (1, 2), axis=-1)
@@ -108,37 +116,56 @@ class LayerNetwork(nn.Module):
         filled = surroundings + correction / 8
         ground = of_known + (1 - known) * filled
 
-        fixed_mask, fixed_ground = lax.stop_gradient((mask, ground))
-        moved = _motion_of_four(memory.frames, fixed_mask, fixed_ground, self.factor)
-        expected = moved[0] + (moved[0] - moved[1]) / 2
+        fixed_mask, fixed_features = lax.stop_gradient((mask, features))
         # A pixel that has never changed, such as of the ground, has been seen in all frames.
         num_seen = jnp.max(memory.mean_count, axis=(1, 2, 3), keepdims=True)
-        objects = lax.stop_gradient(
-            known_of_objects(fixed_mask, moved, features, num_seen, self.factor)
+        moved = motion(last, memory.frames[1], fixed_mask, self.factor) * (num_seen > 1)
+        earlier = sampled_at(before.moved[..., :4], positions(*mask.shape[1:3]) - moved)
+        moved = jnp.concatenate([moved, earlier], axis=-1)
+        objects = known_of_objects(
+            fixed_mask, jnp.split(moved, 3, axis=-1), fixed_features, num_seen, self.factor
         )
-        moves = expected + masked_mean(self.change(objects, vector), fixed_mask, _GROUP)
-        weight, layer = _moved_on(last, mask, moves)
-        coverage = jnp.minimum(weight, 1.0)
+        changes = self.change(objects)
+        changes = changes.reshape(*changes.shape[:-2], -1)
         return Layers(
             mask_logit=mask_logit,
             wrong_logit=wrong_logit,
-            mask=mask,
             is_ground=is_ground,
-            ground=ground,
             filled=filled,
-            moved=moved[0],
-            expected=expected,
-            objects=objects,
-            moves=moves,
-            coverage=coverage,
-            next_frame=layer / jnp.maximum(weight, 1.0) + (1 - coverage) * ground,
+            track=Track(
+                mask=mask,
+                ground=ground,
+                moved=moved,
+                objects=objects,
+                changes=masked_mean(changes, reduced(fixed_mask, CELL), _GROUP // CELL),
+                evidence=next_evidence(before, moved[..., :2], fixed_mask, num_seen, self.factor),
+            ),
         )
+
+
+def next_frame(last: Images, track: Track, log_prior: LogPrior | None) -> Next:
+    """Returns the frame after the last one.
+
+    Args:
+        last: the last frame.
+        track: its layers, and how it moved.
+        log_prior: of the kinds of motion, from a label; None if there is none.
+    """
+    change = enlarged(believed(track, log_prior), CELL, last.shape)
+    moves = expected(track.moved) + change[:, : last.shape[1], : last.shape[2]]
+    weight, layer = _moved_on(last, track.mask, moves)
+    coverage = jnp.minimum(weight, 1.0)
+    return Next(
+        moves=moves,
+        coverage=coverage,
+        frame=layer / jnp.maximum(weight, 1.0) + (1 - coverage) * track.ground,
+    )
 
 
 def flop(layers: LayerNetwork, rows: int, columns: int) -> float:
     """Returns the floating-point operations of the two networks for one image's forward pass."""
     unet = _unet(layers.width, layers.levels, parent=None)
-    of_dynamics = flop_of_dynamics(rows * columns, num_known(_MOTIONS, _FEATURES))
+    of_dynamics = flop_of_dynamics(rows * columns // CELL**2, NUM_KNOWN, layers.kinds)
     return network.flop(unet, rows, columns, _SEEN) + of_dynamics
 
 
@@ -157,30 +184,6 @@ def _seen(memory: Memory) -> Array:
 def _distance(a: Images, b: Images) -> Array:
     """Returns the largest difference of a channel, [B, H, W, 1]."""
     return jnp.max(jnp.abs(a - b), axis=-1, keepdims=True)
-
-
-def _motion_of_four(
-    frames: tuple[Images, ...], mask: Mask, ground: Images, factor: int
-) -> list[Displacements]:
-    """Returns the motion into the last frame, and that of the same things in the frames before it.
-
-    Args:
-        frames: the last four, the last one first.
-        mask: of what moves in the last one.
-        ground: behind it.
-        factor: of `motion`.
-    """
-    off_ground = [_distance(frame, ground) - 1.5 * CHANGED for frame in frames[1:-1]]
-    masks = [mask, *(nn.sigmoid(0.8 * _SHARPNESS * off) for off in off_ground)]
-    # Together, since a program with one of several calls is compiled sooner.
-    after, before, in_all = (jnp.concatenate(images) for images in (frames[:-1], frames[1:], masks))
-    found = motion(after, before, in_all, factor)
-    first, *earlier = jnp.split(found, len(masks))
-    moved, at = [first], positions(*mask.shape[1:3])
-    for field in earlier:
-        at = at - moved[-1]
-        moved.append(sampled_at(field, at))
-    return moved
 
 
 def _moved_on(x: Images, weight: Mask, moves: Displacements) -> tuple[Mask, Images]:

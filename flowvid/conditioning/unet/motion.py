@@ -34,7 +34,7 @@ _LARGEST_ERROR = 0.5  # of a pixel, summed over channels: a single pixel must no
 _COST_OF_DISTANCE = 2e-4  # per squared pixel, so that what may be at rest is
 _LARGEST_STEP = 0.7  # pixels of a step of refinement
 _OUTLIER = 0.3  # an error, summed over channels, at which a pixel counts half
-_LEAST_WEIGHT = 1e-4  # of a pixel, so that windows without any mask are averages, too
+LEAST_WEIGHT = 1e-4  # of a pixel, so that windows without any mask are averages, too
 _LEAST_TEXTURE = 2e-4  # added to squared gradients: where there is no texture, nothing moves
 
 
@@ -50,7 +50,7 @@ def motion(frame: Images, before: Images, mask: Mask, factor: int) -> Displaceme
     """
     small = (_planes(reduced(x, factor)) for x in (frame, before, mask))
     matched = factor * enlarged(_maps(_matched(*small)), factor, frame.shape)
-    weight = _planes(mask) + _LEAST_WEIGHT
+    weight = _planes(mask) + LEAST_WEIGHT
     near, group = (_sum_near(weight, reach * factor) for reach in (_WINDOW, _GROUP))
     shown, at = _planes(frame), _planes(positions(*frame.shape[1:3]))
     gradients, neighbours = _gradients(shown), _with_neighbours(before)
@@ -70,7 +70,7 @@ def motion(frame: Images, before: Images, mask: Mask, factor: int) -> Displaceme
 
 def masked_mean(x: Maps, mask: Mask, reach: int) -> Array:
     """Returns the mean of x [B, H, W, C] over the mask in the windows around each pixel."""
-    weight = mask + _LEAST_WEIGHT
+    weight = mask + LEAST_WEIGHT
     return window_sum(x * weight, reach) / window_sum(weight, reach)
 
 
@@ -151,7 +151,7 @@ def _matched(frame: Planes, before: Planes, mask: Plane) -> Array:
     reach = range(-_FARTHEST, _FARTHEST + 1)
     edges, none = (_FARTHEST, _FARTHEST), (0, 0)
     padded = jnp.pad(before, (edges, none, none, edges), mode="edge")
-    weight = mask + _LEAST_WEIGHT
+    weight = mask + LEAST_WEIGHT
     total = _sum_near(weight, _WINDOW)
 
     def best_of_row(best: Any, row: Array) -> tuple[Any, None]:
