@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 from jax import Array
-from jaxtyping import PRNGKeyArray
+from jaxtyping import PRNGKeyArray, Shaped
 
 from flowvid.arrays import CHANNELS, Images, Params
 from flowvid.flows.bijectors.logistic_mixture import Mixture
@@ -42,7 +42,7 @@ class RestOfCells(CausalPixels):
         as one vector. A dense layer reads it with a weight of its own for each pixel, so that the
         tokens of N cells have N^2 numbers; the last image is small.
         """
-        phase = phases.split(x)[0]
+        phase = _phase(x)
         around = jnp.concatenate([phases.moved(phase, *place) for place in _AROUND], axis=-1)
         around = rearrange(around, "b h w c -> b (h w) c")
         whole = rearrange(phase, "b h w c -> b 1 (h w c)")
@@ -55,7 +55,7 @@ class RestOfCells(CausalPixels):
 
     def anchors(self, x: Images) -> list[Array]:
         """Returns guesses at each pixel, the last one from the pixels of phase 0 next to it."""
-        phase = phases.split(x)[0]
+        phase = _phase(x)
         right, below, both = (phases.moved(phase, *place) for place in ((0, 1), (1, 0), (1, 1)))
         of_phases = [phase, (phase + right) / 2, (phase + below) / 2]
         of_phases.append((phase + right + below + both) / 4)
@@ -96,7 +96,7 @@ class TwoPasses(NamedTuple):
 
     def coded(self, params: Params, places: Places, seen: Seen, code: Code) -> Images:
         """Returns the image that `code` gives, one pass after the other."""
-        first = self.first.coded(params["first"], places[:, ::2, ::2], seen, code)
+        first = self.first.coded(params["first"], _phase(places), seen, code)
         return self.rest.coded(params["rest"], places, seen, code, _begun(first))
 
     def flop(self, pixels: int, seen: int) -> float:
@@ -108,8 +108,9 @@ class TwoPasses(NamedTuple):
         return self.first.activation_size(pixels // 4) + self.rest.activation_size(pixels)
 
 
-def _phase(x: Images) -> Phase:
-    return x[:, ::2, ::2]
+def _phase(x: Shaped[Array, "batch height width channels"]) -> Array:
+    """Returns phase 0 of an image, its latents or the places of its pixels."""
+    return phases.split(x)[0]
 
 
 def _begun(first: Phase) -> Images:
