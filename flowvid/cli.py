@@ -97,6 +97,8 @@ def run(main: Callable[[], None], huge_pages: bool = False) -> None:
             sys.exit(1)
 
     collect_less_often()
+    # XLA's C++ code would print warnings into progress bars, such as that a compilation is slow.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     _open_standard_streams()
     # Before absl's handler takes the stream that it writes to.
     with (

@@ -46,7 +46,7 @@ def define_flags() -> None:
         None,
         "1 samples the model, less keeps to what is likelier. Several, such as 0.8,1, are those of "
         "the flow's levels, the finest first. [1; 0.4 for the frames after the first of a mixture "
-        "flow]",
+        "flow, and the run's --head_temperature for the last image of its first frames]",
     )
     flags.DEFINE_float(
         "guidance",

@@ -19,6 +19,8 @@ from flowvid.flows.table import FLOWS
 FORMAT_VERSION = 7
 # Fields that runs of this format version may lack, with the values that they stand for.
 LATER_FIELDS: dict[str, Any] = {}
+# The same of the settings of flows and context encoders, by their names.
+LATER_SETTINGS: dict[str, dict[str, Any]] = {"mixture": {"head_temperature": 1.0}}
 
 
 def to_dict(config: Any, label_names: tuple[str, ...]) -> dict[str, Any]:
@@ -63,8 +65,9 @@ def from_dict(saved: Any, where: Any = "the configuration") -> tuple[Config, tup
         values = {k: v for k, v in saved.items() if k not in ("label_names", "format_version")}
         values = LATER_FIELDS | values
         values |= sizes_of(values)
-        values["flow_settings"] = FLOWS[saved["flow"]](**saved["flow_settings"])
-        values["context_settings"] = CONTEXTS[saved["context"]](**saved["context_settings"])
+        for part, table in (("flow", FLOWS), ("context", CONTEXTS)):
+            settings = LATER_SETTINGS.get(saved[part], {}) | saved[f"{part}_settings"]
+            values[f"{part}_settings"] = table[saved[part]](**settings)
         return Config(**values), tuple(saved["label_names"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(

@@ -127,9 +127,8 @@ class FlowSettings(Protocol):
     # Whether the density is constant in each of the metric's bins. Then bits per dimension need no
     # noise, and the metric "paper", whose pixels are not floored to bins, has no meaning.
     BINS: ClassVar[bool]
-    # {"head": ..., "tail": ...}: the temperatures at which `sample` draws where none is given.
-    TEMPERATURES: ClassVar[dict[str, float]]
-    # The same of the scales of guidance, or None where the flow cannot be guided.
+    # {"head": ..., "tail": ...}: the scales of guidance with which `sample` draws where none is
+    # given, or None where the flow cannot be guided.
     GUIDANCE: ClassVar[dict[str, float] | None]
 
     def check(self, image_size: Size, levels: int) -> None:
@@ -137,6 +136,9 @@ class FlowSettings(Protocol):
 
     def build(self, options: BuildOptions) -> Flow:
         """Returns the flow of one model."""
+
+    def temperatures(self, model: str, levels: int) -> Sequence[float]:
+        """Returns the temperatures at which `sample` draws where none is given, as `of_level`."""
 
     def describe(self, model: str, shape: Shape, levels: int) -> list[str]:
         """Returns a text for each of the flow's latents, for the model diagram (Figure 1).

@@ -155,8 +155,8 @@ class Model:
             num_frames: per video, given ones included; the run's by default.
             temperature: 1 samples the model, and less keeps to what is likelier; 0 or more. Several
                 are those of the flow's levels, the finest first; the last one is also that of all
-                coarser levels. By default those of the flow: 1, and for the later frames of a
-                mixture flow 0.4.
+                coarser levels. By default those of the flow: 1; in a mixture flow 0.4 for later
+                frames, and the run's --head_temperature for the last image of the first one.
             guidance: how much the label counts; 1 samples the model, and more makes the label
                 plainer. By default that of the flow: 3 for the first frame of a mixture flow whose
                 run was trained with --label_dropout, and 1 else.

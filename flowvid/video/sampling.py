@@ -75,7 +75,7 @@ def drawings(config: Config, temperature: Any, guidance: Any) -> Drawings:
         )
     found = {}
     for model, scale in scales.items():
-        of_model = config.flow_settings.TEMPERATURES[model]
+        of_model = config.flow_settings.temperatures(model, config.levels)
         if scale is not None and guidance is not None:
             scale = guidance
         found[model] = Drawing(

@@ -17,7 +17,6 @@ class ToySettings(fields.Settings):
 
     toy_start: float = fields.field("Flow (toy)", "standard deviation at initialisation.", low=0)
 
-    TEMPERATURES: ClassVar[dict[str, float]] = {"head": 1.0, "tail": 1.0}
     BINS: ClassVar[bool] = False
     GUIDANCE: ClassVar[dict[str, float] | None] = None
     PRESETS: ClassVar[fields.Presets] = {
@@ -30,6 +29,10 @@ class ToySettings(fields.Settings):
 
     def check(self, image_size: Size, levels: int) -> None:
         """Any size can be modelled."""
+
+    def temperatures(self, model: str, levels: int) -> tuple[float, ...]:
+        """Returns the temperature of samples."""
+        return (1.0,)
 
     def describe(self, model: str, shape: Any, levels: int) -> list[str]:
         """Returns what the flow does; it has no levels of its own."""

@@ -12,6 +12,7 @@ from helpers import DIMS
 
 import flowvid
 from flowvid import random_keys
+from flowvid.config.making import preset_config
 from flowvid.errors import ConfigError, DataError
 from flowvid.evaluation import scoring
 from flowvid.parallel.devices import replicate
@@ -72,6 +73,24 @@ def test_without_temperature_there_is_no_chance(model, generated):
     cold = [model.sample(3, num_frames=4, temperature=0.0, seed=s).videos for s in (0, 1)]
     np.testing.assert_array_equal(*cold)
     assert (cold[0] != generated.videos).mean() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("fields", "head", "tail"),
+    [
+        ({"preset": "small"}, [1.0, 1.0, 1.2], [0.4]),
+        ({"preset": "small", "head_levels": 1, "head_temperature": 0.9}, [1.0, 0.9], [0.4]),
+        ({"preset": "footage_small"}, [1.0, 1.0, 1.0, 1.0], [0.4]),
+        ({"preset": "paper"}, [1.0], [1.0]),
+    ],
+)
+def test_temperatures_by_default_are_those_of_the_flow(fields, head, tail):
+    how = sampling.drawings(preset_config(**fields), None, None)
+    np.testing.assert_array_equal(how.head.temperature, np.float32(head))
+    np.testing.assert_array_equal(how.tail.temperature, np.float32(tail))
+    how = sampling.drawings(preset_config(**fields), [0.5, 0.7], None)
+    for drawing in how:
+        np.testing.assert_array_equal(drawing.temperature, np.float32([0.5, 0.7]))
 
 
 def test_labels_take_turns_unless_one_is_given(model):

@@ -19,7 +19,6 @@ class GlowSettings(fields.Settings):
     coupling: str = fields.field("Flow (glow)", "kind of coupling.", choices=("additive", "affine"))
 
     BINS: ClassVar[bool] = False
-    TEMPERATURES: ClassVar[dict[str, float]] = {"head": 1.0, "tail": 1.0}
     GUIDANCE: ClassVar[dict[str, float] | None] = None  # its numbers have no masses to multiply
     PRESETS: ClassVar[fields.Presets] = {
         "paper": _PAPER,
@@ -32,6 +31,11 @@ class GlowSettings(fields.Settings):
     def steps(self, model: str) -> int:
         """Returns the steps of flow per level of "head" or "tail"."""
         return self.head_steps if model == "head" else self.tail_steps
+
+    def temperatures(self, model: str, levels: int) -> tuple[float]:
+        """Returns the temperature of samples: that of the model itself."""
+        del model, levels
+        return (1.0,)
 
     def build(self, options: Any) -> Any:
         """Returns the `Flow` of one model, for `flowvid.flows.protocol.BuildOptions`."""

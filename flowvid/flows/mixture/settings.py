@@ -16,8 +16,10 @@ _SMALL = {
     "head_levels": 2,
     "head_width": 128,
     "head_depth": 3,
+    # A head that was trained for minutes draws ground alone too often (docs/models.md).
+    "head_temperature": 1.2,
 }
-_FOOTAGE_SMALL = _SMALL | {"head_levels": None}
+_FOOTAGE_SMALL = _SMALL | {"head_levels": None, "head_temperature": 1.0}
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,14 @@ class MixtureSettings(fields.Settings):
         _GROUP, "features of each of them, a multiple of 32 or fewer than 32."
     )
     head_depth: int = fields.field(_GROUP, "blocks of each of them.")
+    head_temperature: float = fields.field(
+        _GROUP,
+        "temperature at which that image is drawn where flowvid.sample is given none. Above 1, "
+        "more is shown than the model expects.",
+        low=0,
+    )
 
     BINS: ClassVar[bool] = True
-    # In the tail, errors of single pixels would condition all later frames.
-    TEMPERATURES: ClassVar[dict[str, float]] = {"head": 1.0, "tail": 0.4}
     GUIDANCE: ClassVar[dict[str, float] | None] = {"head": 3.0, "tail": 1.0}
     PRESETS: ClassVar[fields.Presets] = {
         "paper": {
@@ -52,6 +58,7 @@ class MixtureSettings(fields.Settings):
             "head_levels": None,
             "head_width": 256,
             "head_depth": 8,
+            "head_temperature": 1.0,
         },
         "paper_small": _SMALL,
         "small": _SMALL,
@@ -124,6 +131,12 @@ class MixtureSettings(fields.Settings):
             flop=lambda shape, channels: cost.flop(flow, shape, channels),
             activation_size=lambda shape, channels: cost.activation_size(flow, shape, channels),
         )
+
+    def temperatures(self, model: str, levels: int) -> tuple[float, ...]:
+        """Returns the temperatures at which samples are drawn by default."""
+        if model == "tail":
+            return (0.4,)  # errors of single pixels would condition all later frames
+        return (*(1.0,) * self._levels_of_head(levels), self.head_temperature)
 
     def describe(self, model: str, shape: Any, levels: int) -> list[str]:
         """Returns what each level does, and how the last image is drawn, for the model diagram."""
