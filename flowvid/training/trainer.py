@@ -50,7 +50,7 @@ def initial_state(config: Config, dataset: datasets.Dataset) -> RunState:
     ActNorm is set from the first global batch, which every process reads.
     """
     first = next(datasets.train_batches(dataset, batch_size=config.batch_size, seed=config.seed))
-    # A program that runs once: without LLVM's optimisations it is compiled in a quarter of the time.
+    # It runs once: without optimisations it is compiled in a quarter of the time.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     init = jax.jit(functools.partial(joint.init_params, config), compiler_options=options)
     params = init(to_batch(first))
