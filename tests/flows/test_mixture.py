@@ -15,7 +15,7 @@ from helpers import assert_near
 from flowvid.config.making import preset_config
 from flowvid.errors import ConfigError
 from flowvid.flows.bijectors import logistic_mixture
-from flowvid.flows.mixture import phases, stage
+from flowvid.flows.mixture import stage
 from flowvid.flows.mixture.settings import MixtureSettings
 from flowvid.flows.protocol import BuildOptions, Guidance, sample_latents
 
@@ -207,26 +207,6 @@ def test_an_untrained_tail_begins_at_its_anchors():
     )
     assert np.all(near < 2.5)
     assert np.all(far > 5)
-
-
-@pytest.mark.parametrize("phase", phases.ORDER)
-def test_interpolation_uses_the_four_nearest_known_pixels(phase):
-    """Away from edges, a plane is interpolated exactly, by pixels that are known by then."""
-    rows, columns = np.mgrid[:8, :8]
-    plane = jnp.asarray(2.0 * rows + 3.0 * columns, jnp.float32)[None, :, :, None]
-    split = phases.split(plane)
-    before = phases.ORDER[: phases.ORDER.index(phase)]
-    known = {p: split[p] for p in (0, *before)}
-    found = phases.interpolated(known, phase)
-    np.testing.assert_allclose(found[:, 1:-1, 1:-1], split[phase][:, 1:-1, 1:-1], rtol=1e-6)
-
-
-def test_phases_are_merged_as_they_were_split():
-    x = jnp.arange(2.0 * 4 * 6 * 3).reshape(2, 4, 6, 3)
-    split = phases.split(x)
-    np.testing.assert_array_equal(split[1], x[:, ::2, 1::2])
-    np.testing.assert_array_equal(split[2], x[:, 1::2, ::2])
-    np.testing.assert_array_equal(phases.merge(dict(enumerate(split))), x)
 
 
 def test_the_papers_metric_is_refused_by_name():
