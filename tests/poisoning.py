@@ -18,6 +18,19 @@ EIGHT_STEPS = {"variant": "prev_frame", "num_steps": 8, "checkpoint_every": 2, "
 POISONED = {"head": 101, "tail": 102}  # labels, which prev_frame does not look at
 
 
+def _poisoned_loss(name: str, honest: Callable[..., Any]) -> Callable[..., Any]:
+    def loss(config: Any, params: Any, batch: Any, step: Any) -> Any:
+        value, logs = honest(config, params, batch, step)
+        value = value * jnp.where((batch.label == POISONED[name]).any(), jnp.nan, 1.0)
+        return value, logs | {"bits_per_dim": value}
+
+    return loss
+
+
+# The same functions for every file, so that files share the compiled steps, too.
+_LOSSES = {name: _poisoned_loss(name, loss) for name, loss in objectives.LOSSES.items()}
+
+
 @pytest.fixture(scope="module")
 def poisoned(compiled_once: None) -> Iterator[dict[int, int]]:
     """The labels of poisoned examples, by their positions in the data.
@@ -25,7 +38,7 @@ def poisoned(compiled_once: None) -> Iterator[dict[int, int]]:
     A loss is NaN where it sees such a label, so that all tests share the compiled steps.
     """
     marked: dict[int, int] = {}
-    honest_batches, honest_losses = datasets.train_batches, dict(objectives.LOSSES)
+    honest_batches = datasets.train_batches
 
     def batches(*args: Any, **kwargs: Any) -> Iterator[Any]:
         for batch in honest_batches(*args, **kwargs):
@@ -33,18 +46,10 @@ def poisoned(compiled_once: None) -> Iterator[dict[int, int]]:
             label = [marked.get(index, honest) for index, honest in pairs]
             yield batch | {"label": np.array(label, np.int32)}
 
-    def loss_of(name: str) -> Callable[..., Any]:
-        def loss(config: Any, params: Any, batch: Any, step: Any) -> Any:
-            value, logs = honest_losses[name](config, params, batch, step)
-            value = value * jnp.where((batch.label == POISONED[name]).any(), jnp.nan, 1.0)
-            return value, logs | {"bits_per_dim": value}
-
-        return loss
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets, "train_batches", batches)
-        for name in honest_losses:
-            patch.setitem(objectives.LOSSES, name, loss_of(name))
+        for name, loss in _LOSSES.items():
+            patch.setitem(objectives.LOSSES, name, loss)
         yield marked
 
 

@@ -3,6 +3,7 @@
 A test file uses them by `pytest_plugins = ["system_fixtures"]`.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from data_builders.moving_shapes import moving_shapes_dataset_builder as moving_
 from flowvid.config import making, presets
 from flowvid.config.schema import Config
 from flowvid.evaluation import scoring
-from flowvid.training import loop, stability, trainer
+from flowvid.training import loop, objectives, stability, trainer
 
 
 @pytest.fixture(scope="session")
@@ -46,38 +47,55 @@ def tiny(data_dir: Path) -> Callable[..., Config]:
     return lambda **changes: making.preset_config(**TINY | {"data_dir": str(data_dir)} | changes)
 
 
-@pytest.fixture(scope="module")
-def compiled_once() -> Iterator[None]:
+# What tracing and compilation make of a configuration, for all files of a worker that share it.
+_ONCE = {
+    "train_steps": (trainer, trainer.train_steps),
+    "initial_state": (loop, loop.initial_state),
+    "state_template": (loop, loop.state_template),
+}
+_MADE: dict[Any, Any] = {}
+
+
+@contextlib.contextmanager
+def sharing() -> Iterator[None]:
     """Runs whose configurations differ only in resumable fields share their compiled steps.
 
-    For files with many short runs: tracing takes most of a run's time. Only with a constant
-    learning rate, since a schedule knows the number of steps.
+    They must have the same losses, which tests change, and the same data: a fingerprint of them is
+    part of the configuration.
     """
     same = {name: presets.PRESETS["paper_small"][name] for name in presets.RESUMABLE}
 
     def of_any_length(function: Callable[..., Any]) -> Callable[..., Any]:
         return lambda config, *args: function(dataclasses.replace(config, **same), *args)
 
-    def once(function: Callable[..., Any]) -> Callable[..., Any]:
-        results: dict[Any, Any] = {}
-
+    def once(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def cached(config: Config, *args: Any) -> Any:
             assert config.schedule == "constant"
-            key = dataclasses.replace(config, **same)
-            if key not in results:
-                results[key] = function(config, *args)
-            return results[key]
+            key = (name, dataclasses.replace(config, **same), *objectives.LOSSES.values())
+            if key not in _MADE:
+                _MADE[key] = function(config, *args)
+            return _MADE[key]
 
         return cached
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "train_steps", once(trainer.train_steps))
-        patch.setattr(loop, "initial_state", once(loop.initial_state))
-        patch.setattr(loop, "state_template", once(loop.state_template))
+        for name, (module, function) in _ONCE.items():
+            patch.setattr(module, name, once(name, function))
         for name in ("evaluator", "label_evaluator"):
             patch.setattr(scoring, name, of_any_length(getattr(scoring, name)))
         for name, round_trip in stability._ROUND_TRIPS.items():
             patch.setitem(stability._ROUND_TRIPS, name, of_any_length(round_trip))
+        yield
+
+
+@pytest.fixture(scope="module")
+def compiled_once() -> Iterator[None]:
+    """For files with many short runs, which share their compiled steps with those of other files.
+
+    Tracing takes most of a run's time. Only with a constant learning rate, since a schedule knows
+    the number of steps.
+    """
+    with sharing():
         yield
 
 
@@ -91,7 +109,8 @@ def run_of(
     def run(variant: str) -> Path:
         if variant not in workdirs:
             workdir = tmp_path_factory.mktemp(variant)
-            loop.train(tiny(variant=variant), workdir)
+            with sharing():
+                loop.train(tiny(variant=variant), workdir)
             workdirs[variant] = workdir
         return workdirs[variant]
 

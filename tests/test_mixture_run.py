@@ -86,13 +86,15 @@ def test_it_trains_evaluates_continues_is_measured_and_resumes(data_dir, tmp_pat
     assert "--given=5 leaves none of the 5 frames" in err
 
     model = flowvid.load(workdir)
+    # First frames and the head alone: the tail would be traced for nothing.
     batch = joint.blank_batch(model.config)
+    batch, of_head = batch._replace(video=batch.video[:, :1]), {"head": model.params["head"]}
 
     @functools.partial(jax.jit, static_argnums=0)
     def bits_of_first(metric, params, batch):
         return joint.eval_step(model.config, metric, 0, params, batch).head
 
-    five, eight = (bits_of_first(METRICS[name], model.params, batch) for name in ("5-bit", "8-bit"))
+    five, eight = (bits_of_first(METRICS[name], of_head, batch) for name in ("5-bit", "8-bit"))
     np.testing.assert_allclose(eight, five + 3, rtol=1e-5)
 
     given, labels = np.zeros((2, 2, 16, 16, 3), np.uint8), np.array([0, 1])

@@ -233,18 +233,23 @@ def test_the_motion_of_what_moves_has_the_smallest_loss():
     assert all(right < 0.5 * wrong for wrong in of_steps.values()), (right, of_steps)
 
 
+@jax.jit
+def loss_and_gradients(params, keys, videos, states):
+    """((loss, logs), gradients), in all tests of 8 clips of 10 frames: it takes long to compile."""
+
+    def loss(params):
+        return hindsight.hindsight_loss(learner_of(params), keys, videos, states, 1)
+
+    return jax.value_and_grad(loss, has_aux=True)(params)
+
+
 def test_the_mean_over_devices_is_the_loss_of_the_whole_batch():
-    videos, params = np.asarray(clips(4, 6)), drawn()
-    keys = jax.random.split(jax.random.key(4), 4)
-    states = jax.tree.map(np.asarray, states_of(videos))
-
-    @jax.jit
-    def loss(*of_clips):
-        return hindsight.hindsight_loss(learner_of(params), *of_clips, 1)[0]
-
-    whole = (keys, videos, states)
-    halves = [jax.tree.map(lambda x, at=at: x[at], whole) for at in (slice(0, 2), slice(2, 4))]
-    of_halves = [float(loss(*half)) for half in halves]
+    videos, params = np.asarray(clips(16, 10)), drawn()
+    keys = jax.random.split(jax.random.key(4), 16)
+    whole = (keys, videos, jax.tree.map(np.asarray, states_of(videos)))
+    halves = [jax.tree.map(lambda x, at=at: x[at], whole) for at in (slice(0, 8), slice(8, 16))]
+    of_halves = [float(loss_and_gradients(params, *half)[0][0]) for half in halves]
+    loss = jax.jit(lambda *whole: hindsight.hindsight_loss(learner_of(params), *whole, 1)[0])
     assert float(loss(*whole)) == pytest.approx(np.mean(of_halves), rel=1e-5)
 
 
@@ -262,27 +267,21 @@ def test_too_short_videos_have_no_loss():
 
 
 def test_training_parts_what_moves_from_the_ground():
-    videos, held_out = clips(64, 10), clips(16, 10, seed=1)
-    params, states = drawn(), states_of(videos)
-    optimiser = optax.adam(1e-2)
+    videos, held_out = np.asarray(clips(64, 10)), clips(16, 10, seed=1)
+    params, states = drawn(), jax.tree.map(np.asarray, states_of(videos))
+    optimiser, rng = optax.adam(1e-2), np.random.default_rng(2)
 
     @jax.jit
-    def step(params, opt_state, number):
-        key = jax.random.fold_in(jax.random.key(2), number)
-        chosen, key = jax.random.split(key)
-        picked = jax.random.choice(chosen, 64, (16,), replace=False)
-        ours = jax.tree.map(lambda x: x[picked], (videos, states))
-
-        def loss(params):
-            return hindsight.hindsight_loss(learner_of(params), jax.random.split(key, 16), *ours, 1)
-
-        gradients, logs = jax.grad(loss, has_aux=True)(params)
+    def update(params, opt_state, gradients):
         updates, opt_state = optimiser.update(gradients, opt_state)
-        return optax.apply_updates(params, updates), opt_state, logs
+        return optax.apply_updates(params, updates), opt_state
 
-    opt_state = optimiser.init(params)
-    for number in range(60):
-        params, opt_state, logs = step(params, opt_state, number)
+    opt_state = jax.jit(optimiser.init)(params)
+    for keys in jax.random.split(jax.random.key(2), (40, 8)):
+        picked = rng.choice(64, 8, replace=False)
+        ours = jax.tree.map(lambda x, picked=picked: x[picked], (videos, states))
+        (_, logs), gradients = loss_and_gradients(params, keys, *ours)
+        params, opt_state = update(params, opt_state, gradients)
     assert set(logs) == {
         f"layers/{n}" for n in ("mask", "memory", "ground", "next_frame", "motion", "dynamics")
     }

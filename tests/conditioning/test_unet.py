@@ -1,6 +1,8 @@
 """The U-Net encoder: what its memory keeps, where motion leads, and what each variant sees."""
 
+import functools
 import itertools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +66,7 @@ def test_a_single_changed_channel_is_a_change_and_counts_end():
     assert float(next_memory(found, red).mean_count.max()) == 1
 
 
+@functools.cache
 def encoder_of(sees):
     settings = UnetSettings(unet_width=4, features=5, layer_width=4, label_width=3)
     options = EncoderOptions(LEVELS, Size(SIZE, SIZE), num_labels=3, sees=sees)
@@ -75,10 +78,24 @@ def video(frames, seed=0):
     return jnp.asarray(values, jnp.float32)
 
 
-def seen_after(encoder, sees, frames):
-    state, next_state = encoder.first_state(frames[0]), jax.jit(encoder.next_state)
+class Compiled(NamedTuple):
+    """The functions of an encoder, which all tests of it share."""
+
+    init: Any
+    next_state: Any
+    encode: Any
+
+
+@functools.cache
+def compiled(sees):
+    encoder = encoder_of(sees)
+    return Compiled(*map(jax.jit, (encoder.init, encoder.next_state, encoder.encode)))
+
+
+def seen_after(sees, frames):
+    state = encoder_of(sees).first_state(frames[0])
     for seen in frames:
-        state = next_state({}, state, seen)
+        state = compiled(sees).next_state({}, state, seen)
     return Conditioning(
         label=jnp.array([0, 2]) if sees.label else None,
         previous=frames[-1] if sees.previous else None,
@@ -86,8 +103,8 @@ def seen_after(encoder, sees, frames):
     )
 
 
-def drawn(encoder, frames):
-    params = jax.jit(encoder.init)(jax.random.key(0), jnp.array([0, 2]), frames[0])
+def drawn(sees, frames):
+    params = compiled(sees).init(jax.random.key(0), jnp.array([0, 2]), frames[0])
     assert set(params) <= {"labels", "layers", "unet"}
     return params
 
@@ -97,8 +114,8 @@ def drawn(encoder, frames):
 )
 def test_one_map_a_level_that_begins_with_the_anchors(sees, anchors):
     encoder, frames = encoder_of(sees), video(4)
-    seen = seen_after(encoder, sees, frames)
-    maps = jax.jit(encoder.encode)(drawn(encoder, frames), seen)
+    seen = seen_after(sees, frames)
+    maps = compiled(sees).encode(drawn(sees, frames), seen)
     assert encoder.anchors == anchors
     assert tuple(encoder.channels) == (3 * anchors + 5,) * LEVELS
     assert [m.shape for m in maps] == [
@@ -109,7 +126,7 @@ def test_one_map_a_level_that_begins_with_the_anchors(sees, anchors):
         # The last frame is the last anchor.
         np.testing.assert_array_equal(found[..., 3 * anchors - 3 : 3 * anchors], small)
         assert np.all(np.std(found[..., 3 * anchors :], axis=(0, 1, 2)) > 0)
-    table = encoder.label_table(drawn(encoder, frames))
+    table = encoder.label_table(drawn(sees, frames))
     assert (table is None) == (not sees.label)
     assert all(count > 0 for count in encoder.flop((SIZE, SIZE, 3)).values())
     assert encoder.diagnostics({}) == {}
@@ -136,10 +153,11 @@ def test_a_label_changes_what_is_expected_to_come_next():
     encoder, frames = encoder_of(EVERYTHING), video(4)
     rng = np.random.default_rng(2)
     params = jax.tree.map(
-        lambda x: x + np.asarray(0.1 * rng.normal(size=x.shape), x.dtype), drawn(encoder, frames)
+        lambda x: np.asarray(x) + np.asarray(0.1 * rng.normal(size=x.shape), x.dtype),
+        drawn(EVERYTHING, frames),
     )
-    seen = seen_after(encoder, EVERYTHING, frames)
-    encode = jax.jit(encoder.encode)
+    seen = seen_after(EVERYTHING, frames)
+    encode = compiled(EVERYTHING).encode
     ours, theirs = (encode(params, seen._replace(label=jnp.full(2, label)))[0] for label in (0, 1))
     changed = np.any(ours != theirs, axis=(0, 1, 2))
     np.testing.assert_array_equal(changed, [True] * 3 + [False] * 9 + [True] * 5)
@@ -160,31 +178,29 @@ def test_nothing_is_seen_where_the_variant_sees_nothing():
 
 def test_prev_frame_sees_the_last_frame_alone_and_state_sees_older_ones():
     for sees, depends in ((PREVIOUS, False), (STATE, True)):
-        encoder, frames = encoder_of(sees), video(4)
+        frames = video(4)
         other = frames.at[:-1].set(video(3, seed=1))
-        params, encode = drawn(encoder, frames), jax.jit(encoder.encode)
-        ours, theirs = (encode(params, seen_after(encoder, sees, f)) for f in (frames, other))
+        params, encode = drawn(sees, frames), compiled(sees).encode
+        ours, theirs = (encode(params, seen_after(sees, f)) for f in (frames, other))
         for a, b in zip(ours, theirs, strict=True):
             assert np.any(a != np.asarray(b)) == depends
 
 
 def test_a_state_has_the_same_size_after_any_number_of_frames():
-    encoder = encoder_of(STATE)
     shapes = {
-        str(jax.tree.map(jnp.shape, seen_after(encoder, STATE, video(count)).state))
-        for count in (1, 3, 9)
+        str(jax.tree.map(jnp.shape, seen_after(STATE, video(count)).state)) for count in (1, 3, 9)
     }
     assert len(shapes) == 1
 
 
 def test_every_parameter_has_a_gradient():
     encoder, frames = encoder_of(EVERYTHING), video(3)
-    params, seen = drawn(encoder, frames), seen_after(encoder, EVERYTHING, frames)
+    params, seen = drawn(EVERYTHING, frames), seen_after(EVERYTHING, frames)
     rng = np.random.default_rng(2)  # some parameters start at zero
     params = jax.tree.map(
-        lambda x: x + jnp.asarray(0.05 * rng.normal(size=x.shape), x.dtype), params
+        lambda x: np.asarray(x) + np.asarray(0.05 * rng.normal(size=x.shape), x.dtype), params
     )
-    states = jax.tree.map(lambda x: jnp.stack([x, x, x], axis=1), seen.state)
+    states = jax.tree.map(lambda x: np.stack([x, x, x], axis=1), seen.state)
 
     def loss(params):
         maps = encoder.encode(params, seen)

@@ -15,7 +15,7 @@ from helpers import assert_near
 from flowvid.config.making import preset_config
 from flowvid.errors import ConfigError
 from flowvid.flows.bijectors import logistic_mixture
-from flowvid.flows.mixture import phases, stage
+from flowvid.flows.mixture import stage
 from flowvid.flows.mixture.settings import MixtureSettings
 from flowvid.flows.protocol import BuildOptions, Guidance, sample_latents
 
@@ -63,8 +63,22 @@ CASES = {
 
 
 @functools.cache
+def initial(name):
+    """Drawn parameters, which are of single precision in every test and take long to compile."""
+    flow, x, contexts = flow_and_inputs(name, np.float32)
+    with jax.enable_x64(False):
+        return jax.tree.map(np.asarray, jax.jit(flow.init)(jax.random.key(0), x, contexts))
+
+
 def case(name, dtype=jnp.float64):
     """The flow, an image in the middles of bins, contexts, and drawn parameters."""
+    flow, x, contexts = flow_and_inputs(name, dtype)
+    params = jax.tree.map(lambda p: jnp.asarray(np.asarray(p, dtype)), initial(name))
+    return flow, params, x, contexts
+
+
+def flow_and_inputs(name, dtype):
+    """The flow, an image in the middles of bins, and contexts."""
     chosen = CASES[name]
     flow, (height, width) = chosen.flow(), chosen.size
     rng = np.random.default_rng(0)
@@ -77,14 +91,13 @@ def case(name, dtype=jnp.float64):
             sizes = [(1, 1)] * chosen.levels
         shapes = [(BATCH, *size, chosen.channels) for size in sizes]
         contexts = tuple(jnp.asarray(rng.uniform(-0.5, 0.5, shape), dtype) for shape in shapes)
-    params = jax.jit(flow.init)(jax.random.key(0), x, contexts)
-    return flow, jax.tree.map(lambda p: jnp.asarray(np.asarray(p, dtype)), params), x, contexts
+    return flow, x, contexts
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_exact_density_and_round_trips(name, perturbed, float64):
-    flow, initial, x, contexts = case(name)
-    check_exact_density_and_round_trips(flow, initial, x, contexts, perturbed, steps=10)
+    flow, params, x, contexts = case(name)
+    check_exact_density_and_round_trips(flow, params, x, contexts, perturbed, steps=10)
 
 
 @pytest.mark.parametrize("name", ["1_anchors_8_bits", "2_context", "1_label", "1"])
@@ -150,29 +163,27 @@ def test_gradients_are_finite_and_the_same_when_rebuilt(name, perturbed, float64
         of_contexts = None if contexts[0] is None else contexts
         return jax.grad(loss, (0,) if of_contexts is None else (0, 1))
 
-    # Not compiled: compiled without XLA's optimisations, as in tests, it is off by up to 3e-7.
-    stored = gradient(flow)(params, contexts)
+    stored, rebuilt = (jax.jit(gradient(f))(params, contexts) for f in (flow, rebuilding))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(stored))
     assert all(np.any(leaf) for leaf in jax.tree.leaves(stored[1:]))  # every context counts
-    assert_near(jax.jit(gradient(rebuilding))(params, contexts), stored, 1e-12)
+    assert_near(rebuilt, stored, 1e-12)
 
 
 @pytest.mark.parametrize("name", ["2_context", "1_label", "head_of_label", "head_of_label_image"])
 def test_what_contexts_change_differs_as_the_log_probs_do(name, perturbed, float64):
     flow, params, x, contexts = case(name)
     params, other = perturbed(params, 0.3), tuple(context + 0.5 for context in contexts)
-    # Not compiled: XLA's functions of float64 have rounding errors that differ between programs.
-    whole = lambda seen: flow.log_prob(params, x, seen).log_prob  # noqa: E731
-    part = lambda seen: flow.changeable_log_prob(params, x, seen)  # noqa: E731
-    difference = whole(contexts) - whole(other)
+    density_of = jax.jit(lambda seen: flow.log_prob(params, x, seen))
+    part_of = jax.jit(lambda seen: flow.changeable_log_prob(params, x, seen))
+    density, part = density_of(contexts), part_of(contexts)
+    difference = density.log_prob - density_of(other).log_prob
     assert np.all(np.abs(difference) > 1e-3)
-    np.testing.assert_allclose(part(contexts) - part(other), difference, rtol=1e-9)
-    is_shorter = np.all(np.abs(part(contexts) - whole(contexts)) > 1)
+    np.testing.assert_allclose(part - part_of(other), difference, rtol=1e-9)
+    is_shorter = np.all(np.abs(part - density.log_prob) > 1)
     assert is_shorter == (CASES[name].context == CONSTANT)
-    of_density = flow.log_prob(params, x, contexts).changeable
-    assert (of_density is not None) == is_shorter
+    assert (density.changeable is not None) == is_shorter
     if is_shorter:
-        np.testing.assert_allclose(of_density, part(contexts), rtol=1e-9)
+        np.testing.assert_allclose(density.changeable, part, rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["1_anchors_8_bits", "head_of_label"])
@@ -196,26 +207,6 @@ def test_an_untrained_tail_begins_at_its_anchors():
     )
     assert np.all(near < 2.5)
     assert np.all(far > 5)
-
-
-@pytest.mark.parametrize("phase", phases.ORDER)
-def test_interpolation_uses_the_four_nearest_known_pixels(phase):
-    """Away from edges, a plane is interpolated exactly, by pixels that are known by then."""
-    rows, columns = np.mgrid[:8, :8]
-    plane = jnp.asarray(2.0 * rows + 3.0 * columns, jnp.float32)[None, :, :, None]
-    split = phases.split(plane)
-    before = phases.ORDER[: phases.ORDER.index(phase)]
-    known = {p: split[p] for p in (0, *before)}
-    found = phases.interpolated(known, phase)
-    np.testing.assert_allclose(found[:, 1:-1, 1:-1], split[phase][:, 1:-1, 1:-1], rtol=1e-6)
-
-
-def test_phases_are_merged_as_they_were_split():
-    x = jnp.arange(2.0 * 4 * 6 * 3).reshape(2, 4, 6, 3)
-    split = phases.split(x)
-    np.testing.assert_array_equal(split[1], x[:, ::2, 1::2])
-    np.testing.assert_array_equal(split[2], x[:, 1::2, ::2])
-    np.testing.assert_array_equal(phases.merge(dict(enumerate(split))), x)
 
 
 def test_the_papers_metric_is_refused_by_name():

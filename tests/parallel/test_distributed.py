@@ -135,13 +135,15 @@ def test_killed_and_resumed_they_have_the_same_bits_and_stop_at_one_step(
     assert_same(saved(tmp_path / "kept", 24), saved(together[0], 24))
 
 
-def test_a_run_resumes_with_another_number_of_devices(data_dir, alone, tmp_path):
+def test_a_run_resumes_with_another_number_of_devices(data_dir, alone, tmp_path, call):
+    """With one, and with the two that this process has."""
+    assert jax.local_device_count() == 2
+    with_one = lambda *args: finish(start(*args, devices=1))  # noqa: E731
     ends = []
-    for devices in (1, 2):
-        workdir = tmp_path / str(devices)
+    for resume in (with_one, call):
+        workdir = tmp_path / str(len(ends))
         shutil.copytree(alone, workdir)
-        flags = train_flags(data_dir, workdir, num_steps=30)
-        code, out, err = finish(start("train", *flags, devices=devices))
+        code, out, err = resume("train", *train_flags(data_dir, workdir, num_steps=30))
         assert code == 0, err
         assert f"Resuming from step 24 of {workdir}." in out  # begun with four
         ends.append(saved(workdir, 30))
