@@ -12,6 +12,7 @@ from flax import jax_utils
 from flowvid.arrays import CHANNELS
 from flowvid.config.schema import Config
 from flowvid.data import datasets
+from flowvid.parallel.compilation import compiler_options
 from flowvid.parallel.devices import on_devices, replicate, shard, unreplicate
 from flowvid.training import objectives, steps, train_state
 from flowvid.training.checkpoints.run_state import RunState
@@ -51,7 +52,7 @@ def initial_state(config: Config, dataset: datasets.Dataset) -> RunState:
     """
     first = next(datasets.train_batches(dataset, batch_size=config.batch_size, seed=config.seed))
     # It runs once: without optimisations it is compiled in a quarter of the time.
-    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    options = compiler_options(level=0)
     init = jax.jit(functools.partial(joint.init_params, config), compiler_options=options)
     params = init(to_batch(first))
     return jax.tree.map(np.asarray, _run_state(_created(config, params)))

@@ -23,6 +23,7 @@ from flowvid.arrays import Labels, Params
 from flowvid.config.schema import Config
 from flowvid.errors import ConfigError
 from flowvid.flows.protocol import Contexts, Latents, Places
+from flowvid.parallel.compilation import jit
 from flowvid.video import bin_quantiles
 from flowvid.video.build import flow_of, frame_shape
 from flowvid.video.pixels import to_bins, to_grid, to_pixels
@@ -175,7 +176,7 @@ def _to_density(
     return np.asarray(pixels)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jit, static_argnums=(0, 1))
 def _encoded(
     config: Config, model: str, params: Params, pixels: Array, contexts: Contexts
 ) -> Latents:
@@ -183,7 +184,7 @@ def _encoded(
     return flow_of(config, model).encode(params, to_grid(pixels, config.metric) + half, contexts)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jit, static_argnums=(0, 1))
 def _decoded(
     config: Config, model: str, params: Params, latents: Latents, contexts: Contexts
 ) -> Array:

@@ -9,7 +9,6 @@ import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -19,6 +18,7 @@ from flowvid.arrays import Images, Labels, Params, PixelVideos
 from flowvid.conditioning.protocol import State
 from flowvid.config.schema import Config
 from flowvid.errors import ConfigError
+from flowvid.parallel.compilation import jit
 from flowvid.random_keys import frame_keys
 from flowvid.video import head, tail
 from flowvid.video.build import Drawing
@@ -169,7 +169,7 @@ def _dispatched(
         yield Frame(pixels, finite)
 
 
-_jit = functools.partial(jax.jit, static_argnums=0)
+_jit = functools.partial(jit, static_argnums=0)
 
 
 @_jit

@@ -7,7 +7,6 @@ import functools
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -17,6 +16,7 @@ from flowvid import random_keys
 from flowvid.arrays import CHANNELS, Labels, Params
 from flowvid.config.schema import Config
 from flowvid.flows.protocol import Contexts
+from flowvid.parallel.compilation import jit
 from flowvid.video.build import flow_of
 from flowvid.video.frames import dims
 from flowvid.video.pixels import bits_per_dim, dequantize, to_grid
@@ -61,7 +61,7 @@ def surprises(
         walk.see(pixels)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jit, static_argnums=(0, 1))
 def _maps(config: Config, model: str, params: Params, pixels: Array, contexts: Contexts) -> Array:
     log_masses = flow_of(config, model).log_masses
     assert log_masses is not None  # where the flow models bins
@@ -69,7 +69,7 @@ def _maps(config: Config, model: str, params: Params, pixels: Array, contexts: C
     return -nats / (CHANNELS * jnp.log(2.0))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jit, static_argnums=(0, 1))
 def _bits(
     config: Config, model: str, params: Params, pixels: Array, contexts: Contexts, keys: Any
 ) -> Array:

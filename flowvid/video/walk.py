@@ -6,7 +6,6 @@ Its programs are those of single frames, whatever the length of a video.
 import functools
 from typing import Any
 
-import jax
 from jax import Array
 from jaxtyping import Int, UInt8
 
@@ -14,6 +13,7 @@ from flowvid.arrays import Params
 from flowvid.conditioning.protocol import Conditioning, State
 from flowvid.config.schema import Config
 from flowvid.flows.protocol import CodeBins, Contexts
+from flowvid.parallel.compilation import jit
 from flowvid.video import head, tail
 from flowvid.video.build import encoder_of, flow_of, frame_shape
 from flowvid.video.pixels import to_grid, to_pixels
@@ -83,7 +83,7 @@ class Walk:
         return pixels
 
 
-_jit = functools.partial(jax.jit, static_argnums=0)
+_jit = functools.partial(jit, static_argnums=0)
 
 
 @_jit
