@@ -1,7 +1,7 @@
 """How much XLA optimises the programs for a CPU: less, because compilation takes most of a start.
 
-At LLVM's level 1, the programs of `--preset=small` that draw frames are compiled in 60% of the time
-of the default, 3, and draw as fast (docs/speed.md).
+At LLVM's level 1, the programs of `--preset=small` are compiled in 60 to 80% of the time of the
+default, 3, and run as fast (docs/speed.md).
 """
 
 import functools

@@ -128,7 +128,7 @@ class Trainer:
         With several processes `pmap` cannot be compiled ahead of its first call.
         """
         lowered = self._steps[name].lower(self.model_states[name], _batch_template(self.config))
-        self._steps[name] = lowered.compile()
+        self._steps[name] = lowered.compile(compiler_options=compiler_options())
 
     def take(self, shards: Batch) -> dict[str, Any]:
         """Dispatches a step of each model, and returns their metrics without waiting for them."""
