@@ -20,7 +20,7 @@ from flowvid.config.schema import Config
 from flowvid.data import datasets
 from flowvid.gan import config as gan_config
 from flowvid.gan import steps as gan_steps
-from flowvid.parallel.compilation import compiler_options
+from flowvid.parallel.compilation import compiled
 from flowvid.parallel.devices import replicate, shard
 from flowvid.training import cost, objectives, steps, train_state, trainer
 from flowvid.video import joint, sampling
@@ -106,11 +106,7 @@ def training_step(name: str, changes: dict[str, Any], repeats: int) -> dict[str,
     replicated = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), template)
     batch = shard(random_batch(config, config.batch_size))
     start = time.perf_counter()
-    step = (
-        trainer.train_steps(config)[name]
-        .lower(replicated, batch)
-        .compile(compiler_options=compiler_options())
-    )
+    step = compiled(trainer.train_steps(config)[name].lower(replicated, batch))
     figures: dict[str, Any] = {
         "compile_s": time.perf_counter() - start,
         "temp_mb": _temp_mb(step),
@@ -147,8 +143,8 @@ def gradient_memory(name: str, changes: dict[str, Any]) -> dict[str, float]:
         return objectives.LOSSES[name](config, params, batch, 0)
 
     gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))
-    compiled = gradients.lower(joint.params_template(config)[name], batch).compile()
-    return {"temp_mb": _temp_mb(compiled)}
+    program = gradients.lower(joint.params_template(config)[name], batch).compile()
+    return {"temp_mb": _temp_mb(program)}
 
 
 def gan_memory(name: str, changes: dict[str, Any]) -> dict[str, float]:

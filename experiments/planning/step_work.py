@@ -13,7 +13,7 @@ from flowvid.arrays import CHANNELS
 from flowvid.conditioning.unet.hindsight import MOST_STEPS
 from flowvid.config.schema import Config
 from flowvid.errors import ConfigError
-from flowvid.parallel.compilation import compiler_options
+from flowvid.parallel.compilation import compiled
 from flowvid.parallel.devices import DEVICES
 from flowvid.training import cost, objectives, steps, trainer
 from flowvid.video import tail
@@ -146,7 +146,5 @@ def compiled_bytes(config: Config, name: str, devices: int) -> float:
     alone = dataclasses.replace(config, batch_size=videos)
     state, batch = arguments(alone, name, 1)
     one: Any = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), (state, batch))
-    compiled = (
-        trainer.train_steps(alone)[name].lower(*one).compile(compiler_options=compiler_options())
-    )
-    return float(compiled.memory_analysis().temp_size_in_bytes)
+    program = compiled(trainer.train_steps(alone)[name].lower(*one))
+    return float(program.memory_analysis().temp_size_in_bytes)

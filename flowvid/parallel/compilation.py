@@ -24,6 +24,11 @@ def compiler_options(level: int = 1) -> dict[str, int] | None:
     return {"xla_backend_optimization_level": level}
 
 
+def compiled(lowered: Any) -> Any:
+    """Returns a lowered program, compiled with `compiler_options`."""
+    return lowered.compile(compiler_options=compiler_options())
+
+
 def jit(function: Callable[..., Any], static_argnums: int | Sequence[int]) -> Callable[..., Any]:
     """Returns `jax.jit` of a function with `compiler_options`.
 
@@ -32,12 +37,12 @@ def jit(function: Callable[..., Any], static_argnums: int | Sequence[int]) -> Ca
     """
 
     @functools.cache
-    def compiled() -> Callable[..., Any]:
+    def jitted() -> Callable[..., Any]:
         options = compiler_options()
         return jax.jit(function, static_argnums=static_argnums, compiler_options=options)
 
     @functools.wraps(function)
     def call(*arguments: Any) -> Any:
-        return compiled()(*arguments)
+        return jitted()(*arguments)
 
     return call

@@ -12,7 +12,7 @@ from flax import jax_utils
 from flowvid.arrays import CHANNELS
 from flowvid.config.schema import Config
 from flowvid.data import datasets
-from flowvid.parallel.compilation import compiler_options
+from flowvid.parallel.compilation import compiled, compiler_options
 from flowvid.parallel.devices import on_devices, replicate, shard, unreplicate
 from flowvid.training import objectives, steps, train_state
 from flowvid.training.checkpoints.run_state import RunState
@@ -128,7 +128,7 @@ class Trainer:
         With several processes `pmap` cannot be compiled ahead of its first call.
         """
         lowered = self._steps[name].lower(self.model_states[name], _batch_template(self.config))
-        self._steps[name] = lowered.compile(compiler_options=compiler_options())
+        self._steps[name] = compiled(lowered)
 
     def take(self, shards: Batch) -> dict[str, Any]:
         """Dispatches a step of each model, and returns their metrics without waiting for them."""

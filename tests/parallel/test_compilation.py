@@ -1,4 +1,4 @@
-"""Programs for a CPU are compiled with fewer optimisations, and those for other devices with all."""
+"""Programs for a CPU are compiled with fewer optimisations, others with all."""
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,20 @@ def test_only_programs_for_a_cpu_have_options(optimised, monkeypatch):
     for device in ("gpu", "tpu"):
         monkeypatch.setattr(jax, "default_backend", lambda device=device: device)
         assert compilation.compiler_options() is None
+
+
+def test_lowered_programs_are_compiled_with_them(optimised):
+    lowered = jax.jit(jnp.sin).lower(1.0)
+    found = []
+    compile_lowered = type(lowered).compile
+
+    class Recorded:
+        def compile(self, compiler_options):
+            found.append(compiler_options)
+            return compile_lowered(lowered, compiler_options=compiler_options)
+
+    assert float(compilation.compiled(Recorded())(1.0)) == pytest.approx(np.sin(1.0))
+    assert found == [{"xla_backend_optimization_level": 1}]
 
 
 def test_jaxs_own_variable_takes_precedence(optimised):
