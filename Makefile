@@ -14,7 +14,7 @@ $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	touch $@
 
 demo: env  ## Trains, evaluates and samples a small model on generated clips.
-	$(BIN)/python -m flowvid.train --variant=label_everywhere --preset=small --num_steps=1000 \
+	$(BIN)/python -m flowvid.train --variant=label_everywhere --preset=small --num_steps=400 \
 		--workdir=$(DEMO)
 	$(BIN)/python -m flowvid.evaluate --workdir=$(DEMO) --label_videos=16
 	$(BIN)/python -m flowvid.sample --workdir=$(DEMO) --num_videos=8 --out=$(DEMO)/from_nothing
