@@ -64,15 +64,16 @@ def tail_loss(config: Config, params: Params, batch: Batch, step: Array | int) -
         return _loss_and_terms(config, tail.frames_log_prob(config, params, x, seen), x)
 
     seen = tail.conditionings(config, params, frames.clean, frames.labels)
+    stream = random_keys.Stream.TRAINING_ENCODER
+    encoder_keys = random_keys.example_keys(config.seed, step, batch.example, stream)
+    auxiliary, of_encoder, kinds = tail.auxiliary_loss(config, params, encoder_keys, frames, seen)
+    seen = seen._replace(label=jnp.repeat(kinds[:, None], seen.label.shape[1], axis=1))
     loss, terms = chunks.mean(
         loss_and_terms,
         params,
         tail.modelled_of(frames, seen),
         tail.frames_at_once(config, (frames.x.shape[2], frames.x.shape[3], CHANNELS)),
     )
-    stream = random_keys.Stream.TRAINING_ENCODER
-    encoder_keys = random_keys.example_keys(config.seed, step, batch.example, stream)
-    auxiliary, of_encoder = tail.auxiliary_loss(config, params, encoder_keys, frames, seen)
     return loss + auxiliary, terms | of_encoder | _moments(frames.x)
 
 

@@ -145,7 +145,7 @@ def auxiliary_loss(
     """
     loss = encoder_of(config, "tail").auxiliary_loss
     if loss is None:
-        return jnp.zeros(()), {}
+        return jnp.zeros(()), {}, frames.labels
     return loss(params["context"], keys, frames.clean, seen.state, frames.labels)
 
 
@@ -160,13 +160,29 @@ def log_prob(config: Config, params: Params, frames: TailFrames) -> Density:
 
     `frames_at_once` of the frames pass through the flow together.
     """
-    density = chunks.each(
-        lambda chunk: frames_log_prob(config, params, *chunk),
-        modelled_and_seen(config, params, frames),
-        frames_at_once(config),
-    )
-    of_frames: Density = jax.tree.map(lambda term: term.reshape(frames.x.shape[:2]), density)
-    return of_frames
+    found = log_prob_of_kinds(config, params, frames)  # [K, B, F]
+    prior = log_prior(config, params, frames.labels).T[:, :, None]
+    total = jax.nn.logsumexp(prior + jnp.cumsum(found, axis=-1), axis=0)
+    per_frame = jnp.diff(total, axis=-1, prepend=0.0)
+    return Density(per_frame, jnp.zeros_like(per_frame))
+
+
+def log_prior(config, params, labels):
+    from flowvid.conditioning.unet.encoder import UnetEncoder, _FASTER
+    return jax.nn.log_softmax(_FASTER * params["context"]["kinds"]["logits"][labels])
+
+
+def log_prob_of_kinds(config: Config, params: Params, frames: TailFrames):
+    """log p of each frame for each kind, [K, B, F]."""
+    x, seen = modelled_and_seen(config, params, frames)
+    def of_kind(kind):
+        density = chunks.each(
+            lambda chunk: frames_log_prob(config, params, *chunk),
+            (x, seen._replace(label=jnp.full_like(seen.label, kind))),
+            frames_at_once(config),
+        )
+        return density.log_prob.reshape(frames.x.shape[:2])
+    return lax.map(of_kind, jnp.arange(config.num_labels))
 
 
 def reconstruct(config: Config, params: Params, frames: TailFrames) -> Modelled:

@@ -30,6 +30,7 @@ from flowvid.flows.protocol import Contexts, Diagnostic, Shape
 from flowvid.flows.scale_and_shift import depends_on_vector
 
 _NORMAL = nn.initializers.normal(1.0)
+_FASTER = 4.0
 
 
 class _View(NamedTuple):
@@ -108,11 +109,23 @@ class UnetEncoder:
             self.settings.layer_width, coarseness(size), levels_of_layers(size)
         )
 
+    @property
+    def num_kinds(self) -> int:
+        return self.options.num_labels if self.sees.label and self.sees.state else 0
+
+    def log_prior(self, params, labels):
+        """log p(kind | label), [B, K]."""
+        return jax.nn.log_softmax(_FASTER * params["kinds"]["logits"][labels])
+
     def init(self, key: PRNGKeyArray, labels: Labels, frames: Any) -> dict[str, Params]:
         """Returns the parameters of each part."""
         del frames
         label_key, layers_key, unet_key = jax.random.split(key, 3)
         params: dict[str, Params] = {}
+        if self.num_kinds:
+            params["kinds"] = {"logits": jnp.zeros((self.options.num_labels + 1, self.num_kinds))
+                .at[jnp.arange(self.options.num_labels), jnp.arange(self.options.num_labels)].set(2.0 / _FASTER)}
+            labels = jnp.zeros_like(labels)
         if self.sees.label:
             params["labels"] = self.of_label.init(label_key, labels)
         vector, size = self._vector_of(params, labels[:1]), self.options.image_size
@@ -160,23 +173,22 @@ class UnetEncoder:
     ) -> tuple[Array, dict[str, Array]]:
         """Returns the layers' loss by hindsight, and its parts to log."""
 
-        def vectors(params: Params, count: int) -> Array | None:
-            """Returns those of all clips, once or several times in turn."""
-            vector = self._vector_of(params, labels)
-            return None if vector is None else jnp.tile(vector, (count // len(frames), 1))
+        def layers_of(params: Params, memory: Memory, kinds) -> Layers:
+            return self._layers_of(params, memory, self._vector_of(params, kinds))
 
-        def layers_of(params: Params, memory: Memory) -> Layers:
-            return self._layers_of(params, memory, vectors(params, len(memory.mean)))
+        def changes(objects: Array) -> Array:
+            def of_kind(kind):
+                vector = self._vector_of(params, jnp.full(len(objects), kind))
+                return self.layered.apply(params["layers"], objects, vector, method="change")
 
-        def change(objects: Array) -> Array:
-            vector = vectors(params, len(objects))
-            found: Any = self.layered.apply(params["layers"], objects, vector, method="change")
-            return found
+            return lax.map(of_kind, jnp.arange(self.num_kinds))
 
+        fixed = lax.stop_gradient(params)
         learner = hindsight.Learner(
-            layers=functools.partial(layers_of, params),
-            fixed_layers=functools.partial(layers_of, lax.stop_gradient(params)),
-            change=change,
+            layers=lambda memory, kinds: layers_of(params, memory, kinds),
+            fixed_layers=lambda memory, kinds: layers_of(fixed, memory, kinds),
+            changes=changes,
+            log_prior=self.log_prior(params, labels),
         )
         return hindsight.hindsight_loss(learner, keys, frames, states, self.layered.factor)
 

@@ -14,6 +14,7 @@ compared at further frames of each clip, any of them.
 Dimensions: B batch, T frames of a clip, H height, W width.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array, lax
-from jaxtyping import Float, Key
+from jaxtyping import Float, Int, Key
 
 from flowvid.arrays import Images
 from flowvid.conditioning.unet.layers import Layers
@@ -35,6 +36,7 @@ from flowvid.conditioning.unet.motion import (
 )
 
 Frames = Float[Array, "batch frames height width channels"]
+Kinds = Int[Array, " batch"]
 
 MOST_STEPS = 5  # own frames before layers are compared
 _NOISE = 0.012  # standard deviation, about half of a 5-bit bin: own frames have none
@@ -44,16 +46,24 @@ _CANDIDATES = 6  # frames of which that is compared at which motion changes most
 _FURTHER = 6  # frames of each clip at which motion alone is compared
 _THINNED = 2  # of their rows and columns, one in so many: objects are larger
 _WEIGHT = 0.7  # of this loss, beside bits per dimension
+_SCALE = 0.05  # pixels that predictions for the right kind of motion are off, about
+_MOST = 8.0  # of these, that one frame tells
+_OF_PRIOR = 0.02  # weight of the loss of the kinds' probabilities
 
 
 class Learner(NamedTuple):
-    """The networks as functions of what they see, of all clips once or several times in turn."""
+    """The networks as functions of what they see, of all clips once or several times in turn.
 
-    layers: Callable[[Memory], Layers]
+    The layers also take the kind of motion of each clip.
+    """
+
+    layers: Callable[[Memory, Kinds], Layers]
     # The same, of parameters without gradients, which draws own frames. JAX would trace the
     # derivatives of the loop over these, too, before it drops them.
-    fixed_layers: Callable[[Memory], Layers]
-    change: Callable[[Maps], Displacements]  # `LayerNetwork.change`
+    fixed_layers: Callable[[Memory, Kinds], Layers]
+    # `LayerNetwork.change` for each kind of motion, [K, B, H, W, 2].
+    changes: Callable[[Maps], Float[Array, "kinds batch height width two"]]
+    log_prior: Float[Array, "batch kinds"]  # of the kinds of motion, as the clips' labels say
 
 
 def hindsight_loss(
@@ -62,10 +72,11 @@ def hindsight_loss(
     frames: Frames,
     states: Memory,
     factor: int,
-) -> tuple[Array, dict[str, Array]]:
-    """Returns the layers' loss at two frames drawn from each clip, and parts of it to log.
+) -> tuple[Array, dict[str, Array], Kinds]:
+    """Returns the layers' loss at two frames drawn from each clip, parts to log, and kinds of motion.
 
-    One is seen after real frames, the other after some of the layers' own.
+    One is seen after real frames, the other after some of the layers' own. The kind of a clip's
+    motion is that whose predictions are the nearest at further frames.
 
     Args:
         learner: the networks.
@@ -76,23 +87,25 @@ def hindsight_loss(
     """
     length = frames.shape[1]
     if length < 2:
-        return jnp.zeros(()), {}
+        return jnp.zeros(()), {}, jnp.argmax(learner.log_prior, axis=-1)
     states = lax.stop_gradient(states)
     at_end = jax.tree.map(lambda x: x[:, -1], states)
     turns = _turns(frames, at_end.ground)
+    of_dynamics, of_prior, kinds = _kinds_and_losses(learner, keys, frames, states, factor)
     end, after_own_end, own = jax.vmap(_drawn)(keys, turns)
-    after_own = _after_own_frames(learner.fixed_layers, keys, _at(states, after_own_end - own), own)
+    fixed = functools.partial(learner.fixed_layers, kinds=kinds)
+    after_own = _after_own_frames(fixed, keys, _at(states, after_own_end - own), own)
     pairs = [
         (memory, at_end, _at(frames, end), _at(frames, end + 1))
         for memory, end in ((_at(states, end), end), (after_own, after_own_end))
     ]
     memory, final, real, after = jax.tree.map(lambda *both: jnp.concatenate(both), *pairs)
     is_real = _mask(jnp.arange(2 * len(frames)) < len(frames))[:, None, None, None]
-    parts = _losses(learner.layers(memory), memory, final, real, after, is_real, length, factor)
-    parts["dynamics"] = _loss_of_dynamics(learner, keys, frames, states, factor)
-    return _WEIGHT * sum(parts.values(), jnp.zeros(())), {
-        f"layers/{name}": part for name, part in parts.items()
-    }
+    layers = learner.layers(memory, jnp.tile(kinds, 2))
+    parts = _losses(layers, memory, final, real, after, is_real, length, factor)
+    parts |= {"dynamics": of_dynamics, "kinds": of_prior}
+    loss = _WEIGHT * sum(parts.values(), jnp.zeros(()))
+    return loss, {f"layers/{name}": part for name, part in parts.items()}, kinds
 
 
 def _losses(
@@ -140,11 +153,16 @@ def _losses(
     }
 
 
-def _loss_of_dynamics(
+def _kinds_and_losses(
     learner: Learner, keys: Key[Array, " batch"], frames: Frames, states: Memory, factor: int
-) -> Array:
-    """Returns the loss of the change of motion at further frames, drawn from each clip."""
-    last = frames.shape[1] - 1  # which has no next one
+) -> tuple[Array, Array, Kinds]:
+    """Returns the losses of changes of motion and of the kinds' prior, and the kinds of the clips.
+
+    Changes of motion are compared at further frames, drawn from each clip, for every kind. How far
+    they are off says which kind it is: the step of expectation; the losses are those of the step of
+    maximisation.
+    """
+    last, batch = frames.shape[1] - 1, len(frames)  # the last frame has no next one
 
     def drawn(key: Key[Array, ""]) -> Array:
         return jax.random.randint(jax.random.fold_in(key, MOST_STEPS + 1), (_FURTHER,), 0, last)
@@ -156,15 +174,26 @@ def _loss_of_dynamics(
 
     index = jax.vmap(drawn)(keys)
     real, after = at(frames, index), at(frames, index + 1)
-    layers = lax.stop_gradient(learner.fixed_layers(at(states, index)))
+    # What is compared does not depend on the kind.
+    any_kind = jnp.zeros(_FURTHER * batch, jnp.int32)
+    layers = lax.stop_gradient(learner.fixed_layers(at(states, index), any_kind))
     moved = _off(real, jnp.tile(states.ground[:, -1], (_FURTHER, 1, 1, 1)))
     moves = -motion(real, after, moved, factor)
     target, weight, objects = (
         x[:, ::_THINNED, ::_THINNED]
         for x in (moves - layers.expected, moved * layers.mask, layers.objects)
     )
-    off = jnp.minimum(jnp.abs(learner.change(objects) - target), _LARGEST_ERROR)
-    return 4 * jnp.mean(weight * off)
+    off = weight * jnp.minimum(jnp.abs(learner.changes(objects) - target), _LARGEST_ERROR)
+    total = jnp.sum(off, axis=(2, 3, 4)) / 2  # [K, F B]
+    mean = total / (jnp.sum(weight, axis=(1, 2, 3)) + 1.0)
+    told = jnp.minimum(mean / (_SCALE * factor / 2), _MOST).reshape(-1, _FURTHER, batch)
+    evidence = jnp.sum(told, axis=1).T
+    log_prior = learner.log_prior
+    share = lax.stop_gradient(jax.nn.softmax(log_prior - evidence))
+    of_kind = jnp.mean(off, axis=(2, 3, 4)).reshape(-1, _FURTHER, batch).mean(axis=1).T
+    of_dynamics = 4 * jnp.mean(jnp.sum(share * of_kind, axis=-1))
+    of_prior = -_OF_PRIOR * jnp.mean(jnp.sum(share * log_prior, axis=-1))
+    return of_dynamics, of_prior, jnp.argmax(share, axis=-1)
 
 
 def _turns(frames: Frames, ground: Images) -> Float[Array, "batch frames_to_compare"]:
