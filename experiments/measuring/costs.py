@@ -55,8 +55,8 @@ def _perturbed(path: jax.tree_util.KeyPath, leaf: Array) -> Array:
 
 def parameters(config: Config) -> dict[str, Any]:
     """Returns parameters that are initialised from a few random frames and then perturbed."""
-    init = jax.jit(functools.partial(joint.init_params, config))
-    return jax.tree_util.tree_map_with_path(_perturbed, init(random_batch(config, 2)))
+    drawn = trainer.initial_params(config, random_batch(config, 2))
+    return jax.tree_util.tree_map_with_path(_perturbed, drawn)
 
 
 def drawn_parameters(config: Config) -> dict[str, Any]:

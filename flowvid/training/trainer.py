@@ -51,11 +51,17 @@ def initial_state(config: Config, dataset: datasets.Dataset) -> RunState:
     ActNorm is set from the first global batch, which every process reads.
     """
     first = next(datasets.train_batches(dataset, batch_size=config.batch_size, seed=config.seed))
+    params = initial_params(config, to_batch(first))
+    return jax.tree.map(np.asarray, _run_state(_created(config, params)))
+
+
+def initial_params(config: Config, batch: Batch) -> dict[str, Any]:
+    """Returns the parameters of each model, with data-dependent ones set from a batch."""
     # It runs once: without optimisations it is compiled in a quarter of the time.
     options = compiler_options(level=0)
     init = jax.jit(functools.partial(joint.init_params, config), compiler_options=options)
-    params = init(to_batch(first))
-    return jax.tree.map(np.asarray, _run_state(_created(config, params)))
+    found: dict[str, Any] = init(batch)
+    return found
 
 
 def state_template(config: Config) -> RunState:
