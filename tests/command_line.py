@@ -37,12 +37,17 @@ def start(name, *args, devices=2):
     )
 
 
-def start_together(name, *args, processes=2, devices=2):
-    """Starts an entry point in several processes that are one run."""
+def free_address():
+    """An address for the processes of a run to meet at, with a port that nothing uses yet."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    together = ("--distributed", f"--coordinator=localhost:{port}", f"--num_processes={processes}")
+        return f"localhost:{free.getsockname()[1]}"
+
+
+def start_together(name, *args, processes=2, devices=2):
+    """Starts an entry point in several processes that are one run."""
+    address = free_address()
+    together = ("--distributed", f"--coordinator={address}", f"--num_processes={processes}")
     return [
         start(name, *args, *together, f"--process_id={i}", devices=devices)
         for i in range(processes)
@@ -53,6 +58,16 @@ def finish(process):
     """A process's exit code, standard output and standard error."""
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err
+
+
+def finish_all(processes):
+    """What `finish` returns of each process; kills those that still run after an error."""
+    try:
+        return [finish(process) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def assert_one_line(result, message):

@@ -1,14 +1,13 @@
 """Label information: bits and accuracy under the training labels' prior, and moved label images."""
 
 import math
-import socket
 import subprocess
 import sys
 
 import jax
 import numpy as np
 import pytest
-from command_line import ROOT
+from command_line import ROOT, finish_all, free_address
 from scipy import stats
 
 from flowvid.data import datasets
@@ -148,20 +147,20 @@ print("counts", label_information.count_labels(split).tolist())
 
 
 def test_processes_share_the_records_and_agree_on_the_counts():
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        coordinator = f"localhost:{free.getsockname()[1]}"
+    address = free_address()
     running = [
         subprocess.Popen(
-            [sys.executable, "-c", IN_PROCESSES, coordinator, str(i)],
+            [sys.executable, "-c", IN_PROCESSES, address, str(i)],
             cwd=ROOT,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
         )
         for i in range(2)
     ]
-    outputs = [process.communicate(timeout=120)[0].splitlines() for process in running]
-    for number, lines in enumerate(outputs):
+    for number, (code, out, err) in enumerate(finish_all(running)):
+        assert code == 0, err
+        lines = out.splitlines()
         assert [line for line in lines if line.startswith("counts")] == ["counts [1, 2, 2, 0]"]
         read = [line for line in lines if line.startswith("read")]
         assert read == [f"read {i}" for i in range(number, 5, 2)]

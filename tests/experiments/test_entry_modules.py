@@ -2,9 +2,9 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from command_line import ROOT, finish_all
+
 CODE = """
 import sys
 import experiments.%s
@@ -25,7 +25,6 @@ def test_the_commands_load_nothing_heavy_before_their_flags_are_parsed():
         )
         for name in commands
     }
-    for name, process in started.items():
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err
+    for name, (code, out, err) in zip(started, finish_all(started.values()), strict=True):
+        assert code == 0, err
         assert not out.strip(), f"{name} loads {out}"

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from command_line import ROOT, assert_one_line, finish, start, start_together
+from command_line import ROOT, assert_one_line, finish, finish_all, start, start_together
 from helpers import TINY, assert_same, events, saved
 
 from flowvid.errors import ConfigError
@@ -32,15 +32,6 @@ def train_flags(data_dir, workdir, **changes):
     run |= {"num_steps": 24, "checkpoint_every": 12, "eval_every": 12}  # long enough to be killed
     fields = TINY | run | changes
     return [f"--{name}={value}" for name, value in fields.items()]
-
-
-def finish_all(processes):
-    """Returns the exit codes, outputs and errors of processes, and kills those that still run."""
-    try:
-        return [finish(process) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
 
 
 @pytest.fixture(scope="module")
