@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import shutil
 
 import imageio.v3 as iio
 import jax
@@ -11,7 +12,9 @@ import pytest
 from helpers import TINY, assert_same, saved
 
 import flowvid
+from flowvid.config import making
 from flowvid.config.metrics import METRICS
+from flowvid.training import loop
 from flowvid.video import joint
 
 pytest_plugins = ["system_fixtures", "command_line"]
@@ -45,22 +48,37 @@ def flags_of(data_dir, **changes):
     return [f"--{name}={value}" for name, value in fields.items()]
 
 
-@pytest.mark.usefixtures("compiled_once")
-def test_it_trains_evaluates_continues_is_measured_and_resumes(data_dir, tmp_path, call, perturbed):
-    workdir, out = tmp_path / "run", tmp_path / "rollouts"
-    code, printed, _ = call("train", f"--workdir={workdir}", *flags_of(data_dir, num_steps=2))
-    assert code == 0
-    assert "is trained to step 2" in printed
+@pytest.fixture(scope="module")
+def run(data_dir, compiled_once, tmp_path_factory):
+    """The workdir of a run of two steps."""
+    workdir = tmp_path_factory.mktemp("run")
+    loop.train(making.preset_config(**SIZES, data_dir=str(data_dir), num_steps=2), workdir)
+    return workdir
 
-    code, _, err = call("evaluate", f"--workdir={workdir}", "--metrics=5-bit,paper")
-    assert code == 1
-    assert "metric 'paper' does not have the 5-bit bins that --flow=mixture models" in err
+
+@pytest.fixture(scope="module")
+def model(run):
+    return flowvid.load(run)
+
+
+@pytest.fixture(scope="module")
+def given():
+    """Arguments of `Model.sample` to continue two clips."""
+    labels = np.array([0, 1])
+    return {
+        "first_frames": np.zeros((2, 2, 16, 16, 3), np.uint8),
+        "labels": labels,
+        "num_frames": 5,
+    }
+
+
+def test_bits_are_those_of_discrete_frames_whatever_the_seed(run, call):
     bits = []
     for seed in (0, 1):
-        code, printed, _ = call("evaluate", f"--workdir={workdir}", f"--seed={seed}")
+        code, printed, _ = call("evaluate", f"--workdir={run}", f"--seed={seed}")
         assert code == 0
         assert "bits of the discrete frames, without noise" in printed
-        report = json.loads((workdir / "evaluation.json").read_text())
+        report = json.loads((run / "evaluation.json").read_text())
         assert list(report["metrics"]) == ["5-bit", "8-bit"]
         assert report["metrics"]["5-bit"]["importance_weighted"] is None
         for line in ("labels, from first frames: ", "labels, from whole videos: "):
@@ -70,22 +88,14 @@ def test_it_trains_evaluates_continues_is_measured_and_resumes(data_dir, tmp_pat
         np.testing.assert_allclose(finer, np.array(bits[-1]) + 3, rtol=1e-6)  # 3 bits within a bin
     np.testing.assert_allclose(*bits, rtol=1e-5)
 
-    args = ("--given=2", "--videos=2", "--samples=2", "--temperature=0.5", f"--out={out}")
-    code, printed, _ = call("experiments.rollouts", f"--runs={workdir}", *args)
-    assert code == 0
-    for expected in ("PSNR, best of samples", "objects kept", "static median", "+1"):
-        assert expected in printed
-    rows = json.loads((out / "rollouts.json").read_text())["rows"]
-    assert set(rows) == {str(workdir), "hold the last frame", "static median"}
-    assert all(len(row["psnr_best"]["mean"]) == 3 for row in rows.values())
-    best, mean = (rows[str(workdir)][key]["mean"] for key in ("psnr_best", "psnr_mean"))
-    assert np.all(np.array(best) >= np.array(mean))
-    assert iio.imread(out / "sheet_0.png").ndim == iio.imread(out / "curves.png").ndim == 3
-    code, _, err = call("experiments.rollouts", f"--runs={workdir}", "--given=5", f"--out={out}")
-    assert code == 1
-    assert "--given=5 leaves none of the 5 frames" in err
 
-    model = flowvid.load(workdir)
+def test_the_metric_without_bins_is_refused(run, call):
+    code, _, err = call("evaluate", f"--workdir={run}", "--metrics=5-bit,paper")
+    assert code == 1
+    assert "metric 'paper' does not have the 5-bit bins that --flow=mixture models" in err
+
+
+def test_bits_of_8_bit_frames_are_three_more(model):
     # First frames and the head alone: the tail would be traced for nothing.
     batch = joint.blank_batch(model.config)
     batch, of_head = batch._replace(video=batch.video[:, :1]), {"head": model.params["head"]}
@@ -97,38 +107,67 @@ def test_it_trains_evaluates_continues_is_measured_and_resumes(data_dir, tmp_pat
     five, eight = (bits_of_first(METRICS[name], of_head, batch) for name in ("5-bit", "8-bit"))
     np.testing.assert_allclose(eight, five + 3, rtol=1e-5)
 
-    given, labels = np.zeros((2, 2, 16, 16, 3), np.uint8), np.array([0, 1])
-    given_labels = {"first_frames": given, "labels": labels, "num_frames": 5}
-    videos = model.sample(**given_labels).videos
-    cool = model.sample(**given_labels, temperature=0.4).videos
-    np.testing.assert_array_equal(videos, cool)  # by default
-    warm = model.sample(**given_labels, temperature=1.0).videos
-    assert np.any(videos != warm)
+
+def test_rollouts_are_measured(run, call, tmp_path):
+    args = ("--given=2", "--videos=2", "--samples=2", "--temperature=0.5", f"--out={tmp_path}")
+    code, printed, _ = call("experiments.rollouts", f"--runs={run}", *args)
+    assert code == 0
+    for expected in ("PSNR, best of samples", "objects kept", "static median", "+1"):
+        assert expected in printed
+    rows = json.loads((tmp_path / "rollouts.json").read_text())["rows"]
+    assert set(rows) == {str(run), "hold the last frame", "static median"}
+    assert all(len(row["psnr_best"]["mean"]) == 3 for row in rows.values())
+    best, mean = (rows[str(run)][key]["mean"] for key in ("psnr_best", "psnr_mean"))
+    assert np.all(np.array(best) >= np.array(mean))
+    pictures = [iio.imread(tmp_path / name) for name in ("sheet_0.png", "curves.png")]
+    assert all(picture.ndim == 3 for picture in pictures)
+    code, _, err = call("experiments.rollouts", f"--runs={run}", "--given=5", f"--out={tmp_path}")
+    assert code == 1
+    assert "--given=5 leaves none of the 5 frames" in err
+
+
+def test_continuations_are_cool_by_default(model, given):
+    videos = model.sample(**given).videos
+    np.testing.assert_array_equal(videos, model.sample(**given, temperature=0.4).videos)
+    assert np.any(videos != model.sample(**given, temperature=1.0).videos)
     np.testing.assert_array_equal(videos[:, 2:] % 8, 4)  # the middles of 5-bit bins
 
-    # From nothing, guided towards the label by default.
+
+def test_first_frames_are_guided_by_default(model):
     first = [model.sample(2, num_frames=1, **how).videos for how in ({}, GUIDED, {"guidance": 9.0})]
     np.testing.assert_array_equal(first[0], first[1])
     assert np.any(first[0] != first[2])
+
+
+def test_continuations_are_guided_only_where_it_is_asked_for(model, given, perturbed):
+    # Two steps have not taught the tail what labels say.
+    params = {**model.params, "tail": perturbed(model.params["tail"], 0.3)}
+    louder = dataclasses.replace(model, params=params)
+    plain, guided = (louder.sample(**given, **how).videos for how in ({}, GUIDED))
+    assert np.any(guided != plain)
+
+
+def test_each_level_has_a_temperature(run, model, call, tmp_path):
     args = ("--num_frames=1", "--num_videos=2", "--guidance=3", "--temperature=0.5,1")
-    code, _, _ = call("sample", f"--workdir={workdir}", f"--out={out}", *args)
+    code, _, _ = call("sample", f"--workdir={run}", f"--out={tmp_path}", *args)
     assert code == 0
     cool_details = model.sample(2, num_frames=1, temperature=[0.5, 1], **GUIDED).videos
-    np.testing.assert_array_equal(iio.imread(out / "000.png"), cool_details[0, 0])
-    assert np.any(cool_details != first[0])
-    # The tail is not guided by default. Two steps have not taught it what labels say.
-    louder = {**model.params, "tail": perturbed(model.params["tail"], 0.3)}
-    louder = dataclasses.replace(model, params=louder)
-    plain, guided = (louder.sample(**given_labels, **how).videos for how in ({}, GUIDED))
-    assert np.any(guided != plain)
-    for flag in ("--temperature=1,warm", "--temperature=-1"):
-        code, _, err = call("sample", f"--workdir={workdir}", flag)
-        assert code == 1
-        assert "use a" in err
+    np.testing.assert_array_equal(iio.imread(tmp_path / "000.png"), cool_details[0, 0])
+    assert np.any(cool_details != model.sample(2, num_frames=1).videos)
 
-    # Resumed, it ends with the bits of an uninterrupted run.
-    straight = tmp_path / "straight"
-    for folder in (workdir, straight):
-        code, _, _ = call("train", f"--workdir={folder}", *flags_of(data_dir, num_steps=4))
+
+@pytest.mark.parametrize("flag", ["--temperature=1,warm", "--temperature=-1"])
+def test_temperatures_that_are_none_are_refused(run, call, flag):
+    code, _, err = call("sample", f"--workdir={run}", flag)
+    assert code == 1
+    assert "use a" in err
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(run, data_dir, call, tmp_path):
+    resumed, straight = tmp_path / "resumed", tmp_path / "straight"
+    shutil.copytree(run, resumed)
+    for folder in (resumed, straight):
+        code, printed, _ = call("train", f"--workdir={folder}", *flags_of(data_dir, num_steps=4))
         assert code == 0
-    assert_same(saved(workdir, 4), saved(straight, 4))
+        assert "is trained to step 4" in printed
+    assert_same(saved(resumed, 4), saved(straight, 4))
