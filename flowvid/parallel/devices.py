@@ -13,12 +13,41 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import PyTree
 
+from flowvid.parallel.compilation import compiled
+
 DEVICES = "devices"
 
 
-def on_devices(body: Callable[..., Any], donate: tuple[int, ...] = ()) -> Callable[..., Any]:
-    """Returns `body` compiled for all local devices; arguments are split on their leading axis."""
-    return jax.pmap(body, axis_name=DEVICES, donate_argnums=donate)
+class OnDevices:
+    """A function of arrays that are split over the local devices on their leading axis.
+
+    Attributes:
+        lower: traces and lowers the function for arguments, or for their shapes and types.
+    """
+
+    def __init__(self, body: Callable[..., Any], donate: tuple[int, ...]) -> None:
+        self._mapped = jax.pmap(body, axis_name=DEVICES, donate_argnums=donate)
+        self._programs: dict[Any, Any] = {}
+        self.lower: Callable[..., Any] = self._mapped.lower
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Runs the body on all devices; compiles it once for each shape of the arguments."""
+        if jax.process_count() > 1:  # `pmap` cannot be compiled ahead of its first call
+            return self._mapped(*arguments)
+        leaves, structure = jax.tree.flatten(arguments)
+        key = (structure, *((np.shape(leaf), jax.dtypes.result_type(leaf)) for leaf in leaves))
+        if key not in self._programs:
+            self._programs[key] = compiled(self.lower(*arguments))
+        return self._programs[key](*arguments)
+
+
+def on_devices(body: Callable[..., Any], donate: tuple[int, ...] = ()) -> OnDevices:
+    """Returns `body` compiled for all local devices; arguments are split on their leading axis.
+
+    `pmap` itself takes no options of the compiler, so programs are compiled ahead of their first
+    call.
+    """
+    return OnDevices(body, donate)
 
 
 def replicate(tree: PyTree) -> PyTree:
