@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jaxtyping import Int, Key, PRNGKeyArray, UInt32
 
@@ -124,6 +125,11 @@ def video_keys(seed: int, num_videos: int) -> Key[Array, " batch"]:
     return jax.vmap(fold)(jnp.arange(num_videos, dtype=jnp.uint32))
 
 
-def frame_keys(keys: Key[Array, " batch"], frame: Array | int) -> Key[Array, " batch"]:
+def past_keys(keys: Key[Array, " batch"]) -> Key[Array, " batch"]:
+    """Returns the keys of what was before the first frame of each sampled video."""
+    return frame_keys(keys, np.uint32(2**32 - 1))  # the number of no frame
+
+
+def frame_keys(keys: Key[Array, " batch"], frame: Array | np.uint32 | int) -> Key[Array, " batch"]:
     """Returns the keys of one frame of each sampled video."""
     return jax.vmap(lambda key: jax.random.fold_in(key, frame))(keys)

@@ -53,6 +53,10 @@ class ContextEncoder(NamedTuple):
       training loss of the encoder, from whole clips, which is added to bits per dimension. It is no
       part of any likelihood. `keys` [B] are for this use alone, `frames` [B, T, H, W, C] are
       without noise, and entry t of `states` [B, T, ...] has seen frames 0..t.
+    - `with_past(params, keys, state, labels) -> state`, or None: what samples are continued from
+      where a single frame is known, which does not show how things move. The state has seen that
+      frame, and then also one before it, which is drawn from one key per video. It is no part of
+      any likelihood.
     """
 
     init: Callable[[PRNGKeyArray, Labels, Any], dict[str, Params]]
@@ -68,6 +72,7 @@ class ContextEncoder(NamedTuple):
         Callable[[Params, Key[Array, " batch"], Any, State, Labels], tuple[Array, dict[str, Array]]]
         | None
     ) = None
+    with_past: Callable[[Params, Key[Array, " batch"], State, Labels], State] | None = None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from flowvid.conditioning.protocol import State
 from flowvid.config.schema import Config
 from flowvid.errors import ConfigError
 from flowvid.parallel.compilation import jit
-from flowvid.random_keys import frame_keys
+from flowvid.random_keys import frame_keys, past_keys
 from flowvid.video import head, tail
 from flowvid.video.build import Drawing
 from flowvid.video.pixels import to_grid, to_pixels
@@ -143,7 +143,8 @@ def _dispatched(
     """Yields the same frames before they are computed.
 
     A sampled frame is put on the metric's grid, clipped, before it conditions the next, as real
-    frames are in training. The state runs over all given frames.
+    frames are in training. The state runs over all given frames. A single one does not show how
+    things move, so that the context encoder may imagine another one before it.
     """
     if given is None:
         pixels, finite = _first(config, params["head"], keys, labels, how.head)
@@ -159,6 +160,8 @@ def _dispatched(
     for pixels in known:
         walk.see(jnp.asarray(pixels))
     last, state = walk.last, walk.state
+    if len(known) == 1:
+        state = _with_past(config, of_tail, keys, state, labels)
     del known, walk
     for number in itertools.count(given.shape[1] if given is not None else 1):
         if number == num_frames:
@@ -183,6 +186,13 @@ def _first(
 @_jit
 def _prepared(config: Config, params: Params) -> Params:
     return tail.prepare(config, params)
+
+
+@_jit
+def _with_past(
+    config: Config, params: Params, keys: Key[Array, " batch"], state: State, labels: Labels
+) -> State:
+    return tail.with_past(config, params, past_keys(keys), state, labels)
 
 
 @_jit

@@ -41,6 +41,17 @@ def next_state(config: Config, params: Params, state: State, frame: Images) -> S
     return encoder_of(config, "tail").next_state(params["context"], state, frame)
 
 
+def with_past(
+    config: Config, params: Params, keys: Key[Array, " batch"], state: State, labels: Labels
+) -> State:
+    """Returns the state to continue from that has seen a single frame, from one key per video.
+
+    Where the context encoder can, it draws a frame before that one, which shows how things move.
+    """
+    draw = encoder_of(config, "tail").with_past
+    return state if draw is None else draw(params["context"], keys, state, labels)
+
+
 def conditioning(
     config: Config,
     previous: Float[Array, "*batch height width channels"],

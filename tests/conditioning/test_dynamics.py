@@ -23,7 +23,7 @@ def motions(*steps):
     return [jnp.broadcast_to(jnp.array(step), (1, HEIGHT, WIDTH, 2)) for step in steps]
 
 
-def known_at(mask, moved, row, column, looks=NO_LOOKS, seen=9.0):
+def known_at(mask, moved, row, column, looks=NO_LOOKS, seen=4.0):
     """The numbers of the object at a pixel, by name."""
     found = dynamics.known_of_objects(mask, moved, looks, jnp.full((1, 1, 1, 1), seen), factor=2)
     numbers = found[0, row, column]
@@ -78,7 +78,7 @@ def test_an_object_knows_how_far_it_gets_beyond_an_edge(place, step, edge):
 
 
 def test_the_network_learns_bounces_at_edges_and_what_a_label_says():
-    network = dynamics.Dynamics(factor=2)
+    network = dynamics.ObjectNetwork(outputs=2)
     rng = np.random.default_rng(0)
 
     def batch(count):
@@ -117,3 +117,15 @@ def test_the_network_learns_bounces_at_edges_and_what_a_label_says():
     other = network.apply(params, objects, 1 - vectors) - network.apply(params, objects, vectors)
     says = np.asarray(vectors)[:, 0] - np.asarray(vectors)[:, 1]
     np.testing.assert_allclose(np.mean(other[:, 0, 0, 0] * says), 0.5, atol=0.1)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_motions_at_a_beginning_are_at_rest_or_in_all_directions(factor):
+    found = dynamics.beginnings(factor)
+    assert found.shape == (dynamics.BEGINNINGS, 2)
+    np.testing.assert_array_equal(found[0], [0, 0])
+    speeds = np.linalg.norm(found[1:], axis=-1).reshape(4, 12)
+    np.testing.assert_allclose(
+        speeds, factor / 2 * np.repeat([[0.5], [1], [1.5], [2]], 12, axis=1), rtol=1e-6
+    )
+    np.testing.assert_allclose(found[1:].reshape(4, 12, 2).sum(axis=1), 0, atol=1e-5)

@@ -9,7 +9,7 @@ import optax
 import pytest
 from jax import lax
 
-from flowvid.conditioning.unet import hindsight, layers, memory
+from flowvid.conditioning.unet import dynamics, hindsight, layers, memory
 
 SIZE = 12
 NETWORK = layers.LayerNetwork(width=8, factor=1, levels=1)
@@ -66,28 +66,65 @@ def learner_of(params):
         layers=layers_of(params),
         fixed_layers=layers_of(lax.stop_gradient(params)),
         change=lambda objects: NETWORK.apply(params, objects, None, method="change"),
+        log_odds=lambda objects: NETWORK.apply(params, objects, None, method="log_odds"),
     )
 
 
 def test_pixels_move_on_by_whole_and_parts_of_pixels():
-    x = jnp.zeros((1, 6, 6, 3)).at[0, 2, 2].set(jnp.array([0.1, 0.2, 0.3]))
+    colour = np.array([0.1, 0.2, 0.3])
+    x = jnp.zeros((1, 6, 6, 3)).at[0, 2, 2].set(colour)
     weight = jnp.zeros((1, 6, 6, 1)).at[0, 2, 2].set(1.0)
-    weight_there, moved = moved_on(x, weight, np.tile(np.float32([1.0, -2.0]), (1, 6, 6, 1)))
-    np.testing.assert_array_equal(weight_there, jnp.zeros((1, 6, 6, 1)).at[0, 3, 0].set(1.0))
-    np.testing.assert_allclose(moved[0, 3, 0], [0.1, 0.2, 0.3], rtol=1e-6)
+    ground = jnp.full((1, 6, 6, 3), -0.4)
+    whole, parts = (np.tile(np.float32(step), (1, 6, 6, 1)) for step in ([1, -2], [0.25, 0.5]))
+    coverage, moved = moved_on(x, weight, whole, ground)
+    np.testing.assert_array_equal(coverage, jnp.zeros((1, 6, 6, 1)).at[0, 3, 0].set(1.0))
+    np.testing.assert_allclose(moved, ground.at[0, 3, 0].set(colour), rtol=1e-6)
 
-    weight_there, moved = moved_on(x, weight, np.tile(np.float32([0.25, 0.5]), (1, 6, 6, 1)))
-    np.testing.assert_allclose(weight_there[0, 2:4, 2:4, 0], [[0.375, 0.375], [0.125, 0.125]])
-    np.testing.assert_allclose(moved[0, 3, 3], 0.125 * np.array([0.1, 0.2, 0.3]), rtol=1e-6)
-    assert float(weight_there.sum()) == 1
+    coverage, moved = moved_on(x, weight, parts, ground)
+    np.testing.assert_allclose(coverage[0, 2:4, 2:4, 0], [[0.375, 0.375], [0.125, 0.125]])
+    np.testing.assert_allclose(moved[0, 3, 3], 0.125 * colour - 0.875 * 0.4, rtol=1e-6)
+    assert float(coverage.sum()) == 1
 
 
 @pytest.mark.parametrize("step", [(-3.0, 0.0), (0.0, 4.0), (-2.5, 9.0)])
 def test_what_leaves_the_frame_is_lost(step):
     weight = jnp.zeros((1, 6, 6, 1)).at[0, 2, 2].set(1.0)
     moves = np.tile(np.float32(step), (1, 6, 6, 1))
-    coverage, _ = moved_on(jnp.ones((1, 6, 6, 3)), weight, moves)
+    ground = jnp.zeros((1, 6, 6, 3))
+    coverage, moved = moved_on(jnp.ones((1, 6, 6, 3)), weight, moves, ground)
     assert float(coverage.sum()) == 0
+    np.testing.assert_array_equal(moved, ground)
+
+
+def test_the_frame_before_is_where_a_motion_comes_from():
+    before, last = np.moveaxis(np.asarray(clips(4, 2)), 1, 0)
+    # Squares are brighter than the ground, all of which is seen that either frame shows.
+    masks = [np.max(frame, axis=-1, keepdims=True) > -0.25 for frame in (before, last)]
+    places = [np.stack([np.argwhere(m).min(axis=0)[:2] for m in mask]) for mask in masks]
+    step = np.float32(places[1] - places[0])
+    assert np.any(step)
+    moved = np.broadcast_to(step[:, None, None], (4, SIZE, SIZE, 2))
+    found = layers.Layers(*(jnp.zeros((1, 1, 1, 1)) for _ in layers.Layers._fields))
+    mask = np.float32(masks[1])
+    found = found._replace(mask=mask, ground=np.minimum(before, last))
+    drawn = jax.jit(layers.frame_before)(found, last, moved)
+    np.testing.assert_allclose(drawn, before, atol=1e-3)
+
+
+def test_motions_from_before_the_first_frame_are_the_earliest_known():
+    moved = [jnp.full((1, 2, 2, 2), speed) for speed in (3.0, 2.0, 1.0)]
+    for seen, expected in ((1, (0, 0, 0)), (2, (3, 3, 3)), (3, (3, 2, 2)), (4, (3, 2, 1))):
+        known = layers._known(moved, jnp.full((1, 1, 1, 1), float(seen)))
+        assert [float(field[0, 0, 0, 0]) for field in known] == list(expected)
+
+
+def test_frames_that_were_seen_are_counted():
+    videos = clips(3, 6)
+    state = memory.first_memory(videos[:, 0])
+    for number in range(6):
+        state = memory.next_memory(state, videos[:, number])
+        seen = layers._num_seen(state.frames)
+        np.testing.assert_array_equal(seen, np.full((3, 1, 1, 1), min(number + 1, 4)))
 
 
 @pytest.mark.parametrize("size", [(16, 16), (12, 20), (5, 7)])
@@ -219,7 +256,7 @@ def test_the_motion_of_what_moves_has_the_smallest_loss():
     @jax.jit
     def loss(step, videos, states):
         change = lambda objects: jnp.broadcast_to(step, objects.shape)  # noqa: E731
-        learner = hindsight.Learner(layers_of, layers_of, change)
+        learner = hindsight.Learner(layers_of, layers_of, change, log_odds=change)
         keys = jax.random.split(jax.random.key(0), 2)
         return hindsight._loss_of_dynamics(learner, keys, videos, states, 1)
 
@@ -231,6 +268,35 @@ def test_the_motion_of_what_moves_has_the_smallest_loss():
     }
     right = of_steps.pop((1.0, 0.0))
     assert all(right < 0.5 * wrong for wrong in of_steps.values()), (right, of_steps)
+
+
+def test_the_motion_at_a_beginning_has_the_smallest_loss():
+    videos = np.full((2, 8, SIZE, SIZE, 3), -0.4, np.float32)
+    texture = np.random.default_rng(0).uniform(0, 0.5, (2, 5, 5, 3))
+    for number in range(8):
+        videos[:, number, number : number + 5, 4:9] = texture  # goes down by a pixel per frame
+    zeros = jnp.zeros((1, 1, 1, 1))
+
+    def layers_of(memory):
+        shape = memory.mean.shape[:3]
+        found = layers.Layers(*(zeros for _ in layers.Layers._fields))
+        return found._replace(mask=jnp.ones((*shape, 1)), objects=jnp.zeros((*shape, 2)))
+
+    @jax.jit
+    def loss(probable, videos, ground):
+        def log_odds(objects):
+            of_one = 9.0 * jax.nn.one_hot(probable, dynamics.BEGINNINGS)
+            return jnp.broadcast_to(of_one, (*objects.shape[:3], dynamics.BEGINNINGS))
+
+        learner = hindsight.Learner(layers_of, layers_of, change=None, log_odds=log_odds)
+        keys = jax.random.split(jax.random.key(0), 2)
+        return hindsight._loss_of_beginning(learner, keys, videos, ground, 1)
+
+    ground = np.full((2, SIZE, SIZE, 3), -0.4, np.float32)
+    of_motions = [float(loss(motion, videos, ground)) for motion in range(dynamics.BEGINNINGS)]
+    likeliest = dynamics.beginnings(1)[np.argmin(of_motions)]
+    np.testing.assert_allclose(likeliest, [1, 0], atol=1e-6)
+    assert min(of_motions) < 0.05 * np.sort(of_motions)[1]
 
 
 @jax.jit
@@ -283,7 +349,8 @@ def test_training_parts_what_moves_from_the_ground():
         (_, logs), gradients = loss_and_gradients(params, keys, *ours)
         params, opt_state = update(params, opt_state, gradients)
     assert set(logs) == {
-        f"layers/{n}" for n in ("mask", "memory", "ground", "next_frame", "motion", "dynamics")
+        f"layers/{name}"
+        for name in ("mask", "memory", "ground", "next_frame", "motion", "dynamics", "beginning")
     }
 
     seen = last_of(states_of(held_out[:, :4]))

@@ -162,7 +162,9 @@ def test_a_label_changes_what_is_expected_to_come_next():
     changed = np.any(ours != theirs, axis=(0, 1, 2))
     np.testing.assert_array_equal(changed, [True] * 3 + [False] * 9 + [True] * 5)
     gradient = jax.jit(jax.grad(lambda params: jnp.sum(encoder.encode(params, seen)[0] ** 2)))
-    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient(params)["layers"]):
+    of_layers = gradient(params)["layers"]["params"]
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(of_layers.pop("beginning")))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(of_layers):
         assert np.any(leaf) == depends_on_vector(path), path
 
 
@@ -191,6 +193,43 @@ def test_a_state_has_the_same_size_after_any_number_of_frames():
         str(jax.tree.map(jnp.shape, seen_after(STATE, video(count)).state)) for count in (1, 3, 9)
     }
     assert len(shapes) == 1
+
+
+def test_a_past_is_imagined_for_a_single_frame():
+    """One frame before it, in which objects are elsewhere; a video's label and key draw it."""
+    encoder, frames = encoder_of(EVERYTHING), video(1)
+    rng = np.random.default_rng(2)
+    params = jax.tree.map(
+        lambda x: np.asarray(x) + np.asarray(0.05 * rng.normal(size=x.shape), x.dtype),
+        drawn(EVERYTHING, frames),
+    )
+    state = seen_after(EVERYTHING, frames).state
+    with_past = jax.jit(encoder.with_past)
+
+    def past_of(seed, labels):
+        keys = jax.random.split(jax.random.key(seed), 2)
+        found = jax.tree.map(np.asarray, with_past(params, keys, state, jnp.array(labels)))
+        last, before, *others = found.frames
+        np.testing.assert_array_equal(last, frames[0])
+        np.testing.assert_array_equal(others, np.zeros((2, *last.shape)))
+        expected = next_memory(memory.first_memory(frames[0]), jnp.asarray(before))
+        expected = next_memory(expected, jnp.asarray(last))
+        np.testing.assert_allclose(found.mean, expected.mean, atol=1e-6)
+        return before
+
+    ours = past_of(0, [0, 2])
+    assert np.all(np.isfinite(ours))
+    assert np.any(ours != frames[0])
+    np.testing.assert_array_equal(past_of(0, [0, 2]), ours)
+    assert any(np.any(past_of(seed, [0, 2]) != ours) for seed in range(1, 4))
+    pairs = [(past_of(seed, [0, 2]), past_of(seed, [1, 2])) for seed in range(20)]
+    np.testing.assert_array_equal(*(both[1] for both in pairs[0]))
+    assert any(np.any(ours[0] != theirs[0]) for ours, theirs in pairs)
+
+
+@pytest.mark.parametrize("sees", [NOTHING, PREVIOUS])
+def test_without_a_state_there_is_no_past(sees):
+    assert encoder_of(sees).with_past is None
 
 
 def test_every_parameter_has_a_gradient():

@@ -1,4 +1,4 @@
-"""How objects move on: a small network over a few numbers that are known of each of them.
+"""How objects move: small networks over a few numbers that are known of each of them.
 
 Whether an object bounces, falls, swings or turns follows from where it is, how large it is, and how
 it moved before. Given these numbers, a small network predicts motion to a tenth of a pixel, and
@@ -7,13 +7,17 @@ bounces at the edges of the frame; a U-Net over the pixels, which has to find th
 Every pixel holds the numbers of the object that it belongs to, which is what the mask shows around
 it. No object is ever counted or tracked.
 
-Dimensions: B batch, H height, W width, F numbers of an object.
+A single frame does not show how things move. What is known of objects in it gives probabilities to
+some motions, of which one is drawn where a video is continued from a single frame.
+
+Dimensions: B batch, H height, W width, F numbers of an object, M motions at a beginning.
 """
 
 import itertools
 from collections.abc import Sequence
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import Array
 from jaxtyping import Float
@@ -26,25 +30,29 @@ _REACH = 3  # of the windows that make up an object, in coarse pixels; there are
 # An object touches an edge when its centre is so many standard deviations of its pixels away: a
 # disk at 2, other shapes somewhere between these.
 _EXTENTS = (1.9, 2.3, 2.8)
-_NEW = 4.0  # frames; with fewer, its earlier motion is not known
 
 
-class Dynamics(nn.Module):
-    """Predicts the change of each object's motion.
+# Motions at a beginning: at rest, and in some directions at some speeds, in units of motion.
+_DIRECTIONS, _SPEEDS = 12, (0.5, 1.0, 1.5, 2.0)
+BEGINNINGS = 1 + _DIRECTIONS * len(_SPEEDS)
+
+
+class ObjectNetwork(nn.Module):
+    """Maps what is known of objects to numbers, which are zero before training.
 
     Attributes:
-        factor: of `motion.motion`.
+        outputs: how many.
     """
 
-    factor: int
+    outputs: int
 
     @nn.compact
     def __call__(
         self,
         objects: Float[Array, "batch height width numbers"],
         vector: Float[Array, "batch vector"] | None,
-    ) -> Displacements:
-        """Returns what is added to motion at a constant acceleration, in pixels; zero at first.
+    ) -> Float[Array, "batch height width outputs"]:
+        """Returns the numbers at each pixel.
 
         Args:
             objects: what is known of them, from `known_of_objects`.
@@ -57,8 +65,22 @@ class Dynamics(nn.Module):
         x = nn.silu(x)
         for _ in range(2):
             x += nn.silu(nn.Dense(_WIDTH)(x))
-        change: Array = nn.Dense(2, kernel_init=nn.initializers.zeros)(x)
-        return change * (self.factor / 2)
+        found: Array = nn.Dense(self.outputs, kernel_init=nn.initializers.zeros)(x)
+        return found
+
+
+def unit_of_motion(factor: int) -> float:
+    """Returns the pixels in which objects' motion is measured, for the factor of `motion`."""
+    return factor / 2
+
+
+def beginnings(factor: int) -> Float[np.ndarray, "beginnings two"]:
+    """Returns the motions at a beginning, in pixels."""
+    angles = 2 * np.pi / _DIRECTIONS * np.arange(_DIRECTIONS)
+    directions = np.stack([np.sin(angles), np.cos(angles)], axis=-1)
+    moving = np.concatenate([speed * directions for speed in _SPEEDS])
+    found: np.ndarray = unit_of_motion(factor) * np.concatenate([np.zeros((1, 2)), moving])
+    return found.astype(np.float32)
 
 
 def known_of_objects(
@@ -74,25 +96,25 @@ def known_of_objects(
         mask: of what moves.
         moved: its motion into the last frame, and into the frames before it, the last one first.
         looks: features of the pixels, [B, H, W, C].
-        seen: number of frames that have been seen, [B, 1, 1, 1].
+        seen: number of frames that have been seen, up to four, [B, 1, 1, 1].
         factor: of `motion.motion`.
     """
     batch, height, width, _ = mask.shape
     size = jnp.array([height, width], mask.dtype)[None, None, None]
     at = jnp.broadcast_to(positions(height, width) * (2 / size) - 1, (batch, height, width, 2))
-    means = _object_mean(jnp.concatenate([at, *moved, looks], axis=-1), mask, factor)
+    means = object_mean(jnp.concatenate([at, *moved, looks], axis=-1), mask, factor)
     ends = [2 * (1 + number) for number in range(1 + len(moved))]
     centre, *motions, looks = jnp.split(means, ends, axis=-1)
-    extent = jnp.sqrt(_object_mean((at - centre) ** 2, mask, factor) + 1e-5)
+    extent = jnp.sqrt(object_mean((at - centre) ** 2, mask, factor) + 1e-5)
     ahead = centre + 2 / size * motions[0]
     beyond = [
         size / factor * nn.relu(side * ahead + count * extent - 1)
         for count in _EXTENTS
         for side in (1, -1)
     ]
-    unit = factor / 2  # of motion, in pixels
+    unit = unit_of_motion(factor)
     changes = [2 / unit * (new - old) for new, old in itertools.pairwise(motions)]
-    age = jnp.broadcast_to(2 / _NEW * jnp.minimum(seen, _NEW), mask.shape)
+    age = jnp.broadcast_to(seen / 2, mask.shape)
     known = [centre, 4 * extent, motions[0] / unit, *changes, looks, age, *beyond]
     return jnp.concatenate(known, axis=-1)
 
@@ -103,11 +125,11 @@ def num_known(motions: int, looks: int) -> int:
 
 
 def flop(pixels: int, known: int) -> float:
-    """Returns the floating-point operations of the network for so many pixels."""
+    """Returns the operations of the network of how objects move on, for so many pixels."""
     return 2.0 * pixels * (known * _WIDTH + 2 * _WIDTH**2 + 2 * _WIDTH)
 
 
-def _object_mean(x: Maps, mask: Mask, factor: int) -> Array:
+def object_mean(x: Maps, mask: Mask, factor: int) -> Array:
     """Returns the mean of x over the object of each pixel, the mask in two windows in turn."""
     for _ in range(2):
         x = masked_mean(x, mask, _REACH * factor)

@@ -23,6 +23,7 @@ from flowvid.conditioning.sees import Sees
 from flowvid.conditioning.unet import hindsight, network
 from flowvid.conditioning.unet import layers as layering
 from flowvid.conditioning.unet import memory as memories
+from flowvid.conditioning.unet.dynamics import beginnings
 from flowvid.conditioning.unet.layers import Layers
 from flowvid.conditioning.unet.memory import Memory
 from flowvid.conditioning.unet.settings import UnetSettings, coarseness, levels_of_layers
@@ -53,6 +54,7 @@ def unet_encoder(settings: UnetSettings, options: EncoderOptions) -> ContextEnco
         flop=encoder.flop,
         anchors=encoder.anchors,
         auxiliary_loss=encoder.auxiliary_loss if options.sees.state else None,
+        with_past=encoder.with_past if options.sees.state else None,
     )
 
 
@@ -150,6 +152,26 @@ class UnetEncoder:
         del params
         return None if state is None else memories.next_memory(state, frame)
 
+    def with_past(
+        self, params: Params, keys: Key[Array, " batch"], state: Memory, labels: Labels
+    ) -> Memory:
+        """Returns the state once an imagined frame and after it the only one is seen.
+
+        In the imagined frame, objects are where a motion that is drawn for each of them comes from.
+        """
+        vector, last = self._vector_of(params, labels), state.frames[0]
+        layers = self._layers_of(params, state, vector)
+        of_objects = self.layered.bind(params["layers"])
+        log_odds = of_objects.log_odds(layers.objects, vector)
+        # The same noise at all pixels, so that those of an object agree.
+        noise = jax.vmap(lambda key: jax.random.gumbel(key, log_odds.shape[-1:]))(keys)
+        drawn = jnp.argmax(log_odds + noise[:, None, None], axis=-1)
+        moved = jnp.asarray(beginnings(self.layered.factor))[drawn]
+        before = layering.frame_before(layers, last, moved)
+        return memories.next_memory(
+            memories.next_memory(memories.first_memory(before), before), last
+        )
+
     def auxiliary_loss(
         self,
         params: Params,
@@ -168,15 +190,16 @@ class UnetEncoder:
         def layers_of(params: Params, memory: Memory) -> Layers:
             return self._layers_of(params, memory, vectors(params, len(memory.mean)))
 
-        def change(objects: Array) -> Array:
+        def of_objects(method: str, objects: Array) -> Array:
             vector = vectors(params, len(objects))
-            found: Any = self.layered.apply(params["layers"], objects, vector, method="change")
+            found: Any = self.layered.apply(params["layers"], objects, vector, method=method)
             return found
 
         learner = hindsight.Learner(
             layers=functools.partial(layers_of, params),
             fixed_layers=functools.partial(layers_of, lax.stop_gradient(params)),
-            change=change,
+            change=functools.partial(of_objects, "change"),
+            log_odds=functools.partial(of_objects, "log_odds"),
         )
         return hindsight.hindsight_loss(learner, keys, frames, states, self.layered.factor)
 

@@ -9,7 +9,11 @@ they learn to put right what they have drawn wrong; no gradient goes through the
 
 What moves turns round in few frames, when it bounces, so these frames are compared more often. How
 objects move on is a function of few numbers, which cost little once they are found, so it is also
-compared at further frames of each clip, any of them.
+compared at further frames of each clip. Some of these are among the first ones, when it is known
+from few frames how things have moved: all of a generated video follows from these.
+
+One frame of each clip is also looked at as if it were the first. The next one shows how its objects
+began to move.
 
 Dimensions: B batch, T frames of a clip, H height, W width.
 """
@@ -24,8 +28,9 @@ from jax import Array, lax
 from jaxtyping import Float, Key
 
 from flowvid.arrays import Images
+from flowvid.conditioning.unet.dynamics import beginnings, object_mean
 from flowvid.conditioning.unet.layers import Layers
-from flowvid.conditioning.unet.memory import Memory, differs, next_memory
+from flowvid.conditioning.unet.memory import Memory, differs, first_memory, next_memory
 from flowvid.conditioning.unet.motion import (
     Displacements,
     Maps,
@@ -41,7 +46,8 @@ _NOISE = 0.012  # standard deviation, about half of a 5-bit bin: own frames have
 _NEAR = 3  # pixels within which an own frame's objects may be off
 _LARGEST_ERROR = 5.0  # pixels of motion: farther than that is a mismatch of blocks
 _CANDIDATES = 6  # frames of which that is compared at which motion changes most
-_FURTHER = 6  # frames of each clip at which motion alone is compared
+_FURTHER = 6  # frames of each clip at which motion alone is compared ...
+_EARLY, _FIRST_FRAMES = 2, 4  # ... so many of them among the first four
 _THINNED = 2  # of their rows and columns, one in so many: objects are larger
 _WEIGHT = 0.7  # of this loss, beside bits per dimension
 
@@ -54,6 +60,7 @@ class Learner(NamedTuple):
     # derivatives of the loop over these, too, before it drops them.
     fixed_layers: Callable[[Memory], Layers]
     change: Callable[[Maps], Displacements]  # `LayerNetwork.change`
+    log_odds: Callable[[Maps], Array]  # `LayerNetwork.log_odds`
 
 
 def hindsight_loss(
@@ -90,6 +97,7 @@ def hindsight_loss(
     is_real = _mask(jnp.arange(2 * len(frames)) < len(frames))[:, None, None, None]
     parts = _losses(learner.layers(memory), memory, final, real, after, is_real, length, factor)
     parts["dynamics"] = _loss_of_dynamics(learner, keys, frames, states, factor)
+    parts["beginning"] = _loss_of_beginning(learner, keys, frames, at_end.ground, factor)
     return _WEIGHT * sum(parts.values(), jnp.zeros(())), {
         f"layers/{name}": part for name, part in parts.items()
     }
@@ -145,9 +153,10 @@ def _loss_of_dynamics(
 ) -> Array:
     """Returns the loss of the change of motion at further frames, drawn from each clip."""
     last = frames.shape[1] - 1  # which has no next one
+    before = jnp.where(jnp.arange(_FURTHER) < _EARLY, min(_FIRST_FRAMES, last), last)
 
     def drawn(key: Key[Array, ""]) -> Array:
-        return jax.random.randint(jax.random.fold_in(key, MOST_STEPS + 1), (_FURTHER,), 0, last)
+        return jax.random.randint(jax.random.fold_in(key, MOST_STEPS + 1), (_FURTHER,), 0, before)
 
     def at(tree: Any, index: Array) -> Any:
         """Returns the entries of arrays [B, T, ...] at indices [B, F], [F B, ...]."""
@@ -165,6 +174,36 @@ def _loss_of_dynamics(
     )
     off = jnp.minimum(jnp.abs(learner.change(objects) - target), _LARGEST_ERROR)
     return 4 * jnp.mean(weight * off)
+
+
+def _loss_of_beginning(
+    learner: Learner, keys: Key[Array, " batch"], frames: Frames, ground: Images, factor: int
+) -> Array:
+    """Returns the loss of the motions of objects of which one frame is known.
+
+    Args:
+        learner: the networks.
+        keys: one per clip.
+        frames: the clips.
+        ground: as it is known at their ends.
+        factor: of `motion`.
+    """
+
+    def drawn(key: Key[Array, ""]) -> Array:
+        at = jax.random.uniform(jax.random.fold_in(key, MOST_STEPS + 2))
+        return jnp.floor((frames.shape[1] - 1) * at**2).astype(jnp.int32)  # early ones more often
+
+    index = jax.vmap(drawn)(keys)
+    real, after = _at(frames, index), _at(frames, index + 1)
+    layers = lax.stop_gradient(learner.fixed_layers(next_memory(first_memory(real), real)))
+    moved = _off(real, ground)
+    weight = moved * layers.mask
+    moves = object_mean(-motion(real, after, moved, factor), weight, factor)
+    moves, weight, objects = (x[:, ::_THINNED, ::_THINNED] for x in (moves, weight, layers.objects))
+    off = jnp.sum((moves[..., None, :] - beginnings(factor)[None, None, None]) ** 2, axis=-1)
+    nearest = jnp.argmin(off, axis=-1)
+    loss = optax.softmax_cross_entropy_with_integer_labels(learner.log_odds(objects), nearest)
+    return 0.2 * jnp.mean(weight[..., 0] * loss)
 
 
 def _turns(frames: Frames, ground: Images) -> Float[Array, "batch frames_to_compare"]:

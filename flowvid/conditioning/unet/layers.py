@@ -1,7 +1,8 @@
 """The next frame as two layers: what moves, moved on, over the ground behind it.
 
 A network says which pixels belong to what moves (the mask), and what the ground behind them looks
-like. What moves is moved on by the motion of the last frames and what `dynamics` adds. Nothing of
+like. What moves is moved on by the motion of the last frames and what `dynamics` adds; the motion
+of an object that is seen for the first time is zero, unless a past is imagined. Nothing of
 this is ever labelled: `hindsight` reads it off the rest of each training clip. These layers follow
 Wang and Adelson (1994).
 
@@ -14,10 +15,17 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array, lax
+from jaxtyping import Float
 
 from flowvid.arrays import CHANNELS, Images
 from flowvid.conditioning.unet import network
-from flowvid.conditioning.unet.dynamics import Dynamics, known_of_objects, num_known
+from flowvid.conditioning.unet.dynamics import (
+    BEGINNINGS,
+    ObjectNetwork,
+    known_of_objects,
+    num_known,
+    unit_of_motion,
+)
 from flowvid.conditioning.unet.dynamics import flop as flop_of_dynamics
 from flowvid.conditioning.unet.memory import CHANGED, Memory
 from flowvid.conditioning.unet.motion import (
@@ -78,11 +86,17 @@ class LayerNetwork(nn.Module):
         """Makes the networks."""
         self.unet = _unet(self.width, self.levels)
         self.read_off = nn.Dense(5, kernel_init=nn.initializers.zeros)
-        self.dynamics = Dynamics(self.factor)
+        self.dynamics = ObjectNetwork(outputs=2)
+        self.beginning = ObjectNetwork(outputs=BEGINNINGS)
 
     def change(self, objects: Maps, vector: network.Vector | None) -> Displacements:
-        """Returns the change of the motion of objects, from what is known of them."""
+        """Returns what is added to the motion of objects at a constant acceleration, in pixels."""
         found: Array = self.dynamics(objects, vector)
+        return found * unit_of_motion(self.factor)
+
+    def log_odds(self, objects: Maps, vector: network.Vector | None) -> Array:
+        """Returns those of the motions of objects of which one frame is known, [B, H, W, M]."""
+        found: Array = self.beginning(objects, vector)
         return found
 
     def __call__(self, memory: Memory, vector: network.Vector | None = None) -> Layers:
@@ -109,16 +123,17 @@ class LayerNetwork(nn.Module):
         ground = of_known + (1 - known) * filled
 
         fixed_mask, fixed_ground = lax.stop_gradient((mask, ground))
+        num_seen = _num_seen(memory.frames)
         moved = _motion_of_four(memory.frames, fixed_mask, fixed_ground, self.factor)
+        moved = _known(moved, num_seen)
         expected = moved[0] + (moved[0] - moved[1]) / 2
-        # A pixel that has never changed, such as of the ground, has been seen in all frames.
-        num_seen = jnp.max(memory.mean_count, axis=(1, 2, 3), keepdims=True)
         objects = lax.stop_gradient(
             known_of_objects(fixed_mask, moved, features, num_seen, self.factor)
         )
         moves = expected + masked_mean(self.change(objects, vector), fixed_mask, _GROUP)
-        weight, layer = _moved_on(last, mask, moves)
-        coverage = jnp.minimum(weight, 1.0)
+        if self.is_initializing():
+            self.log_odds(objects, vector)
+        coverage, next_frame = _moved_on(last, mask, moves, ground)
         return Layers(
             mask_logit=mask_logit,
             wrong_logit=wrong_logit,
@@ -131,8 +146,15 @@ class LayerNetwork(nn.Module):
             objects=objects,
             moves=moves,
             coverage=coverage,
-            next_frame=layer / jnp.maximum(weight, 1.0) + (1 - coverage) * ground,
+            next_frame=next_frame,
         )
+
+
+def frame_before(layers: Layers, last: Images, moved: Displacements) -> Images:
+    """Returns the frame before the last one, [B, H, W, 3], if its objects have moved so."""
+    smooth = masked_mean(moved, layers.mask, _GROUP)
+    _, found = _moved_on(last, layers.mask, -smooth, layers.ground)
+    return found
 
 
 def flop(layers: LayerNetwork, rows: int, columns: int) -> float:
@@ -183,12 +205,26 @@ def _motion_of_four(
     return moved
 
 
-def _moved_on(x: Images, weight: Mask, moves: Displacements) -> tuple[Mask, Images]:
+def _num_seen(frames: tuple[Images, ...]) -> Float[Array, "batch one one one"]:
+    """Returns how many of a memory's frames have been seen; the others are zeros."""
+    of_frames = [jnp.any(frame != 0, axis=(1, 2, 3), keepdims=True) for frame in frames]
+    return sum((seen.astype(jnp.float32) for seen in of_frames), jnp.zeros(()))
+
+
+def _known(moved: list[Displacements], num_seen: Array) -> list[Displacements]:
+    """Returns motions, last one first, with the earliest known one for those before all frames."""
+    known = [jnp.zeros_like(moved[0])]
+    for frames, of_frames in enumerate(moved, start=2):
+        known.append(jnp.where(num_seen >= frames, of_frames, known[-1]))
+    return known[1:]
+
+
+def _moved_on(x: Images, weight: Mask, moves: Displacements, ground: Images) -> tuple[Mask, Images]:
     """Adds each pixel, weighted, to the four pixels around the place that it moves to.
 
     Returns:
-        the sums of weights, [B, H, W, 1], and of weighted pixels, [B, H, W, C]. What leaves the
-        frame is lost.
+        how much of each pixel is covered then, and the frame, which shows the ground where it is
+        not. What leaves the frame is lost.
     """
     batch, height, width, channels = x.shape
     to = positions(height, width) + moves
@@ -204,8 +240,9 @@ def _moved_on(x: Images, weight: Mask, moves: Displacements) -> tuple[Mask, Imag
             at_row = jnp.clip(row + down + 1, 0, height + 1)
             at_column = jnp.clip(column + along + 1, 0, width + 1)
             total = total.at[video, at_row, at_column].add(share * values)
-    total = total[:, 1:-1, 1:-1]
-    return total[..., :1], total[..., 1:]
+    weight, layer = jnp.split(total[:, 1:-1, 1:-1], (1,), axis=-1)
+    coverage = jnp.minimum(weight, 1.0)
+    return coverage, layer / jnp.maximum(weight, 1.0) + (1 - coverage) * ground
 
 
 def _filled(x: Maps, weight: Mask) -> Array:

@@ -19,6 +19,7 @@ _SMALL = {
     # A head that was trained for minutes draws ground alone too often (docs/models.md).
     "head_temperature": 1.2,
 }
+_DETAILS = 0.6  # temperature of first frames at all levels above the last image
 _FOOTAGE_SMALL = _SMALL | {"head_levels": None, "head_temperature": 1.0}
 
 
@@ -136,7 +137,8 @@ class MixtureSettings(fields.Settings):
         """Returns the temperatures at which samples are drawn by default."""
         if model == "tail":
             return (0.4,)  # errors of single pixels would condition all later frames
-        return (*(1.0,) * self._levels_of_head(levels), self.head_temperature)
+        # The pixels of a phase do not see each other's errors, which make outlines ragged.
+        return (*(_DETAILS,) * self._levels_of_head(levels), self.head_temperature)
 
     def describe(self, model: str, shape: Any, levels: int) -> list[str]:
         """Returns what each level does, and how the last image is drawn, for the model diagram."""
