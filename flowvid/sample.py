@@ -65,7 +65,8 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "num_given",
         None,
-        "Number of --first_frames that are given; a single frame shows no motion. [4; 1 of images]",
+        "Number of --first_frames that are given; after a single one, which shows no motion, the "
+        "motion is drawn where --context=unet sees a state. [4; 1 of images]",
         lower_bound=1,
     )
     flags.DEFINE_enum("format", "gif", ["gif", "mp4"], "Format of the video files; images are PNG.")

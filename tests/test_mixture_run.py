@@ -15,7 +15,7 @@ import flowvid
 from flowvid.config import making
 from flowvid.config.metrics import METRICS
 from flowvid.training import loop
-from flowvid.video import joint
+from flowvid.video import joint, sampling
 
 pytest_plugins = ["system_fixtures", "command_line"]
 
@@ -151,9 +151,31 @@ def test_each_level_has_a_temperature(run, model, call, tmp_path):
     args = ("--num_frames=1", "--num_videos=2", "--guidance=3", "--temperature=0.5,1")
     code, _, _ = call("sample", f"--workdir={run}", f"--out={tmp_path}", *args)
     assert code == 0
-    cool_details = model.sample(2, num_frames=1, temperature=[0.5, 1], **GUIDED).videos
+    cool_details = model.sample(2, num_frames=1, temperature=[0.5, 1.0], **GUIDED).videos
     np.testing.assert_array_equal(iio.imread(tmp_path / "000.png"), cool_details[0, 0])
     assert np.any(cool_details != model.sample(2, num_frames=1).videos)
+
+
+def test_a_past_is_imagined_for_a_single_frame_alone(model, given, perturbed, monkeypatch):
+    params = {**model.params, "tail": perturbed(model.params["tail"], 0.3)}
+    louder = dataclasses.replace(model, params=params)
+    single = given | {"first_frames": given["first_frames"][:, :1]}
+    with_past, seen = sampling._with_past, []
+
+    def counted(config, params, keys, state, labels):
+        seen.append(len(labels))
+        return with_past(config, params, keys, state, labels)
+
+    monkeypatch.setattr(sampling, "_with_past", counted)
+    louder.sample(**given)
+    assert not seen
+    found = louder.sample(**single)
+    louder.sample(3, num_frames=2)
+    assert seen == [2, 3]
+    monkeypatch.setattr(sampling, "_with_past", lambda config, params, keys, state, labels: state)
+    without = louder.sample(**single)
+    np.testing.assert_array_equal(found.videos[:, 0], without.videos[:, 0])
+    assert np.any(found.videos != without.videos)
 
 
 @pytest.mark.parametrize("flag", ["--temperature=1,warm", "--temperature=-1"])
