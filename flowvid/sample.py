@@ -45,13 +45,13 @@ def define_flags() -> None:
         "temperature",
         None,
         "1 samples the model, less keeps to what is likelier. Several, such as 0.8,1, are those of "
-        "the flow's levels, the finest first. [1; 0.4 for the frames after the first of a mixture "
-        "flow, and the run's --head_temperature for the last image of its first frames]",
+        "the flow's levels, the finest first. [1; of a mixture flow 0.4 for the frames after the "
+        "first, and 0.6 for the details of the first]",
     )
     flags.DEFINE_float(
         "guidance",
         None,
-        "How much the label counts: 1 samples the model, more makes the label plainer. [3 for the "
+        "How much the label counts: 1 samples the model, more makes the label plainer. [5 for the "
         "first frame of a mixture flow with labels and --label_dropout; 1]",
         lower_bound=0.0,
     )

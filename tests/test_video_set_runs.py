@@ -74,16 +74,16 @@ def test_a_run_has_the_labels_of_the_dataset(video_sets, call, tmp_path):
 def test_runs_from_before_there_was_a_flag_are_read(monkeypatch):
     later = {"video_feature": None, "label_feature": None}
     monkeypatch.setattr(config_file, "LATER_FIELDS", later)
-    of_flow = {"mixture": {"head_temperature": 1.0}}
+    of_flow = {"mixture": {"components": 4}}
     monkeypatch.setattr(config_file, "LATER_SETTINGS", of_flow)
     config = preset_config("small")
     saved = config_file.to_dict(config, ("unlabelled",))
     del saved["video_feature"], saved["label_feature"]
-    del saved["flow_settings"]["head_temperature"]
+    del saved["flow_settings"]["components"]
     found, names = config_file.from_dict(saved)
     assert names == ("unlabelled",)
-    assert found.flow_settings.head_temperature == 1.0
-    settings = dataclasses.replace(found.flow_settings, head_temperature=1.2)
+    assert found.flow_settings.components == 4
+    settings = dataclasses.replace(found.flow_settings, components=5)
     assert dataclasses.replace(found, flow_settings=settings) == config
 
 

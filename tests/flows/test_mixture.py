@@ -45,7 +45,6 @@ class Case(NamedTuple):
             head_levels=self.levels,
             head_width=WIDTH,
             head_depth=2,
-            head_temperature=1.0,
         )
         build = {"num_bins": self.num_bins, "anchors": self.anchors} | options
         return settings.build(BuildOptions(model=self.model, levels=self.levels, **build))

@@ -78,8 +78,8 @@ def test_without_temperature_there_is_no_chance(model, generated):
 @pytest.mark.parametrize(
     ("fields", "head", "tail"),
     [
-        ({"preset": "small"}, [0.6, 0.6, 1.2], [0.4]),
-        ({"preset": "small", "head_levels": 1, "head_temperature": 0.9}, [0.6, 0.9], [0.4]),
+        ({"preset": "small"}, [0.6, 0.6, 1.0], [0.4]),
+        ({"preset": "small", "head_levels": 1}, [0.6, 1.0], [0.4]),
         ({"preset": "footage_small"}, [0.6, 0.6, 0.6, 1.0], [0.4]),
         ({"preset": "paper"}, [1.0], [1.0]),
     ],

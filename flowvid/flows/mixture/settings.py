@@ -16,11 +16,11 @@ _SMALL = {
     "head_levels": 2,
     "head_width": 128,
     "head_depth": 3,
-    # A head that was trained for minutes draws ground alone too often (docs/models.md).
-    "head_temperature": 1.2,
 }
-_DETAILS = 0.6  # temperature of first frames at all levels above the last image
-_FOOTAGE_SMALL = _SMALL | {"head_levels": None, "head_temperature": 1.0}
+_FOOTAGE_SMALL = _SMALL | {"head_levels": None}
+# Temperatures of samples. Errors of single pixels would condition all later frames. In first frames
+# they make outlines ragged, because the pixels of a phase do not see each other's.
+_LATER_FRAMES, _DETAILS, _LAST_IMAGE = 0.4, 0.6, 1.0
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,9 @@ class MixtureSettings(fields.Settings):
         _GROUP, "features of each of them, a multiple of 32 or fewer than 32."
     )
     head_depth: int = fields.field(_GROUP, "blocks of each of them.")
-    head_temperature: float = fields.field(
-        _GROUP,
-        "temperature at which that image is drawn where flowvid.sample is given none. Above 1, "
-        "more is shown than the model expects.",
-        low=0,
-    )
 
     BINS: ClassVar[bool] = True
-    GUIDANCE: ClassVar[dict[str, float] | None] = {"head": 3.0, "tail": 1.0}
+    GUIDANCE: ClassVar[dict[str, float] | None] = {"head": 5.0, "tail": 1.0}
     PRESETS: ClassVar[fields.Presets] = {
         "paper": {
             "components": 8,
@@ -59,7 +53,6 @@ class MixtureSettings(fields.Settings):
             "head_levels": None,
             "head_width": 256,
             "head_depth": 8,
-            "head_temperature": 1.0,
         },
         "paper_small": _SMALL,
         "small": _SMALL,
@@ -136,9 +129,8 @@ class MixtureSettings(fields.Settings):
     def temperatures(self, model: str, levels: int) -> tuple[float, ...]:
         """Returns the temperatures at which samples are drawn by default."""
         if model == "tail":
-            return (0.4,)  # errors of single pixels would condition all later frames
-        # The pixels of a phase do not see each other's errors, which make outlines ragged.
-        return (*(_DETAILS,) * self._levels_of_head(levels), self.head_temperature)
+            return (_LATER_FRAMES,)
+        return (*(_DETAILS,) * self._levels_of_head(levels), _LAST_IMAGE)
 
     def describe(self, model: str, shape: Any, levels: int) -> list[str]:
         """Returns what each level does, and how the last image is drawn, for the model diagram."""
