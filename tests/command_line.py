@@ -61,9 +61,15 @@ def finish(process):
 
 
 def finish_all(processes):
-    """What `finish` returns of each process; kills those that still run after an error."""
+    """What `finish` returns of each process; says what all have printed if one does not end."""
     try:
         return [finish(process) for process in processes]
+    except subprocess.TimeoutExpired:
+        ended = [process.poll() is not None for process in processes]
+        for process in processes:
+            process.kill()
+        printed = [process.communicate() for process in processes]
+        pytest.fail(f"processes that have ended: {ended}; printed by each: {printed}")
     finally:
         for process in processes:
             process.kill()

@@ -125,12 +125,14 @@ def test_counts_are_kept(tmp_path):
 
 
 IN_PROCESSES = """
+import faulthandler
 import sys
 from flowvid.data.datasets import Dataset
 from flowvid.evaluation import label_information
 from flowvid.parallel import processes
 from flowvid.sizes import Size
 
+faulthandler.dump_traceback_later(200)  # where it hangs, if it does
 processes.start(sys.argv[1], 2, int(sys.argv[2]))
 
 
