@@ -55,7 +55,7 @@ def losses_and_gradients(**changes):
 def test_it_is_added_to_the_loss_and_not_to_the_bits(params, batch):
     (loss, logs), gradients = losses_and_gradients()(params, batch)
     parts = [float(value) for name, value in logs.items() if name.startswith("layers/")]
-    assert len(parts) == 6
+    assert len(parts) == 7
     assert min(parts) > 0
     assert float(loss - logs["bits_per_dim"]) == pytest.approx(0.7 * sum(parts), rel=1e-5)
     assert any(np.any(leaf) for leaf in jax.tree.leaves(gradients["context"]["layers"]))
