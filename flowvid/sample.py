@@ -51,7 +51,7 @@ def define_flags() -> None:
     flags.DEFINE_float(
         "guidance",
         None,
-        "How much the label counts: 1 samples the model, more makes the label plainer. [5 for the "
+        "How much the label counts: 1 samples the model, more makes the label plainer. [3 for the "
         "first frame of a mixture flow with labels and --label_dropout; 1]",
         lower_bound=0.0,
     )

@@ -40,7 +40,7 @@ SIZES = {name: value for name, value in TINY.items() if name not in OF_OTHERS} |
     "label_learning_rate": 0.005,
     "label_dropout": 0.25,
 }
-GUIDED = {"guidance": 5.0}
+GUIDED = {"guidance": 3.0}
 
 
 def flags_of(data_dir, **changes):
@@ -149,7 +149,7 @@ def test_continuations_are_guided_only_where_it_is_asked_for(model, given, pertu
 
 
 def test_each_level_has_a_temperature(run, model, call, tmp_path):
-    args = ("--num_frames=1", "--num_videos=2", "--guidance=5", "--temperature=0.5,1")
+    args = ("--num_frames=1", "--num_videos=2", "--guidance=3", "--temperature=0.5,1")
     code, _, _ = call("sample", f"--workdir={run}", f"--out={tmp_path}", *args)
     assert code == 0
     cool_details = model.sample(2, num_frames=1, temperature=[0.5, 1.0], **GUIDED).videos

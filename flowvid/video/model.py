@@ -158,7 +158,7 @@ class Model:
                 coarser levels. By default those of the flow: 1; in a mixture flow 0.4 for later
                 frames, and 0.6 for the levels of the first one above its last image.
             guidance: how much the label counts; 1 samples the model, and more makes the label
-                plainer. By default that of the flow: 5 for the first frame of a mixture flow whose
+                plainer. By default that of the flow: 3 for the first frame of a mixture flow whose
                 run was trained with --label_dropout, and 1 else.
             first_frames: uint8 [videos, frames, height, width, 3] to continue.
             labels: indices of the labels of first_frames, for a tail that sees the label; another

@@ -149,7 +149,7 @@ def test_what_cannot_be_trained_is_refused(changes, message):
 
 def test_guidance_has_an_effect_where_some_labels_are_not_told():
     config = preset_config(**UNET)
-    assert config.guidance("head") == 5.0
+    assert config.guidance("head") == 3.0
     assert config.guidance("tail") == 1.0
     for changes in ({"label_dropout": 0.0}, {"variant": "state"}):
         assert preset_config(**UNET | changes).guidance("head") is None

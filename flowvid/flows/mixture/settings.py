@@ -44,7 +44,7 @@ class MixtureSettings(fields.Settings):
     head_depth: int = fields.field(_GROUP, "blocks of each of them.")
 
     BINS: ClassVar[bool] = True
-    GUIDANCE: ClassVar[dict[str, float] | None] = {"head": 5.0, "tail": 1.0}
+    GUIDANCE: ClassVar[dict[str, float] | None] = {"head": 3.0, "tail": 1.0}
     PRESETS: ClassVar[fields.Presets] = {
         "paper": {
             "components": 8,
