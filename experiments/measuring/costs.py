@@ -20,7 +20,6 @@ from flowvid.config.schema import Config
 from flowvid.data import datasets
 from flowvid.gan import config as gan_config
 from flowvid.gan import steps as gan_steps
-from flowvid.parallel.compilation import compiled
 from flowvid.parallel.devices import replicate, shard
 from flowvid.training import cost, objectives, steps, train_state, trainer
 from flowvid.video import joint, sampling
@@ -106,7 +105,7 @@ def training_step(name: str, changes: dict[str, Any], repeats: int) -> dict[str,
     replicated = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), template)
     batch = shard(random_batch(config, config.batch_size))
     start = time.perf_counter()
-    step = compiled(trainer.train_steps(config)[name].lower(replicated, batch))
+    step = trainer.train_steps(config)[name].compile(replicated, batch)
     figures: dict[str, Any] = {
         "compile_s": time.perf_counter() - start,
         "temp_mb": _temp_mb(step),

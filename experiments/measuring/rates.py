@@ -19,7 +19,6 @@ from experiments.measuring import costs
 from experiments.planning import program
 from flowvid import cli
 from flowvid.flows.convolution import Window, im2col
-from flowvid.parallel.compilation import compiled
 from flowvid.parallel.devices import replicate, shard
 from flowvid.training import train_state, trainer
 
@@ -107,7 +106,7 @@ def step_in_turns(name: str, changes: dict[str, Any], rounds: int) -> list[dict[
     optimiser = trainer.optimisers(config)[name]
     params = costs.drawn_parameters(config)[name]
     current = replicate(train_state.create(config, params, optimiser))
-    step = compiled(trainer.train_steps(config)[name].lower(current, batch))
+    step = trainer.train_steps(config)[name].compile(current, batch)
     current, metrics = jax.block_until_ready(step(current, batch))
     assert not metrics["skipped"].any()  # otherwise the parameters are not updated
     found, measured = probes(), []

@@ -12,7 +12,6 @@ from typing import Any
 import jax
 
 from experiments.measuring import costs
-from flowvid.parallel.compilation import compiled
 from flowvid.parallel.devices import replicate, shard
 from flowvid.training import train_state, trainer
 
@@ -51,7 +50,7 @@ def profile(name: str, changes: dict[str, Any]) -> dict[str, Any]:
     optimiser = trainer.optimisers(config)[name]
     params = costs.parameters(config)[name]
     current = replicate(train_state.create(config, params, optimiser))
-    step = compiled(trainer.train_steps(config)[name].lower(current, batch))
+    step = trainer.train_steps(config)[name].compile(current, batch)
     current, _ = jax.block_until_ready(step(current, batch))
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):

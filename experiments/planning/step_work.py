@@ -13,7 +13,6 @@ from flowvid.arrays import CHANNELS
 from flowvid.conditioning.unet.hindsight import MOST_STEPS
 from flowvid.config.schema import Config
 from flowvid.errors import ConfigError
-from flowvid.parallel.compilation import compiled
 from flowvid.parallel.devices import DEVICES
 from flowvid.training import cost, objectives, steps, trainer
 from flowvid.video import tail
@@ -146,5 +145,5 @@ def compiled_bytes(config: Config, name: str, devices: int) -> float:
     alone = dataclasses.replace(config, batch_size=videos)
     state, batch = arguments(alone, name, 1)
     one: Any = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), (state, batch))
-    program = compiled(trainer.train_steps(alone)[name].lower(*one))
+    program = trainer.train_steps(alone)[name].compile(*one)
     return float(program.memory_analysis().temp_size_in_bytes)

@@ -31,14 +31,18 @@ class OnDevices:
         self.lower: Callable[..., Any] = self._mapped.lower
 
     def __call__(self, *arguments: Any) -> Any:
-        """Runs the body on all devices; compiles it once for each shape of the arguments."""
+        """Runs the body on all devices, compiled once for each shape of the arguments."""
         if jax.process_count() > 1:  # `pmap` cannot be compiled ahead of its first call
             return self._mapped(*arguments)
+        return self.compile(*arguments)(*arguments)
+
+    def compile(self, *arguments: Any) -> Any:
+        """Returns the program for arguments of these shapes and types, compiled at most once."""
         leaves, structure = jax.tree.flatten(arguments)
-        key = (structure, *((np.shape(leaf), jax.dtypes.result_type(leaf)) for leaf in leaves))
+        key = (structure, *((leaf.shape, leaf.dtype) for leaf in leaves))
         if key not in self._programs:
             self._programs[key] = compiled(self.lower(*arguments))
-        return self._programs[key](*arguments)
+        return self._programs[key]
 
 
 def on_devices(body: Callable[..., Any], donate: tuple[int, ...] = ()) -> OnDevices:

@@ -12,7 +12,7 @@ from flax import jax_utils
 from flowvid.arrays import CHANNELS
 from flowvid.config.schema import Config
 from flowvid.data import datasets
-from flowvid.parallel.compilation import compiled, compiler_options
+from flowvid.parallel.compilation import compiler_options
 from flowvid.parallel.devices import on_devices, replicate, shard, unreplicate
 from flowvid.training import objectives, steps, train_state
 from flowvid.training.checkpoints.run_state import RunState
@@ -114,7 +114,7 @@ class Trainer:
 
     def __init__(self, config: Config, run: RunState) -> None:
         self.config = config
-        self._steps = dict(train_steps(config))
+        self._steps = train_steps(config)
         self._load(run)
 
     def _load(self, run: RunState) -> None:
@@ -133,8 +133,7 @@ class Trainer:
 
         With several processes `pmap` cannot be compiled ahead of its first call.
         """
-        lowered = self._steps[name].lower(self.model_states[name], _batch_template(self.config))
-        self._steps[name] = compiled(lowered)
+        self._steps[name].compile(self.model_states[name], _batch_template(self.config))
 
     def take(self, shards: Batch) -> dict[str, Any]:
         """Dispatches a step of each model, and returns their metrics without waiting for them."""

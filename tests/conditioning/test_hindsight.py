@@ -122,27 +122,32 @@ def test_layers_that_are_right_have_a_smaller_loss_than_wrong_ones():
         assert float(value) > 10 * float(smallest[name]) + 1e-3, name
 
 
-def test_the_motion_of_what_moves_has_the_smallest_loss():
+def falling():
+    """Two clips of a textured square that goes down by a pixel per frame."""
     videos = np.full((2, 8, SIZE, SIZE, 3), -0.4, np.float32)
     texture = np.random.default_rng(0).uniform(0, 0.5, (2, 5, 5, 3))
     for number in range(8):
-        videos[:, number, number : number + 5, 4:9] = texture  # goes down by a pixel per frame
-    zeros = jnp.zeros((1, 1, 1, 1))
+        videos[:, number, number : number + 5, 4:9] = texture
+    return jnp.asarray(videos)
 
-    def layers_of(memory):
-        shape = memory.mean.shape[:3]
-        found = layers.Layers(*(zeros for _ in layers.Layers._fields))
-        mask, still = jnp.ones((*shape, 1)), jnp.zeros((*shape, 2))
-        return found._replace(mask=mask, expected=still, objects=still)
 
+def all_moving(memory):
+    """Layers in which everything moves and is expected to stay."""
+    shape = memory.mean.shape[:3]
+    found = layers.Layers(*(jnp.zeros((1, 1, 1, 1)) for _ in layers.Layers._fields))
+    mask, still = jnp.ones((*shape, 1)), jnp.zeros((*shape, 2))
+    return found._replace(mask=mask, expected=still, objects=still)
+
+
+def test_the_motion_of_what_moves_has_the_smallest_loss():
     @jax.jit
     def loss(step, videos, states):
         change = lambda objects: jnp.broadcast_to(step, objects.shape)  # noqa: E731
-        learner = hindsight.Learner(layers_of, layers_of, change, log_odds=change)
+        learner = hindsight.Learner(all_moving, all_moving, change, log_odds=change)
         keys = jax.random.split(jax.random.key(0), 2)
         return hindsight._loss_of_dynamics(learner, keys, videos, states, 1)
 
-    videos = jnp.asarray(videos)
+    videos = falling()
     states = states_of(videos)
     of_steps = {
         step: float(loss(jnp.array(step).reshape(1, 1, 1, 2), videos, states))
@@ -153,16 +158,7 @@ def test_the_motion_of_what_moves_has_the_smallest_loss():
 
 
 def test_the_motion_at_a_beginning_has_the_smallest_loss():
-    videos = np.full((2, 8, SIZE, SIZE, 3), -0.4, np.float32)
-    texture = np.random.default_rng(0).uniform(0, 0.5, (2, 5, 5, 3))
-    for number in range(8):
-        videos[:, number, number : number + 5, 4:9] = texture  # goes down by a pixel per frame
-    zeros = jnp.zeros((1, 1, 1, 1))
-
-    def layers_of(memory):
-        shape = memory.mean.shape[:3]
-        found = layers.Layers(*(zeros for _ in layers.Layers._fields))
-        return found._replace(mask=jnp.ones((*shape, 1)), objects=jnp.zeros((*shape, 2)))
+    videos = falling()
 
     @jax.jit
     def loss(probable, videos, ground):
@@ -170,7 +166,7 @@ def test_the_motion_at_a_beginning_has_the_smallest_loss():
             of_one = 9.0 * jax.nn.one_hot(probable, dynamics.BEGINNINGS)
             return jnp.broadcast_to(of_one, (*objects.shape[:3], dynamics.BEGINNINGS))
 
-        learner = hindsight.Learner(layers_of, layers_of, change=None, log_odds=log_odds)
+        learner = hindsight.Learner(all_moving, all_moving, change=None, log_odds=log_odds)
         keys = jax.random.split(jax.random.key(0), 2)
         return hindsight._loss_of_beginning(learner, keys, videos, ground, 1)
 

@@ -6,6 +6,7 @@ import pytest
 from helpers import assert_same, drawn_params
 
 from flowvid.config.making import preset_config
+from flowvid.parallel import devices
 from flowvid.training import trainer
 
 BATCHES = 5
@@ -77,15 +78,21 @@ def test_batches_are_sent_before_they_are_asked_for(batches):
     assert len(read) == 3
 
 
-def test_a_step_compiled_beforehand_gives_the_same_bits(config, run, batches):
+def test_a_step_compiled_beforehand_gives_the_same_bits(config, run, batches, monkeypatch):
+    compiled, programs = devices.compiled, []
+    monkeypatch.setattr(
+        devices, "compiled", lambda lowered: programs.append(lowered) or compiled(lowered)
+    )
     beforehand, at_once = trainer.Trainer(config, run), trainer.Trainer(config, run)
-    jitted = dict(beforehand._steps)
-    for name in config.models:
+    programs.clear()  # those that copied the run to the devices
+    for number, name in enumerate(config.models, start=1):
         beforehand.compile(name)
-        assert isinstance(beforehand._steps[name], jax.stages.Compiled)
-        assert beforehand._steps[name] is not jitted[name]
-    for batch in list(trainer.to_devices(batches))[:2]:
-        assert_same(beforehand.take(batch), at_once.take(batch))
+        assert len(programs) == number
+    first, second = list(trainer.to_devices(batches))[:2]
+    ours = [beforehand.take(batch) for batch in (first, second)]
+    assert len(programs) == len(config.models)  # those that were compiled beforehand are used
+    assert_same(ours, [at_once.take(batch) for batch in (first, second)])
+    assert len(programs) == 2 * len(config.models)
     assert_same(beforehand.on_host(), at_once.on_host())
     moved = jax.tree.map(lambda a, b: np.any(a != b), at_once.raw_params()["tail"], run.tail.params)
     assert any(jax.tree.leaves(moved))

@@ -190,8 +190,7 @@ def _loss_of_beginning(
     """
 
     def drawn(key: Key[Array, ""]) -> Array:
-        at = jax.random.uniform(jax.random.fold_in(key, MOST_STEPS + 2))
-        return jnp.floor((frames.shape[1] - 1) * at**2).astype(jnp.int32)  # early ones more often
+        return _early(jax.random.fold_in(key, MOST_STEPS + 2), (), frames.shape[1] - 1)
 
     index = jax.vmap(drawn)(keys)
     real, after = _at(frames, index), _at(frames, index + 1)
@@ -227,12 +226,16 @@ def _drawn(
     Of a few candidates, early frames more often, the one is taken at which the motion changes most.
     """
     for_frames, for_steps = jax.random.split(jax.random.fold_in(key, 0))
-    at = jax.random.uniform(for_frames, (2, _CANDIDATES))
-    candidates = jnp.floor(len(turns) * at**2).astype(jnp.int32)
+    candidates = _early(for_frames, (2, _CANDIDATES), len(turns))
     chosen = jnp.argmax(turns[candidates], axis=-1)
     real, last = jnp.take_along_axis(candidates, chosen[:, None], axis=-1)[:, 0]
     own = jax.random.randint(for_steps, (), 1, MOST_STEPS + 1)
     return real, last, jnp.minimum(own, last)
+
+
+def _early(key: Key[Array, ""], shape: tuple[int, ...], count: int) -> Array:
+    """Draws frames among so many, early ones more often."""
+    return jnp.floor(count * jax.random.uniform(key, shape) ** 2).astype(jnp.int32)
 
 
 def _after_own_frames(
