@@ -4,13 +4,14 @@ Whether an object bounces, falls, swings or turns follows from where it is, how 
 it moved before. Given these numbers, a small network predicts motion to a tenth of a pixel, and
 bounces at the edges of the frame; a U-Net over the pixels, which has to find them first, does not.
 
-Every pixel holds the numbers of the object that it belongs to, which is what the mask shows around
-it. No object is ever counted or tracked.
+Every coarse pixel holds the numbers of the object that it belongs to, which is what the mask shows
+around it. No object is ever counted or tracked.
 
 A single frame does not show how things move. What is known of objects in it gives probabilities to
 some motions, of which one is drawn where a video is continued from a single frame.
 
-Dimensions: B batch, H height, W width, F numbers of an object, M motions at a beginning.
+Dimensions: B batch, H height and W width in pixels, h and w in coarse ones (`motion.motion`), F
+numbers of an object, M motions at a beginning.
 """
 
 import itertools
@@ -22,7 +23,14 @@ from flax import linen as nn
 from jax import Array
 from jaxtyping import Float
 
-from flowvid.conditioning.unet.motion import Displacements, Maps, Mask, masked_mean, positions
+from flowvid.conditioning.unet.motion import (
+    Displacements,
+    Maps,
+    Mask,
+    masked_mean,
+    positions,
+    reduced_mean,
+)
 from flowvid.flows.scale_and_shift import OF_VECTOR
 
 _WIDTH = 32
@@ -52,7 +60,7 @@ class ObjectNetwork(nn.Module):
         objects: Float[Array, "batch height width numbers"],
         vector: Float[Array, "batch vector"] | None,
     ) -> Float[Array, "batch height width outputs"]:
-        """Returns the numbers at each pixel.
+        """Returns the numbers at each coarse pixel.
 
         Args:
             objects: what is known of them, from `known_of_objects`.
@@ -85,8 +93,8 @@ def beginnings(factor: int) -> Float[np.ndarray, "beginnings two"]:
 
 def known_of_objects(
     mask: Mask, moved: Sequence[Displacements], looks: Maps, seen: Array, factor: int
-) -> Float[Array, "batch height width numbers"]:
-    """Returns at each pixel what is known of its object.
+) -> Float[Array, "batch coarse_height coarse_width numbers"]:
+    """Returns at each coarse pixel what is known of its object.
 
     These are its place, its extent, its motion and how that changed, how far it would get beyond
     each edge of the frame, features of how it looks, and for how long it has been seen. In a window
@@ -102,10 +110,11 @@ def known_of_objects(
     batch, height, width, _ = mask.shape
     size = jnp.array([height, width], mask.dtype)[None, None, None]
     at = jnp.broadcast_to(positions(height, width) * (2 / size) - 1, (batch, height, width, 2))
-    means = object_mean(jnp.concatenate([at, *moved, looks], axis=-1), mask, factor)
+    of_pixels = jnp.concatenate([at, *moved, looks], axis=-1)
+    coarse, mask = reduced_mean(of_pixels, mask, factor)
     ends = [2 * (1 + number) for number in range(1 + len(moved))]
-    centre, *motions, looks = jnp.split(means, ends, axis=-1)
-    extent = jnp.sqrt(object_mean((at - centre) ** 2, mask, factor) + 1e-5)
+    centre, *motions, looks = jnp.split(object_mean(coarse, mask), ends, axis=-1)
+    extent = jnp.sqrt(object_mean((coarse[..., :2] - centre) ** 2, mask) + 1e-5)
     ahead = centre + 2 / size * motions[0]
     beyond = [
         size / factor * nn.relu(side * ahead + count * extent - 1)
@@ -125,12 +134,15 @@ def num_known(motions: int, looks: int) -> int:
 
 
 def flop(pixels: int, known: int) -> float:
-    """Returns the operations of the network of how objects move on, for so many pixels."""
+    """Returns the operations of the network of how objects move on, for so many coarse pixels."""
     return 2.0 * pixels * (known * _WIDTH + 2 * _WIDTH**2 + 2 * _WIDTH)
 
 
-def object_mean(x: Maps, mask: Mask, factor: int) -> Array:
-    """Returns the mean of x over the object of each pixel, the mask in two windows in turn."""
+def object_mean(x: Maps, mask: Mask) -> Array:
+    """Returns the mean of x [B, h, w, C] over the object of each coarse pixel.
+
+    It is that over the mask in two windows in turn.
+    """
     for _ in range(2):
-        x = masked_mean(x, mask, _REACH * factor)
+        x = masked_mean(x, mask, _REACH)
     return x

@@ -26,6 +26,7 @@ from flowvid.conditioning.unet import memory as memories
 from flowvid.conditioning.unet.dynamics import beginnings
 from flowvid.conditioning.unet.layers import Layers
 from flowvid.conditioning.unet.memory import Memory
+from flowvid.conditioning.unet.motion import enlarged
 from flowvid.conditioning.unet.settings import UnetSettings, coarseness, levels_of_layers
 from flowvid.flows.protocol import Contexts, Diagnostic, Shape
 from flowvid.flows.scale_and_shift import depends_on_vector
@@ -163,10 +164,11 @@ class UnetEncoder:
         layers = self._layers_of(params, state, vector)
         of_objects = self.layered.bind(params["layers"])
         log_odds = of_objects.log_odds(layers.objects, vector)
-        # The same noise at all pixels, so that those of an object agree.
+        # The same noise everywhere, so that the coarse pixels of an object agree.
         noise = jax.vmap(lambda key: jax.random.gumbel(key, log_odds.shape[-1:]))(keys)
         drawn = jnp.argmax(log_odds + noise[:, None, None], axis=-1)
-        moved = jnp.asarray(beginnings(self.layered.factor))[drawn]
+        factor = self.layered.factor
+        moved = enlarged(jnp.asarray(beginnings(factor))[drawn], factor, last.shape)
         before = layering.frame_before(layers, last, moved)
         return memories.next_memory(
             memories.next_memory(memories.first_memory(before), before), last

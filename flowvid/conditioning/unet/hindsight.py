@@ -36,6 +36,7 @@ from flowvid.conditioning.unet.motion import (
     Maps,
     motion,
     positions,
+    reduced_mean,
     window_sum,
 )
 
@@ -48,7 +49,6 @@ _LARGEST_ERROR = 5.0  # pixels of motion: farther than that is a mismatch of blo
 _CANDIDATES = 6  # frames of which that is compared at which motion changes most
 _FURTHER = 6  # frames of each clip at which motion alone is compared ...
 _EARLY, _FIRST_FRAMES = 2, 4  # ... so many of them among the first four
-_THINNED = 2  # of their rows and columns, one in so many: objects are larger
 _WEIGHT = 0.7  # of this loss, beside bits per dimension
 
 
@@ -168,11 +168,8 @@ def _loss_of_dynamics(
     layers = lax.stop_gradient(learner.fixed_layers(at(states, index)))
     moved = _off(real, jnp.tile(states.ground[:, -1], (_FURTHER, 1, 1, 1)))
     moves = -motion(real, after, moved, factor)
-    target, weight, objects = (
-        x[:, ::_THINNED, ::_THINNED]
-        for x in (moves - layers.expected, moved * layers.mask, layers.objects)
-    )
-    off = jnp.minimum(jnp.abs(learner.change(objects) - target), _LARGEST_ERROR)
+    target, weight = reduced_mean(moves - layers.expected, moved * layers.mask, factor)
+    off = jnp.minimum(jnp.abs(learner.change(layers.objects) - target), _LARGEST_ERROR)
     return 4 * jnp.mean(weight * off)
 
 
@@ -196,12 +193,14 @@ def _loss_of_beginning(
     real, after = _at(frames, index), _at(frames, index + 1)
     layers = lax.stop_gradient(learner.fixed_layers(next_memory(first_memory(real), real)))
     moved = _off(real, ground)
-    weight = moved * layers.mask
-    moves = object_mean(-motion(real, after, moved, factor), weight, factor)
-    moves, weight, objects = (x[:, ::_THINNED, ::_THINNED] for x in (moves, weight, layers.objects))
+    moves = -motion(real, after, moved, factor)
+    moves, weight = reduced_mean(moves, moved * layers.mask, factor)
+    moves = object_mean(moves, weight)
     off = jnp.sum((moves[..., None, :] - beginnings(factor)[None, None, None]) ** 2, axis=-1)
     nearest = jnp.argmin(off, axis=-1)
-    loss = optax.softmax_cross_entropy_with_integer_labels(learner.log_odds(objects), nearest)
+    loss = optax.softmax_cross_entropy_with_integer_labels(
+        learner.log_odds(layers.objects), nearest
+    )
     return 0.2 * jnp.mean(weight[..., 0] * loss)
 
 

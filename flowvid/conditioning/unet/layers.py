@@ -6,7 +6,7 @@ of an object that is seen for the first time is zero, unless a past is imagined.
 this is ever labelled: `hindsight` reads it off the rest of each training clip. These layers follow
 Wang and Adelson (1994).
 
-Dimensions: B batch, H height, W width, C channels.
+Dimensions: B batch, H height and W width in pixels, h and w in coarse ones, C channels.
 """
 
 from typing import Any, NamedTuple
@@ -60,7 +60,7 @@ class Layers(NamedTuple):
     filled: Images  # the ground as its surroundings have it
     moved: Displacements  # into the last frame, in pixels
     expected: Displacements  # into the next frame, at a constant acceleration
-    objects: Maps  # what is known of the object of each pixel (`known_of_objects`)
+    objects: Maps  # what is known of the object of each coarse pixel (`known_of_objects`)
     moves: Displacements  # into the next frame, in pixels
     coverage: Mask  # how much of each pixel of the next frame is covered by what moves
     next_frame: Images
@@ -90,12 +90,12 @@ class LayerNetwork(nn.Module):
         self.beginning = ObjectNetwork(outputs=BEGINNINGS)
 
     def change(self, objects: Maps, vector: network.Vector | None) -> Displacements:
-        """Returns what is added to the motion of objects at a constant acceleration, in pixels."""
+        """Returns what is added to motion at a constant acceleration, [B, h, w, 2], in pixels."""
         found: Array = self.dynamics(objects, vector)
         return found * unit_of_motion(self.factor)
 
     def log_odds(self, objects: Maps, vector: network.Vector | None) -> Array:
-        """Returns those of the motions of objects of which one frame is known, [B, H, W, M]."""
+        """Returns those of the motions of objects of which one frame is known, [B, h, w, M]."""
         found: Array = self.beginning(objects, vector)
         return found
 
@@ -130,7 +130,8 @@ class LayerNetwork(nn.Module):
         objects = lax.stop_gradient(
             known_of_objects(fixed_mask, moved, features, num_seen, self.factor)
         )
-        moves = expected + masked_mean(self.change(objects, vector), fixed_mask, _GROUP)
+        change = enlarged(self.change(objects, vector), self.factor, mask.shape)
+        moves = expected + masked_mean(change, fixed_mask, _GROUP)
         if self.is_initializing():
             self.log_odds(objects, vector)
         coverage, next_frame = _moved_on(last, mask, moves, ground)
@@ -160,7 +161,8 @@ def frame_before(layers: Layers, last: Images, moved: Displacements) -> Images:
 def flop(layers: LayerNetwork, rows: int, columns: int) -> float:
     """Returns the floating-point operations of the two networks for one image's forward pass."""
     unet = _unet(layers.width, layers.levels, parent=None)
-    of_dynamics = flop_of_dynamics(rows * columns, num_known(_MOTIONS, _FEATURES))
+    coarse_pixels = (rows // layers.factor) * (columns // layers.factor)
+    of_dynamics = flop_of_dynamics(coarse_pixels, num_known(_MOTIONS, _FEATURES))
     return network.flop(unet, rows, columns, _SEEN) + of_dynamics
 
 

@@ -108,6 +108,12 @@ def reduced(x: Maps, factor: int) -> Array:
     return cut.reshape(len(x), height, factor, width, factor, x.shape[-1]).mean(axis=(2, 4))
 
 
+def reduced_mean(x: Maps, mask: Mask, factor: int) -> tuple[Array, Array]:
+    """Returns means over the mask in such squares, and the mask's own means."""
+    weight = mask + _LEAST_WEIGHT
+    return reduced(x * weight, factor) / reduced(weight, factor), reduced(mask, factor)
+
+
 def enlarged(x: Maps, factor: int, shape: tuple[int, ...]) -> Array:
     """Repeats each pixel, and the edges as far as `reduced` has cut them off."""
     repeated = jnp.repeat(jnp.repeat(x, factor, axis=1), factor, axis=2)

@@ -279,10 +279,10 @@ def _put(image: Images, pixel: Array, at: tuple[Array, Array]) -> Images:
 
 def _seen_by_cells(x: Images, seen: Seen) -> SeenByCells:
     """Returns what is seen at each cell, [B, N, V], or, where it is the same at all, [B, 1, V]."""
-    if seen.maps is None:
+    if seen.features is None:
         return None if seen.vector is None else seen.vector[:, None]
     height, width = x.shape[1] // 2, x.shape[2] // 2
-    return rearrange(seen.maps, "b (h r) (w c) k -> b (h w) (r c k)", h=height, w=width)
+    return rearrange(seen.features, "b (h r) (w c) k -> b (h w) (r c k)", h=height, w=width)
 
 
 def _at_cell(seen: SeenByCells, number: Array | int) -> Float[Array, "batch one seen"] | None:

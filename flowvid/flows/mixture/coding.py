@@ -62,7 +62,7 @@ def coded(
         return jnp.asarray(bins / num_bins - 0.5)
 
     places, last = targets_of(_places(shape), flow.levels), flow.last_stage
-    seen = flow.seen(last, contexts, {})
+    seen = flow.seen(last, contexts)
 
     def visit(stage: Stage, known: Mapping[int, Array]) -> Array:
         mixture = _of_stage(flow, stage, params[stage.name], contexts, dict(known))

@@ -10,25 +10,21 @@ from flowvid.flows.mixture.two_passes import TwoPasses
 from flowvid.flows.protocol import Shape
 
 
-def _features(flow: MixtureFlow, context: int) -> int:
-    """Returns how many features of a level's context its stages see."""
-    return 4 * (context - CHANNELS * flow.anchors) + CHANNELS * flow.anchors if context else 0
-
-
 def _stages(
     flow: MixtureFlow, shape: Shape, context_channels: Sequence[int]
-) -> Iterator[tuple[StageNetwork, int, int]]:
-    """Yields the network of each stage, its pixels, and the channels that the network sees."""
+) -> Iterator[tuple[StageNetwork, int, int, int]]:
+    """Yields the network of each stage, its pixels, and the maps and features that it sees."""
     rows, columns, _ = shape
+    anchors = CHANNELS * flow.anchors
+    features = [4 * (channels - anchors) if channels else 0 for channels in context_channels]
     for level in range(flow.levels):
         rows, columns = rows // 2, columns // 2
         for known, phase in enumerate(ORDER, start=1):
-            seen = CHANNELS * (known * (2 if flow.anchors else 1) + 1)
+            maps = anchors + CHANNELS * (known * (2 if flow.anchors else 1) + 1)
             network = flow.network_of(Stage(level, phase))
-            yield network, rows * columns, _features(flow, context_channels[level]) + seen
+            yield network, rows * columns, maps, features[level]
     if not isinstance(flow.last, TwoPasses):
-        seen = _features(flow, context_channels[flow.levels - 1]) or 2
-        yield flow.network, rows * columns, seen
+        yield flow.network, rows * columns, anchors + 2, features[flow.levels - 1]
 
 
 def _last_pixels(flow: MixtureFlow, shape: Shape) -> int:
@@ -41,8 +37,8 @@ def flop(flow: MixtureFlow, shape: Shape, context_channels: Sequence[int]) -> fl
         2.0
         * pixels
         * network.width
-        * (9 * seen + 10 * network.width + num_outputs(network.components))
-        for network, pixels, seen in _stages(flow, shape, context_channels)
+        * (9 * maps + features + 10 * network.width + num_outputs(network.components))
+        for network, pixels, maps, features in _stages(flow, shape, context_channels)
     )
     if isinstance(flow.last, TwoPasses):
         found += flow.last.flop(_last_pixels(flow, shape), context_channels[0])
@@ -56,8 +52,9 @@ def activation_size(flow: MixtureFlow, shape: Shape, context_channels: Sequence[
     component and channel. If they are rebuilt, the largest stage alone has them at once.
     """
     kept = [
-        pixels * (9 * seen + 15 * network.width + 12 * CHANNELS * (network.components + 1))
-        for network, pixels, seen in _stages(flow, shape, context_channels)
+        pixels
+        * (9 * maps + features + 15 * network.width + 12 * CHANNELS * (network.components + 1))
+        for network, pixels, maps, features in _stages(flow, shape, context_channels)
     ]
     if isinstance(flow.last, TwoPasses):
         kept.append(flow.last.activation_size(_last_pixels(flow, shape)))

@@ -29,7 +29,7 @@ from flowvid.arrays import CHANNELS, Images, Params
 from flowvid.flows.bijectors import logistic_mixture, mixture_cdf
 from flowvid.flows.bijectors.logistic_mixture import Mixture
 from flowvid.flows.density import Density, gaussian_log_density
-from flowvid.flows.mixture import phases, shared
+from flowvid.flows.mixture import phases
 from flowvid.flows.mixture.drawing import drawing
 from flowvid.flows.mixture.last_image import Draw, LastImage, Seen
 from flowvid.flows.mixture.stage import (
@@ -102,7 +102,7 @@ class MixtureFlow:
         keys = dict(zip(stages, jax.random.split(key, len(stages)), strict=True))
         targets, last = targets_of(x, self.levels), self.last_stage
         params: dict[str, Params] = {
-            last.name: self.last.init(keys[last], targets[last], self.seen(last, contexts, {}))
+            last.name: self.last.init(keys[last], targets[last], self.seen(last, contexts))
         }
 
         def visit(stage: Stage, known: Mapping[int, Array]) -> Array:
@@ -139,7 +139,7 @@ class MixtureFlow:
             return self.log_prob(params, x, contexts).log_prob
         last = self.last_stage
         pixels = targets_of(x, self.levels)[last]
-        seen = self.seen(last, contexts, {})
+        seen = self.seen(last, contexts)
         mixtures = self.last.mixtures(params[last.name], self._edge(pixels), seen)
         return jnp.sum(logistic_mixture.log_mass(mixtures, pixels, self.num_bins), axis=(1, 2))
 
@@ -179,34 +179,36 @@ class MixtureFlow:
         sizes = [(height >> level, columns >> level) for level in range(1, self.levels + 1)]
         return [(*size, 3 * channels) for size in sizes] + [(*sizes[-1], channels)]
 
-    def seen(self, stage: Stage, contexts: Contexts, known: Mapping[int, Array]) -> Seen:
-        """Returns what a stage sees of the context of its level and of the phases before it."""
-        # The order of what the networks see: `jax.jit` sorts the keys of a dict.
-        known = {p: known[p] for p in (0, *phases.ORDER) if p in known}
-        context = contexts[min(stage.level, self.levels - 1)]
-        maps, guesses, vector = [], [], None
-        if context is not None and is_constant_map(context):
-            vector = context[:, 0, 0] if stage == self.last_stage else None
-        elif context is not None:
-            start = CHANNELS * self.anchors
-            cells = phases.split(context)
-            own = cells[stage.phase]
-            if self.anchors:
-                guesses = jnp.split(own[..., :start], self.anchors, axis=-1)
-            # The features of the whole cell, those of the phase itself first.
-            maps = [own[..., start:]]
-            maps += [cells[p][..., start:] for p in range(4) if p != stage.phase]
-            if self.anchors:  # how far the first, best one is from what is known
-                maps += [8 * (values - cells[p][..., :CHANNELS]) for p, values in known.items()]
-        maps += [4 * values for values in known.values()]
-        if known:
-            guesses = [*guesses, phases.interpolated(known, stage.phase)]
-        return Seen(jnp.concatenate(maps, axis=-1) if maps else None, guesses, vector)
+    def seen(self, stage: Stage, contexts: Contexts) -> Seen:
+        """Returns what a stage sees of the context of its level."""
+        context = self._context_of(stage, contexts)
+        if context is None:
+            return Seen()
+        if is_constant_map(context):
+            return Seen(vector=context[:, 0, 0] if stage == self.last_stage else None)
+        start = CHANNELS * self.anchors
+        cells = phases.split(context)
+        guesses = jnp.split(cells[stage.phase][..., :start], self.anchors, axis=-1) if start else []
+        if context.shape[-1] == start:
+            return Seen(guesses)
+        return Seen(guesses, jnp.concatenate([cell[..., start:] for cell in cells], axis=-1))
 
-    def inputs(self, stage: Stage, contexts: Contexts, known: Mapping[int, Array]) -> Any:
-        """Returns the maps and guesses that the network of a stage sees; there are some by now."""
-        seen = self.seen(stage, contexts, known)
-        return seen.maps, seen.guesses
+    def inputs(
+        self, stage: Stage, contexts: Contexts, known: Mapping[int, Array]
+    ) -> tuple[Array, list[Array], Array | None]:
+        """Returns what the network of a stage sees, once phases of its level are known."""
+        # In the order of the networks' inputs: `jax.jit` sorts the keys of a dict.
+        known = {p: known[p] for p in (0, *phases.ORDER) if p in known}
+        maps = [4 * values for values in known.values()]
+        if self.anchors:  # how far the first, best one is from what is known
+            cells = phases.split(self._context_of(stage, contexts)[..., :CHANNELS])
+            maps += [8 * (values - cells[p]) for p, values in known.items()]
+        seen = self.seen(stage, contexts)
+        guesses = [*seen.guesses, phases.interpolated(known, stage.phase)]
+        return jnp.concatenate(maps, axis=-1), guesses, seen.features
+
+    def _context_of(self, stage: Stage, contexts: Contexts) -> Any:
+        return contexts[min(stage.level, self.levels - 1)]
 
     def walk(self, last: Images, visit: _Visit) -> Array:
         """Calls `visit` with each stage, from the last image on, and returns the whole image.
@@ -239,7 +241,7 @@ class MixtureFlow:
         kept = jax.checkpoint if self.reversible else lambda function: function
         targets, last = targets_of(x, self.levels), self.last_stage
         of_last = kept(self.last.mixtures)(
-            params[last.name], self._edge(targets[last]), self.seen(last, contexts, {})
+            params[last.name], self._edge(targets[last]), self.seen(last, contexts)
         )
         found: list[tuple[Any, Array]] = [(of_last, targets[last])]
 
@@ -272,12 +274,8 @@ class MixtureFlow:
             temperature: one, or one per level; the last one is also that of coarser levels.
             guidance: scale of the difference that the label makes; 1 is the model as it is.
         """
-        by_stage, anchors, dtype = of_levels(latents), self.anchors, self.network.dtype
-        params = shared.divided(params, self.levels, anchors)
-        seen_by_stages = [
-            (shared.without_features(one, anchors), shared.convolved(params, one, anchors, dtype))
-            for one in (contexts[:1] if are_constant_maps(contexts[0]) else contexts)
-        ]
+        by_stage = of_levels(latents)
+        seen_by_stages = contexts[:1] if are_constant_maps(contexts[0]) else contexts
 
         def draw_at(level: int) -> Draw:
             own = None if temperature is None else of_level(temperature, level)
@@ -285,14 +283,12 @@ class MixtureFlow:
 
         def visit(stage: Stage, known: Mapping[int, Array]) -> Array:
             mixtures: list[Any] = [
-                self.network_of(stage).apply(
-                    params[stage.name], *self.inputs(stage, one, known), of_features.get(stage)
-                )
-                for one, of_features in seen_by_stages
+                self.network_of(stage).apply(params[stage.name], *self.inputs(stage, one, known))
+                for one in seen_by_stages
             ]
             return draw_at(stage.level)(mixtures, by_stage[stage])
 
         last = self.last_stage
-        seen = [self.seen(last, one, {}) for one in contexts]
+        seen = [self.seen(last, one) for one in contexts]
         x = self.last.decode(params[last.name], by_stage[last], seen, draw_at(last.level))
         return self.walk(x, visit)

@@ -26,11 +26,11 @@ Places = Int[Array, "batch height width channels"]
 
 
 class Seen(NamedTuple):
-    """What a stage is conditioned on, besides the pixels before it."""
+    """What a stage sees of the context."""
 
-    maps: Float[Array, "batch height width features"] | None  # at each of its pixels
-    guesses: list[Array]  # at its pixels, each [B, H, W, C]
-    vector: Float[Array, "batch vector"] | None  # the same at every pixel; of the last image alone
+    guesses: Sequence[Array] = ()  # at its pixels, each [B, H, W, C]
+    features: Float[Array, "batch height width features"] | None = None  # at its pixels
+    vector: Float[Array, "batch vector"] | None = None  # the same at all; of the last image alone
 
 
 @runtime_checkable
@@ -73,13 +73,13 @@ class IndependentPixels(NamedTuple):
         """Returns the image that `code` gives, all of it at once."""
         return code(_mixtures(self, params, jnp.zeros(places.shape), seen), places)
 
-    def _inputs(self, x: Images, seen: Seen) -> tuple[Array, list[Array]]:
-        maps = positions(x) if seen.maps is None else seen.maps
+    def _inputs(self, x: Images, seen: Seen) -> tuple[Array, Sequence[Array], Array | None]:
+        maps = positions(x)
         if seen.vector is not None:
             same = seen.vector[:, None, None]
             same = jnp.broadcast_to(same, (*x.shape[:3], same.shape[-1]))
             maps = jnp.concatenate([maps, same], axis=-1)
-        return maps, seen.guesses
+        return maps, seen.guesses, seen.features
 
 
 _mixtures = jax.jit(IndependentPixels.mixtures, static_argnums=0)

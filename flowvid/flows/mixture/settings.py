@@ -88,7 +88,7 @@ class MixtureSettings(fields.Settings):
 
     def build(self, options: Any) -> Any:
         """Returns the `Flow` of one model, for `flowvid.flows.protocol.BuildOptions`."""
-        from flowvid.flows.mixture import coding, cost, shared
+        from flowvid.flows.mixture import coding, cost
         from flowvid.flows.mixture.causal import CausalPixels
         from flowvid.flows.mixture.flow import MixtureFlow
         from flowvid.flows.mixture.last_image import IndependentPixels
@@ -119,7 +119,7 @@ class MixtureSettings(fields.Settings):
             sample=flow.sample,
             coded=functools.partial(coding.coded, flow),
             latent_places=functools.partial(coding.latent_places, flow),
-            prepare=lambda params: shared.divided(params, flow.levels, flow.anchors),
+            prepare=lambda params: params,
             latent_shapes=flow.latent_shapes,
             diagnostics=lambda params: {},
             flop=lambda shape, channels: cost.flop(flow, shape, channels),

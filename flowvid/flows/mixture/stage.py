@@ -99,7 +99,10 @@ def of_levels(latents: Sequence[Array]) -> dict[Stage, Array]:
 
 
 class StageNetwork(nn.Module):
-    """A 3x3 convolution, two residual ones, 3x3 and 1x1, and a linear map that starts at zero."""
+    """A 3x3 convolution, two residual ones, 3x3 and 1x1, and a linear map that starts at zero.
+
+    Features of the context are read at each pixel: whoever computed them has looked around already.
+    """
 
     width: int
     components: int
@@ -108,23 +111,26 @@ class StageNetwork(nn.Module):
 
     @nn.compact
     def __call__(
-        self, maps: Maps, anchors: Sequence[Array], convolved: Array | None = None
+        self, maps: Maps, anchors: Sequence[Array], features: Maps | None = None
     ) -> Mixture:
         """Returns the mixtures of pixels [B, H, W].
 
         Args:
-            maps: what is known, [B, H, W, features]; anchors need not be among it.
+            maps: what is known of pixels, [B, H, W, maps]; anchors need not be among it.
             anchors: guesses at the pixels, each [B, H, W, 3], in [-1/2, 1/2).
-            convolved: what further maps add to the first convolution, [B, H, W, width].
+            features: of the context at the pixels, [B, H, W, features].
         """
         inputs = jnp.concatenate([maps, *(4 * anchor for anchor in anchors)], axis=-1)
         x = Conv(self.width, (3, 3), dtype=self.dtype)(inputs)
-        if convolved is not None:
-            x += convolved
+        if features is not None:
+            of_features = Conv(
+                self.width, (1, 1), use_bias=False, dtype=self.dtype, name="features"
+            )
+            x += of_features(features)
         for size in ((3, 3), (1, 1)):
             x += Conv(self.width, size, dtype=self.dtype)(nn.silu(x))
         out = nn.Dense(num_outputs(self.components), kernel_init=nn.initializers.zeros)(
-            nn.silu(x).astype(maps.dtype)
+            nn.silu(x).astype(inputs.dtype)
         )
         return as_mixture(out, anchors, self.components, self.num_bins)
 
