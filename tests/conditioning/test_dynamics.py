@@ -26,7 +26,8 @@ def motions(*steps):
 def known_at(mask, moved, row, column, looks=NO_LOOKS, seen=4.0):
     """The numbers of the object at a pixel, by name."""
     found = dynamics.known_of_objects(mask, moved, looks, jnp.full((1, 1, 1, 1), seen), factor=2)
-    numbers = found[0, row, column]
+    assert found.shape[:3] == (1, HEIGHT // 2, WIDTH // 2)
+    numbers = found[0, row // 2, column // 2]
     assert numbers.size == dynamics.num_known(len(moved), looks.shape[-1])
     sizes = [2, 2, 2, *[2] * (len(moved) - 1), looks.shape[-1], 1, 12]
     return np.split(np.asarray(numbers), np.cumsum(sizes)[:-1])
@@ -78,7 +79,7 @@ def test_an_object_knows_how_far_it_gets_beyond_an_edge(place, step, edge):
 
 
 def test_the_network_learns_bounces_at_edges_and_what_a_label_says():
-    network = dynamics.ObjectNetwork(outputs=2)
+    network = dynamics.ObjectNetwork(outputs=2, width=32)
     rng = np.random.default_rng(0)
 
     def batch(count):

@@ -31,7 +31,7 @@ def case(seen_as, perturbed, batch=1):
     x = jnp.asarray(rng.integers(0, NUM_BINS, (batch, HEIGHT, WIDTH, 3)) / NUM_BINS - 0.5)
     maps = jnp.asarray(rng.normal(size=(batch, HEIGHT, WIDTH, 2))) if seen_as == "maps" else None
     vector = jnp.asarray(rng.normal(size=(batch, 3))) if seen_as == "vector" else None
-    seen = Seen(maps, [], vector)
+    seen = Seen(features=maps, vector=vector)
     params = jax.jit(LAST.init)(jax.random.key(0), x, seen)
     return perturbed(jax.tree.map(lambda p: np.asarray(p, np.float64), params), 0.3), x, seen
 

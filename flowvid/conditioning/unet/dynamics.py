@@ -33,7 +33,6 @@ from flowvid.conditioning.unet.motion import (
 )
 from flowvid.flows.scale_and_shift import OF_VECTOR
 
-_WIDTH = 32
 _REACH = 3  # of the windows that make up an object, in coarse pixels; there are two in turn
 # An object touches an edge when its centre is so many standard deviations of its pixels away: a
 # disk at 2, other shapes somewhere between these.
@@ -50,9 +49,11 @@ class ObjectNetwork(nn.Module):
 
     Attributes:
         outputs: how many.
+        width: of its two hidden layers.
     """
 
     outputs: int
+    width: int
 
     @nn.compact
     def __call__(
@@ -66,13 +67,13 @@ class ObjectNetwork(nn.Module):
             objects: what is known of them, from `known_of_objects`.
             vector: that of the label, which says how things of its kind move.
         """
-        x = nn.Dense(_WIDTH)(objects)
+        x = nn.Dense(self.width)(objects)
         if vector is not None:
-            of_label = nn.Dense(_WIDTH, kernel_init=nn.initializers.zeros, name=OF_VECTOR)
+            of_label = nn.Dense(self.width, kernel_init=nn.initializers.zeros, name=OF_VECTOR)
             x += of_label(vector)[:, None, None]
         x = nn.silu(x)
         for _ in range(2):
-            x += nn.silu(nn.Dense(_WIDTH)(x))
+            x += nn.silu(nn.Dense(self.width)(x))
         found: Array = nn.Dense(self.outputs, kernel_init=nn.initializers.zeros)(x)
         return found
 
@@ -133,9 +134,10 @@ def num_known(motions: int, looks: int) -> int:
     return 2 + 2 + 2 * motions + looks + 1 + 4 * len(_EXTENTS)
 
 
-def flop(pixels: int, known: int) -> float:
-    """Returns the operations of the network of how objects move on, for so many coarse pixels."""
-    return 2.0 * pixels * (known * _WIDTH + 2 * _WIDTH**2 + 2 * _WIDTH)
+def flop(network: ObjectNetwork, pixels: int, known: int) -> float:
+    """Returns the operations of a network for so many coarse pixels, of each so much is known."""
+    width = network.width
+    return 2.0 * pixels * (known * width + 2 * width**2 + width * network.outputs)
 
 
 def object_mean(x: Maps, mask: Mask) -> Array:

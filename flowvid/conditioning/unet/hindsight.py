@@ -12,8 +12,8 @@ objects move on is a function of few numbers, which cost little once they are fo
 compared at further frames of each clip. Some of these are among the first ones, when it is known
 from few frames how things have moved: all of a generated video follows from these.
 
-One frame of each clip is also looked at as if it were the first. The next one shows how its objects
-began to move.
+Some frames of each clip are also looked at as if they were the first. The next ones show how their
+objects began to move.
 
 Dimensions: B batch, T frames of a clip, H height, W width.
 """
@@ -49,6 +49,7 @@ _LARGEST_ERROR = 5.0  # pixels of motion: farther than that is a mismatch of blo
 _CANDIDATES = 6  # frames of which that is compared at which motion changes most
 _FURTHER = 6  # frames of each clip at which motion alone is compared ...
 _EARLY, _FIRST_FRAMES = 2, 4  # ... so many of them among the first four
+_FIRST = 4  # frames of each clip that are looked at as if they were the first
 _WEIGHT = 0.7  # of this loss, beside bits per dimension
 
 
@@ -158,14 +159,9 @@ def _loss_of_dynamics(
     def drawn(key: Key[Array, ""]) -> Array:
         return jax.random.randint(jax.random.fold_in(key, MOST_STEPS + 1), (_FURTHER,), 0, before)
 
-    def at(tree: Any, index: Array) -> Any:
-        """Returns the entries of arrays [B, T, ...] at indices [B, F], [F B, ...]."""
-        parts = [_at(tree, index[:, number]) for number in range(_FURTHER)]
-        return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
-
     index = jax.vmap(drawn)(keys)
-    real, after = at(frames, index), at(frames, index + 1)
-    layers = lax.stop_gradient(learner.fixed_layers(at(states, index)))
+    real, after = _at_each(frames, index), _at_each(frames, index + 1)
+    layers = lax.stop_gradient(learner.fixed_layers(_at_each(states, index)))
     moved = _off(real, jnp.tile(states.ground[:, -1], (_FURTHER, 1, 1, 1)))
     moves = -motion(real, after, moved, factor)
     target, weight = reduced_mean(moves - layers.expected, moved * layers.mask, factor)
@@ -187,12 +183,12 @@ def _loss_of_beginning(
     """
 
     def drawn(key: Key[Array, ""]) -> Array:
-        return _early(jax.random.fold_in(key, MOST_STEPS + 2), (), frames.shape[1] - 1)
+        return _early(jax.random.fold_in(key, MOST_STEPS + 2), (_FIRST,), frames.shape[1] - 1)
 
     index = jax.vmap(drawn)(keys)
-    real, after = _at(frames, index), _at(frames, index + 1)
+    real, after = _at_each(frames, index), _at_each(frames, index + 1)
     layers = lax.stop_gradient(learner.fixed_layers(next_memory(first_memory(real), real)))
-    moved = _off(real, ground)
+    moved = _off(real, jnp.tile(ground, (_FIRST, 1, 1, 1)))
     moves = -motion(real, after, moved, factor)
     moves, weight = reduced_mean(moves, moved * layers.mask, factor)
     moves = object_mean(moves, weight)
@@ -260,6 +256,12 @@ def _after_own_frames(
 def _at(tree: Any, index: Array) -> Any:
     """Returns the entries [B, ...] of arrays [B, T, ...] at an index per clip."""
     return jax.tree.map(lambda x: jax.vmap(lambda of_clip, i: of_clip[i])(x, index), tree)
+
+
+def _at_each(tree: Any, index: Array) -> Any:
+    """Returns the entries of arrays [B, T, ...] at indices [B, F], [F B, ...]."""
+    parts = [_at(tree, of_clips) for of_clips in jnp.moveaxis(index, 1, 0)]
+    return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
 
 
 def _off(frame: Images, ground: Images) -> Array:

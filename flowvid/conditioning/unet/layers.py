@@ -44,6 +44,7 @@ from flowvid.conditioning.unet.motion import (
 _FEATURES = 16
 _GROUP = 4  # reach of the windows over which motion is averaged: what is close moves alike
 _MOTIONS = 3  # that four frames show
+_DYNAMICS_WIDTH, _BEGINNING_WIDTH = 32, 64  # of the networks of how objects move on, and begin to
 _SHARPNESS = 100.0  # of the comparison of a pixel with the ground: its unit is the pixel's range
 _FIRST_LOGIT = -2.0  # of the mask, before training: as good as nothing moves
 _SEEN = 10 * CHANNELS + 2  # channels of the maps that the network of the layers sees
@@ -86,8 +87,8 @@ class LayerNetwork(nn.Module):
         """Makes the networks."""
         self.unet = _unet(self.width, self.levels)
         self.read_off = nn.Dense(5, kernel_init=nn.initializers.zeros)
-        self.dynamics = ObjectNetwork(outputs=2)
-        self.beginning = ObjectNetwork(outputs=BEGINNINGS)
+        self.dynamics = _dynamics()
+        self.beginning = ObjectNetwork(BEGINNINGS, _BEGINNING_WIDTH)
 
     def change(self, objects: Maps, vector: network.Vector | None) -> Displacements:
         """Returns what is added to motion at a constant acceleration, [B, h, w, 2], in pixels."""
@@ -162,13 +163,19 @@ def flop(layers: LayerNetwork, rows: int, columns: int) -> float:
     """Returns the floating-point operations of the two networks for one image's forward pass."""
     unet = _unet(layers.width, layers.levels, parent=None)
     coarse_pixels = (rows // layers.factor) * (columns // layers.factor)
-    of_dynamics = flop_of_dynamics(coarse_pixels, num_known(_MOTIONS, _FEATURES))
+    known = num_known(_MOTIONS, _FEATURES)
+    of_dynamics = flop_of_dynamics(_dynamics(parent=None), coarse_pixels, known)
     return network.flop(unet, rows, columns, _SEEN) + of_dynamics
 
 
 def _unet(width: int, levels: int, **options: Any) -> network.UNet:
     """Returns the network of the layers, whose finest features are read."""
     return network.UNet(width, _FEATURES, levels, read=1, **options)
+
+
+def _dynamics(**options: Any) -> ObjectNetwork:
+    """Returns the network of how objects move on."""
+    return ObjectNetwork(2, _DYNAMICS_WIDTH, **options)
 
 
 def _seen(memory: Memory) -> Array:

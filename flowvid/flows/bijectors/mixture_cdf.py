@@ -129,29 +129,42 @@ def drawn(mixture: Mixture, z: Pixels, num_bins: int) -> Pixels:
     """Returns pixel values that follow the mixture, each in the middle of its bin.
 
     `inverse` has the same distribution, and takes several times as long: it finds the one value of
-    each z. Here the first part of a uniform number chooses a component, and the rest a value of it.
+    each z. Here the first part of a pixel's first uniform number chooses the component of all of
+    its channels, and the rest a value of the first one.
 
     Args:
         mixture: the mixture of each pixel.
         z: standard normal.
         num_bins: 2^n.
     """
-    u = jax.scipy.special.ndtr(z)
+    uniform = jnp.moveaxis(jax.scipy.special.ndtr(z), -1, 0)
+    weights = jax.nn.softmax(jnp.moveaxis(mixture.logits, -1, 0), axis=0)
+    ends = jnp.cumsum(weights, axis=0)
+    at = uniform[0] * ends[-1]
+    passed = ends[:-1] <= at[None]
+
+    def of_chosen(part: Array) -> Array:
+        """Returns the entries of an array [K, ..., *pixels] at each pixel's component."""
+        found: Array = part[0]
+        for here, value in zip(passed, part[1:], strict=True):
+            found = jnp.where(here, value, found)
+        return found
+
+    tiny, eps = jnp.finfo(at.dtype).tiny, jnp.finfo(at.dtype).eps
+    rest = 1 - (of_chosen(ends) - at) / jnp.maximum(of_chosen(weights), tiny)
+    parts = jnp.clip(uniform.at[0].set(rest), eps, 1 - eps)
+    means, log_scales = (
+        of_chosen(jnp.moveaxis(part, (-2, -1), (0, 1)))
+        for part in (mixture.means, mixture.log_scales)
+    )
+    values = means + jnp.exp(log_scales) * jax.scipy.special.logit(parts)
+    slopes = iter(jnp.moveaxis(mixture.slopes, -1, 0))
     found: list[Array] = []
-
-    def visit(index: int, channel: Channel) -> Array:
-        weights = jnp.exp(channel.log_weights)
-        ends = jnp.cumsum(weights, axis=0)
-        at = u[None, ..., index] * ends[-1:]
-        chosen = jnp.sum(ends[:-1] <= at, axis=0, keepdims=True)
-        of = lambda part: jnp.take_along_axis(part, chosen, axis=0)  # noqa: E731
-        rest = 1 - (of(ends) - at) / jnp.maximum(of(weights), jnp.finfo(u.dtype).tiny)
-        rest = jnp.clip(rest, jnp.finfo(u.dtype).eps, 1 - jnp.finfo(u.dtype).eps)
-        value = of(channel.means) + jnp.exp(of(channel.log_scales)) * jax.scipy.special.logit(rest)
-        found.append(jnp.clip(jnp.floor(value[0]), 0, num_bins - 1))
-        return found[-1]
-
-    walk(mixture, num_bins, visit)
+    errors: list[Array] = []
+    for mean, value in zip(means, values, strict=True):
+        moved = value + sum(next(slopes) * error for error in errors)
+        found.append(jnp.clip(jnp.floor(moved), 0, num_bins - 1))
+        errors.append(found[-1] + 0.5 - mean)
     return (jnp.stack(found, axis=-1) + 0.5) / num_bins - 0.5
 
 

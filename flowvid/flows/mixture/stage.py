@@ -20,7 +20,8 @@ from flowvid.flows.bijectors.logistic_mixture import Mixture
 from flowvid.flows.convolution import Conv
 from flowvid.flows.mixture import phases
 
-Maps = Float[Array, "batch height width features"]
+Maps = Float[Array, "batch height width maps"]
+Features = Float[Array, "batch height width features"]
 
 _NUM_SLOPES = CHANNELS * (CHANNELS - 1) // 2
 _NARROWEST = -4.0  # of the log-scales, in bins: nearly all mass is in one bin
@@ -111,7 +112,7 @@ class StageNetwork(nn.Module):
 
     @nn.compact
     def __call__(
-        self, maps: Maps, anchors: Sequence[Array], features: Maps | None = None
+        self, maps: Maps, anchors: Sequence[Array], features: Features | None = None
     ) -> Mixture:
         """Returns the mixtures of pixels [B, H, W].
 
