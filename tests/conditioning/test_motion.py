@@ -95,3 +95,17 @@ def test_sampling_is_linear_between_pixels_and_repeats_edges():
     x = jnp.arange(12.0).reshape(1, 3, 4, 1)
     at = jnp.array([[[[1.5, 2.25], [-4.0, 0.0]], [[2.0, 3.0], [9.0, 9.0]]]])
     np.testing.assert_allclose(motion.sampled_at(x, at)[0, ..., 0], [[8.25, 0], [11, 11]])
+
+
+def test_means_over_the_mask_in_squares():
+    """What is cut off at an edge counts nowhere; a square without any mask has its plain mean."""
+    x = np.random.default_rng(2).normal(size=(2, 5, 7, 3))
+    mask = np.zeros((2, 5, 7, 1))
+    mask[:, 0, 1], mask[:, 1, 0], mask[1, 2, 4] = 1, 0.5, 1
+    found, of_mask = motion.reduced_mean(jnp.asarray(x), jnp.asarray(mask), 2)
+    assert found.shape == (2, 2, 3, 3)
+    expected = (x[:, 0, 1] + 0.5 * x[:, 1, 0]) / 1.5
+    np.testing.assert_allclose(found[:, 0, 0], expected, atol=1e-3)
+    np.testing.assert_allclose(found[1, 1, 2], x[1, 2, 4], atol=2e-3)
+    np.testing.assert_allclose(found[:, 0, 2], x[:, :2, 4:6].mean((1, 2)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(of_mask[:, 0, 0], np.full((2, 1), 1.5 / 4))
