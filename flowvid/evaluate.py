@@ -34,6 +34,14 @@ def define_flags() -> None:
         "fewer take less time. [all that are evaluated]",
         lower_bound=1,
     )
+    flags.DEFINE_integer(
+        "latent_label_videos",
+        0,
+        "Also report the label information of whole videos whose later frames follow one of all "
+        "labels, which is latent. Its probability given the label is estimated on so many clips of "
+        "the training split. 0: do not.",
+        lower_bound=0,
+    )
     flags.DEFINE_list(
         "metrics", None, f"Metrics, of {', '.join(METRICS)}. [all that fit the run's flow]"
     )
@@ -95,6 +103,7 @@ def main() -> None:
         metrics=metrics,
         num_videos=len(validation) if FLAGS.num_videos is None else FLAGS.num_videos,
         label_videos=FLAGS.label_videos,
+        latent_label_videos=FLAGS.latent_label_videos,
         seed=FLAGS.seed,
         noise_draws=FLAGS.noise_draws,
         checkpoint=FLAGS.checkpoint,

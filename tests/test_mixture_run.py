@@ -76,7 +76,8 @@ def given():
 def test_bits_are_those_of_discrete_frames_whatever_the_seed(run, call):
     bits = []
     for seed in (0, 1):
-        code, printed, _ = call("evaluate", f"--workdir={run}", f"--seed={seed}")
+        latent = f"--latent_label_videos={3 * seed}"
+        code, printed, _ = call("evaluate", f"--workdir={run}", f"--seed={seed}", latent)
         assert code == 0
         assert "bits of the discrete frames, without noise" in printed
         report = json.loads((run / "evaluation.json").read_text())
@@ -87,7 +88,18 @@ def test_bits_are_those_of_discrete_frames_whatever_the_seed(run, call):
         bits.append([report["metrics"]["5-bit"][part]["bits_per_dim"] for part in ("head", "tail")])
         finer = [report["metrics"]["8-bit"][part]["bits_per_dim"] for part in ("head", "tail")]
         np.testing.assert_allclose(finer, np.array(bits[-1]) + 3, rtol=1e-6)  # 3 bits within a bin
+        assert ("the same, what the tail is told latent: " in printed) == (seed == 1)
     np.testing.assert_allclose(*bits, rtol=1e-5)
+    told, latent = report["video_labels"], report["latent_labels"]
+    assert latent["videos"] == told["videos"]
+    shares = latent["shares"]
+    assert len(shares) == 8
+    assert set(latent["per_label"]) <= set(shares)
+    for label, of_label in shares.items():
+        assert sum(of_label.values()) == pytest.approx(1)
+        assert max(of_label, key=of_label.get) == label  # the prior: the clips tell nothing yet
+    with np.load(run / "evaluation.npz") as per_video:
+        assert per_video["latent_labels"].mean() == pytest.approx(latent["bits_per_video"])
 
 
 def test_the_metric_without_bins_is_refused(run, call):

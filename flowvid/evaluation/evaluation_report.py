@@ -1,7 +1,6 @@
 """Evaluates a model: held-out bits per dimension, baselines and label information."""
 
 import dataclasses
-import functools
 import json
 import pathlib
 import shutil
@@ -9,19 +8,18 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import PyTree
 
 from flowvid import paths
 from flowvid.arrays import CHANNELS
 from flowvid.config.metrics import METRICS, Metric
 from flowvid.data import datasets
-from flowvid.evaluation import baselines, label_information, partial_results, scoring
+from flowvid.errors import ConfigError
+from flowvid.evaluation import baselines, label_reports, scoring
 from flowvid.evaluation.baselines import BaselineBits
 from flowvid.evaluation.bounds import importance_weighted, mean_and_stderr
-from flowvid.evaluation.partial_results import PartialResults
 from flowvid.evaluation.scoring import Scores
+from flowvid.evaluation.task import Task
 from flowvid.evaluation.text_report import Report
-from flowvid.parallel.devices import replicate
 from flowvid.sizes import Size
 from flowvid.video.model import Model
 
@@ -33,13 +31,14 @@ class Evaluation(NamedTuple):
     "split", "num_videos", "seed", "metrics": {name: {"head": {"bits_per_dim", "stderr"}, "tail":
     {..., "per_frame"}, "baselines": {...}, "head_baselines": {...}, "importance_weighted":
     {"draws", "head", "tail"}}}, "labels": of first frames, as of `label_information.report`
-    and "images", "video_labels": of whole videos, where the tail sees the label}, with standard
-    errors over videos. "baselines" are those of the later frames. "checkpoint_chosen_on" is
-    "validation" for the best checkpoint. What does not apply is None, such as the "tail" of single
-    images.
+    and "images", "video_labels": of whole videos, where the tail sees the label, "latent_labels":
+    the same with what the tail is told as a latent variable, and "shares": p(told | label) by the
+    names of both}, with standard errors over videos. "baselines" are those of the later frames.
+    "checkpoint_chosen_on" is "validation" for the best checkpoint. What does not apply is None,
+    such as the "tail" of single images.
 
     Per video, there are "5-bit/head" [N], "5-bit/tail" [N, T - 1], "5-bit/baselines/png" [N],
-    "labels" [M], "video_labels" [M] of the first M videos, ...
+    "labels" [M], "video_labels" [M], "latent_labels" [M] of the first M videos, ...
     """
 
     report: Report
@@ -56,6 +55,7 @@ def evaluate(
     seed: int,
     noise_draws: int = 1,
     label_videos: int | None = None,
+    latent_label_videos: int = 0,
     checkpoint: str = "last",
     keep_in: pathlib.Path | None = None,
 ) -> Evaluation:
@@ -72,6 +72,8 @@ def evaluate(
             flow that models bins, whose bits do not depend on the noise.
         label_videos: number of videos on which labels are compared, the first ones; by default,
             and at most, `num_videos`.
+        latent_label_videos: number of clips of `train`, the first ones and at most all, on which
+            p(told | label) of "latent_labels" is estimated; 0 leaves these out.
         checkpoint: how the model's checkpoint was chosen, as for `flowvid.load`: "last", "best" or
             a step.
         keep_in: folder for intermediate results, from which the same evaluation is resumed. Once
@@ -79,25 +81,35 @@ def evaluate(
 
     Raises:
         TrainingError: if a video's likelihood is non-finite.
+        ConfigError: for latent labels of a model whose tail sees no label.
     """
-    task = _Task(model, train, split, num_videos, seed, keep_in)
-    exact = model.config.models_bins
+    if latent_label_videos and not scoring.tail_sees_label(model.config):
+        raise ConfigError(
+            f"--latent_label_videos={latent_label_videos} needs a tail that sees the label, and "
+            f"that of --variant={model.config.variant} does not: leave the flag out."
+        )
+    task = Task(model, train, split, num_videos, seed, keep_in)
+    exact, of_bins = model.config.models_bins, None
     results: dict[str, Any] = {}
     per_video: dict[str, np.ndarray] = {}
     for name in metrics:
         metric = METRICS[name]
         if exact:
-            draws = [task.bits_of_bins.plus(metric.n_bits - model.config.n_bits)]
+            # Each bin that is half as wide has half of the mass, one bit more: the density is
+            # constant in the flow's own bins.
+            of_bins = of_bins or _score(task, model.config.metric, noise_draws=1)[0]
+            draws = [of_bins.plus(metric.n_bits - model.config.n_bits)]
         else:
             draws = _score(task, metric, noise_draws if metric.floor else 1)
         of_baselines = _evaluate_baselines(task, metric)
         results[name] = _summarize(draws, of_baselines, split.image_size)
         per_video |= {f"{name}/head": draws[0].head, f"{name}/tail": draws[0].tail}
         per_video |= {f"{name}/baselines/{n}": bits for n, bits in of_baselines.tail.items()}
-    of_labels: dict[str, Any] = {"labels": None, "video_labels": None}
+    of_labels: dict[str, Any] = {"labels": None, "video_labels": None, "latent_labels": None}
     if model.config.ablation.uses_labels:
         compared = num_videos if label_videos is None else min(label_videos, num_videos)
-        found, bits = _evaluate_labels(dataclasses.replace(task, num_videos=compared))
+        compared_task = dataclasses.replace(task, num_videos=compared)
+        found, bits = label_reports.evaluate(compared_task, latent_label_videos)
         of_labels |= found
         per_video |= bits
     report = {
@@ -116,54 +128,7 @@ def evaluate(
     return Evaluation(report, per_video)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Task:
-    """What is evaluated, and where intermediate results are kept."""
-
-    model: Model
-    train: datasets.Dataset
-    split: datasets.Dataset
-    num_videos: int
-    seed: int
-    keep_in: pathlib.Path | None
-
-    @functools.cached_property
-    def params(self) -> PyTree:
-        """The model's parameters on all devices."""
-        return replicate(self.model.params)
-
-    @functools.cached_property
-    def bits_of_bins(self) -> Scores:
-        """The bits of a flow that models bins, in its own.
-
-        Each bin that is half as wide has half of the mass, one bit more: the density is constant
-        in the flow's own bins.
-        """
-        return _score(self, self.model.config.metric, noise_draws=1)[0]
-
-    @functools.cached_property
-    def identities(self) -> dict[str, Any]:
-        """What results may depend on, by its name."""
-        return {
-            "model": partial_results.identify_model(self.model),
-            "noise": self.seed,
-            "train": partial_results.identify_dataset(self.train),
-            "videos": [partial_results.identify_dataset(self.split), self.num_videos],
-            "baselines": baselines.SETTINGS,
-        }
-
-    def kept(self, result: str, *names: str, **others: Any) -> PartialResults | None:
-        """Returns the file of a result, which depends on the identities of `names` and on `others`.
-
-        It is None where nothing is kept.
-        """
-        if self.keep_in is None:
-            return None
-        identity = {name: self.identities[name] for name in names}
-        return PartialResults(self.keep_in, identity | others | {"result": result})
-
-
-def _score(task: _Task, metric: Metric, noise_draws: int) -> list[Scores]:
+def _score(task: Task, metric: Metric, noise_draws: int) -> list[Scores]:
     """Returns the bits of the models under each noise draw."""
     config = task.model.config
     compiled = scoring.evaluator(config, metric)
@@ -184,7 +149,7 @@ def _score(task: _Task, metric: Metric, noise_draws: int) -> list[Scores]:
     return draws
 
 
-def _evaluate_baselines(task: _Task, metric: Metric) -> BaselineBits:
+def _evaluate_baselines(task: Task, metric: Metric) -> BaselineBits:
     """Returns the baselines' bits; they are kept as a whole, because codecs take long."""
     kept = task.kept("baselines", "train", "videos", "baselines", metric=metric.name)
     if kept is not None and (arrays := kept.read()):
@@ -198,37 +163,6 @@ def _evaluate_baselines(task: _Task, metric: Metric) -> BaselineBits:
         named = (("head/", found.head), ("tail/", found.tail))
         kept.write({part + n: bits for part, of_part in named for n, bits in of_part.items()})
     return found
-
-
-def _evaluate_labels(task: _Task) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Returns reports on label information, and label bits per video, by their names.
-
-    They are of first frames, where the head sees the label, and of whole videos, where the tail
-    does.
-    """
-    model, split = task.model, task.split
-    counts = label_information.count_labels(task.train, task.kept("label counts", "train"))
-    log2_p = scoring.label_log2_probs(
-        model.config,
-        task.params,
-        split,
-        task.num_videos,
-        task.seed,
-        task.kept("label log2 p", "model", "videos", "noise"),
-    )
-    labels = label_information.read_labels(split, range(task.num_videos), f"{split.split} labels")
-    known = {"labels": log2_p.first_frame} if model.config.sees("head").label else {}
-    known |= {} if log2_p.video is None else {"video_labels": log2_p.video}
-    reports = {
-        name: label_information.report(values, labels, model.label_names, counts)
-        for name, values in known.items()
-    }
-    if "labels" in reports:
-        reports["labels"]["images"] = label_information.distance(model.config, model.params["head"])
-    prior = counts / counts.sum()
-    return reports, {
-        name: label_information.label_bits(values, labels, prior) for name, values in known.items()
-    }
 
 
 def _summarize(

@@ -201,7 +201,7 @@ def label_evaluator(config: Config) -> Any:
         x = head_frames(keys, batch, config.metric)
         first = head.log_prob(config, params["head"], x, batch.label).log_prob
         found = {"index": batch.example, "first_frame": first / math.log(2)}
-        if _tail_sees_label(config):
+        if tail_sees_label(config):
             frames = tail_frames(keys, batch, config.metric)
             later = tail.log_prob(config, params["tail"], frames).log_prob
             found["video"] = (first + jnp.sum(later, axis=1)) / math.log(2)
@@ -210,7 +210,8 @@ def label_evaluator(config: Config) -> Any:
     return on_devices(body)
 
 
-def _tail_sees_label(config: Config) -> bool:
+def tail_sees_label(config: Config) -> bool:
+    """Returns whether there is a tail and it is told the label."""
     return "tail" in config.models and config.sees("tail").label
 
 

@@ -39,6 +39,8 @@ def format_report(report: Report) -> str:
         lines += _label_lines(report["labels"], "labels, from first frames")
     if report["video_labels"] is not None:
         lines += _label_lines(report["video_labels"], "labels, from whole videos")
+    if report["latent_labels"] is not None:
+        lines += _label_lines(report["latent_labels"], "the same, what the tail is told latent")
     return "\n".join(lines)
 
 

@@ -12,6 +12,7 @@ from helpers import DIMS, assert_same
 
 from flowvid.config.metrics import METRICS
 from flowvid.data import datasets
+from flowvid.errors import ConfigError
 from flowvid.evaluation import (
     baselines,
     bounds,
@@ -106,6 +107,13 @@ def test_labels_may_be_compared_on_fewer_videos(evaluated, model, splits):
     assert part.report["metrics"]["5-bit"] == whole.report["metrics"]["5-bit"]
     np.testing.assert_allclose(part.per_video["labels"], whole.per_video["labels"][:3], rtol=1e-5)
     assert "bits per video over 3 (entropy" in text_report.format_report(part.report)
+
+
+def test_what_the_tail_is_told_is_latent_only_where_it_is_told_a_label(model, splits):
+    with pytest.raises(ConfigError, match="of --variant=state_label does not: leave the flag out"):
+        evaluation_report.evaluate(
+            model, *splits, metrics=["5-bit"], num_videos=5, seed=0, latent_label_videos=2
+        )
 
 
 def test_there_is_one_number_per_video_for_paired_errors(evaluated, score):

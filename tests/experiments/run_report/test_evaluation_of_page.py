@@ -45,6 +45,7 @@ def report_of(run, **changes):
         "of_bins": False,
         "labels": None,
         "video_labels": None,
+        "latent_labels": None,
     } | changes
 
 
