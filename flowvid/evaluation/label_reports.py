@@ -1,10 +1,10 @@
 """Evaluates what labels tell of first frames and of whole videos, by the name of each report."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 
-from flowvid.data import datasets
 from flowvid.evaluation import label_information, latent_labels, scoring
 from flowvid.evaluation.task import Task
 
@@ -15,9 +15,9 @@ def evaluate(task: Task, latent_label_videos: int) -> tuple[dict[str, Any], dict
     They are of first frames, where the head sees the label, and of whole videos, where the tail
     does.
     """
-    model, split = task.model, task.split
+    model = task.model
     counts = label_information.count_labels(task.train, task.kept("label counts", "train"))
-    log2_p, labels = _label_log2_probs(task, split, task.num_videos, "videos")
+    log2_p, labels = _label_log2_probs(task)
     known = {"labels": log2_p.first_frame} if model.config.sees("head").label else {}
     shares = None
     if log2_p.video is not None:
@@ -47,22 +47,18 @@ def evaluate(task: Task, latent_label_videos: int) -> tuple[dict[str, Any], dict
 
 def _shares(task: Task, num_videos: int) -> latent_labels.Shares:
     """Returns p(told | label), estimated on clips of the training split."""
-    log2_p, labels = _label_log2_probs(task, task.train, num_videos, "train", num=num_videos)
+    of_train = dataclasses.replace(task, split=task.train, num_videos=num_videos)
+    log2_p, labels = _label_log2_probs(of_train)
     assert log2_p.video is not None  # the tail sees the label
     return latent_labels.estimate_shares(log2_p.video - log2_p.first_frame, labels)
 
 
-def _label_log2_probs(
-    task: Task, dataset: datasets.Dataset, num_videos: int, name: str, **identity: int
-) -> tuple[scoring.LabelLog2Probs, np.ndarray]:
-    """Returns log2 p(. | y) of the first videos of a split for every y, and their labels."""
+def _label_log2_probs(task: Task) -> tuple[scoring.LabelLog2Probs, np.ndarray]:
+    """Returns log2 p(. | y) of the task's videos for every y, and their labels."""
+    split, num_videos = task.split, task.num_videos
+    kept = task.kept("label log2 p", "model", "videos", "noise")
     log2_p = scoring.label_log2_probs(
-        task.model.config,
-        task.params,
-        dataset,
-        num_videos,
-        task.seed,
-        task.kept("label log2 p", "model", name, "noise", **identity),
+        task.model.config, task.params, split, num_videos, task.seed, kept
     )
-    title = f"{dataset.split} labels"
-    return log2_p, label_information.read_labels(dataset, range(num_videos), title)
+    title = f"{split.split} labels"
+    return log2_p, label_information.read_labels(split, range(num_videos), title)
