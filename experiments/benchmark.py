@@ -1,11 +1,14 @@
-"""What the paper's models cost: `python -m experiments.benchmark`.
+"""What the models cost: `python -m experiments.benchmark`.
 
 Measures training steps of head and tail (stored and reversible), sampling, the loader, compile
-time, and memory over depth, frames and batch size. The section "rollouts" compares the sampling of
-presets over batch size and length, on one core. Prints tables in Markdown, and writes JSON and a
-picture of the curves.
+time, and memory over depth, frames and batch size. Three sections compare. "pytorch" takes the
+same training steps in PyTorch, in turns; it needs the extra `bench`. "rollouts" samples with
+several presets over batch size and length, and "learning" trains their tails for 60 to 1,000 steps
+and evaluates them, both on one core. Prints tables in Markdown, and writes JSON and a picture of
+the curves.
 """
 
+import importlib.util
 import json
 from typing import Any
 
@@ -39,7 +42,7 @@ _REPEATS = flags.DEFINE_integer(
 )
 _VIDEOS = flags.DEFINE_integer("videos", 16, "Videos to sample together.", lower_bound=1)
 _PRESETS = flags.DEFINE_list(
-    "presets", ["paper_small", "small"], "Presets whose sampling is compared by rollouts."
+    "presets", ["paper_small", "small"], "Presets that rollouts and learning compare."
 )
 _OUT = fields.path_flag(
     "out", None, "JSON file to write. Sections are added to a file of the same settings. [none]"
@@ -51,7 +54,8 @@ def _wanted_sections() -> list[str]:
     """Returns the sections that the flags ask for.
 
     Raises:
-        ConfigError: for unknown sections, models or modes, or a picture without --out.
+        ConfigError: for unknown sections, models or modes, a picture without --out, or if PyTorch
+            is needed and missing.
     """
     wanted = list(SECTIONS) if _SECTIONS.value == ["all"] else _SECTIONS.value
     if unknown := [name for name in wanted if name not in SECTIONS]:
@@ -60,6 +64,8 @@ def _wanted_sections() -> list[str]:
     for flag, known in known_values:
         if others := [value for value in flag.value or [] if value not in known]:
             raise ConfigError(f"--{flag.name}={others[0]}: use {' or '.join(known)}.")
+    if "pytorch" in wanted and importlib.util.find_spec("torch") is None:
+        raise ConfigError("--sections=pytorch needs PyTorch: run `pip install 'flowvid[bench]'`.")
     if _PICTURE.value and not _OUT.value:
         raise ConfigError("--picture draws the curves in --out: give both.")
     return [] if _PROFILE.value else list(wanted)

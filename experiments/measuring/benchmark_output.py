@@ -40,8 +40,13 @@ def text(section: str, figures: Any) -> str:
         share = tail.get("tail processor", 0) / sum(tail.values())
         return f"{counts}\n\nThe processor's share of a next frame's arithmetic: {share:.1%}."
     if section == "steps":
-        columns = ("model", "backprop", "median_s", "of_matmul_peak", "temp_mb", "peak_rss_mb")
-        return _table(figures, (*columns, "compile_s", "warm_compile_s"))
+        measured = ("median_s", "of_matmul_peak", "temp_mb", "peak_rss_mb")
+        return _table(figures, ("model", "backprop", *measured, "compile_s", "warm_compile_s"))
+    if section == "pytorch":
+        rows = [row | {"range": f"{row['lowest']:.2f} to {row['highest']:.2f}"} for row in figures]
+        return _table(rows, ("model", "backprop", "median_s", "pytorch_median_s", "ratio", "range"))
+    if section == "learning":
+        return _table(figures, ("preset", "steps", "cpu_minutes", "bits_per_dim", "standard_error"))
     if section == "sampling":
         sampled, forward = (statistics.median(figures[f"{k}_s"]) for k in ("sampling", "forward"))
         ratio = statistics.median(np.divide(figures["forward_s"], figures["sampling_s"]).tolist())
@@ -62,17 +67,18 @@ def text(section: str, figures: Any) -> str:
 
 
 def draw(report: dict[str, Any], path: pathlib.Path) -> None:
-    """Writes one picture, with a row for each of memory, times and GAN that the report has.
+    """Writes one picture, with a row for each of memory, times, GAN and learning in the report.
 
     Raises:
         ConfigError: when the report has none of them.
     """
     sections = [name for name in _MEASURED if name in report]
-    rows = len(sections) + ("gan" in report)
+    others = [name for name in _DRAWN if name in report]
+    rows = len(sections) + len(others)
     if not rows:
         raise ConfigError(
-            "there are no curves to draw: measure them with --sections=memory,times or "
-            "--sections=gan."
+            "there are no curves to draw: measure them with --sections=memory,times, "
+            "--sections=gan or --sections=learning."
         )
     columns = len(_AXES) if sections else 1
     size = (11 if sections else 5.5, 3.2 * rows)
@@ -85,12 +91,9 @@ def draw(report: dict[str, Any], path: pathlib.Path) -> None:
             panel.set(xlabel=f"{points[0]['model']}: {axis}", ylabel=label, ylim=(0, None))
     if sections:
         panels[0, 0].legend()
-    if "gan" in report:
-        panel, *others = panels[-1]
-        _lines(panel, report["gan"], "model", "frames", "temp_mb")
-        panel.set(xlabel="frames per video", ylabel="temporary memory (MB)", ylim=(0, None))
-        panel.legend(fontsize=7)
-        for other in others:
+    for (panel, *unused), name in zip(panels[len(sections) :], others, strict=True):
+        _DRAWN[name](panel, report[name])
+        for other in unused:
             other.axis("off")
     figure.suptitle(report["machine"], fontsize=9)
     figure.tight_layout()
@@ -98,11 +101,31 @@ def draw(report: dict[str, Any], path: pathlib.Path) -> None:
     pyplot().close(figure)
 
 
-def _lines(panel: Any, points: list[dict[str, Any]], name: str, x: str, y: str) -> None:
-    """Draws a line for each value of `name`."""
+def _draw_gan(panel: Any, points: list[dict[str, Any]]) -> None:
+    _lines(panel, points, "model", "frames", "temp_mb")
+    panel.set(xlabel="frames per video", ylabel="temporary memory (MB)", ylim=(0, None))
+    panel.legend(fontsize=7)
+
+
+def _draw_learning(panel: Any, points: list[dict[str, Any]]) -> None:
+    _lines(panel, points, "preset", "cpu_minutes", "bits_per_dim", marked=False)
+    panel.set(
+        xlabel="minutes of one core", ylabel="tail: bits per dimension, held-out", xscale="log"
+    )
+    panel.legend(fontsize=7)
+
+
+_DRAWN = {"gan": _draw_gan, "learning": _draw_learning}  # panels alone in their row
+
+
+def _lines(
+    panel: Any, points: list[dict[str, Any]], name: str, x: str, y: str, marked: bool = True
+) -> None:
+    """Draws a line for each value of `name`, with the values of x as marks of its axis."""
     for value in dict.fromkeys(point[name] for point in points):
         of_value = [point for point in points if point[name] == value]
         xs, ys = ([point[key] for point in of_value] for key in (x, y))
         panel.plot(xs, ys, "o-", markersize=4, label=value)
-    panel.set_xticks(list(dict.fromkeys(point[x] for point in points)))
+    if marked:
+        panel.set_xticks(list(dict.fromkeys(point[x] for point in points)))
     panel.grid(alpha=0.3)

@@ -1,5 +1,6 @@
 """The sections of `experiments.benchmark`: which measurements each of them takes."""
 
+import itertools
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -10,10 +11,22 @@ from tqdm import tqdm
 from experiments.measuring.fresh_process import call
 from flowvid.gan import config as gan_config
 
-SECTIONS = ("parts", "steps", "sampling", "rollouts", "loader", "memory", "times", "gan")
+SECTIONS = (
+    "parts",
+    "steps",
+    "pytorch",
+    "sampling",
+    "rollouts",
+    "learning",
+    "loader",
+    "memory",
+    "times",
+    "gan",
+)
 MODES = ("stored", "reversible")
 DEPTHS, FRAMES, BATCHES = (8, 16, 32, 64), (5, 15, 30, 60), (1, 2, 4, 8, 16)
 ROLLOUT_BATCHES, ROLLOUT_FRAMES = (1, 16, 64), (30, 120)
+LEARNING_STEPS = (60, 125, 250, 500, 1000)
 DRAWN = 2  # frames drawn from each clip, in one of the tail's measurements
 GAN_FRAMES = (4, 8, 16, 30)
 _LOADED = 100  # batches
@@ -27,7 +40,7 @@ class Plan(NamedTuple):
     modes: Sequence[str]  # ways of differentiating the flow, of `MODES`
     repeats: int
     videos: int  # sampled together
-    presets: Sequence[str]  # whose sampling is compared
+    presets: Sequence[str]  # whose sampling and learning are compared
 
     def head(self, **changes: Any) -> dict[str, Any]:
         """Returns the configuration for measurements of the head."""
@@ -87,6 +100,30 @@ def _steps(plan: Plan) -> Iterator[dict[str, Any]]:
             } | figures
 
 
+def _pytorch(plan: Plan) -> Iterator[dict[str, Any]]:
+    """Yields each step beside the same one in PyTorch, and how many times as long that takes."""
+    changes_of = {"head": plan.head(), "tail": plan.tail()}
+    for name in plan.models:
+        arguments = {"name": name, "changes": changes_of[name], "modes": list(plan.modes)}
+        for row in call("pytorch.steps.in_turns", arguments | {"repeats": plan.repeats}):
+            pairs = zip(row["pytorch_seconds"], row["seconds"], strict=True)
+            ratios = [of_twin / own for of_twin, own in pairs]
+            yield row | {
+                "median_s": statistics.median(row["seconds"]),
+                "pytorch_median_s": statistics.median(row["pytorch_seconds"]),
+                "ratio": statistics.median(ratios),
+                "lowest": min(ratios),
+                "highest": max(ratios),
+            }
+
+
+def _learning(plan: Plan) -> Iterator[dict[str, Any]]:
+    """Yields what the tail of each preset has learned after trainings of several lengths."""
+    for steps, preset in itertools.product(LEARNING_STEPS, plan.presets):
+        changes = plan.base | {"preset": preset, "num_steps": steps}
+        yield {"preset": preset} | call("learning.tail", {"changes": changes}, cores=1)
+
+
 def _curve_points(plan: Plan) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yields points over depth, batch and frames: how to call it, and the arguments."""
     points = [("head", "flow steps per level", n, plan.head(head_steps=n)) for n in DEPTHS]
@@ -134,6 +171,8 @@ _WHOLE: dict[str, Callable[[Plan], Any]] = {
 }
 _ROWS: dict[str, Callable[[Plan], Iterator[dict[str, Any]]]] = {
     "steps": _steps,
+    "pytorch": _pytorch,
+    "learning": _learning,
     "memory": _memory,
     "times": _times,
     "gan": _gan,

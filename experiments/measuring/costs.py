@@ -7,6 +7,7 @@ measured on random videos, since the cost of a step does not depend on their con
 import functools
 import resource
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -105,26 +106,41 @@ def training_step(name: str, changes: dict[str, Any], repeats: int) -> dict[str,
     replicated = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), template)
     batch = shard(random_batch(config, config.batch_size))
     start = time.perf_counter()
-    step = trainer.train_steps(config)[name].compile(replicated, batch)
+    step = trainer.train_steps(config)[name]
+    program = step.compile(replicated, batch)
     figures: dict[str, Any] = {
         "compile_s": time.perf_counter() - start,
-        "temp_mb": _temp_mb(step),
+        "temp_mb": _temp_mb(program),
         "gflop": cost.step_gflop(config)[name],
     }
     if not repeats:
         return figures
-    optimiser = trainer.optimisers(config)[name]
-    current = replicate(train_state.create(config, parameters(config)[name], optimiser))
-
-    def take() -> Any:
-        nonlocal current
-        current, metrics = step(current, batch)
-        return current, metrics
-
+    take = _taking(config, name, parameters(config)[name], step, batch)
     figures["seconds"] = seconds(take, repeats + 1)[1:] if repeats > 1 else seconds(take, 1)
     figures["peak_rss_mb"] = peak_rss_mb()
     figures["matmul_gflops"] = cost.matmul_gflops()
     return figures
+
+
+def step_of(config: Config, name: str) -> Callable[[], Any]:
+    """Returns a function that takes a training step, which is compiled, on random videos."""
+    params = drawn_parameters(config)[name]
+    batch = shard(random_batch(config, config.batch_size))
+    return _taking(config, name, params, trainer.train_steps(config)[name], batch)
+
+
+def _taking(config: Config, name: str, params: Any, step: Any, batch: Any) -> Callable[[], Any]:
+    """Returns a function that takes a step from where the last one has ended, compiled."""
+    optimiser = trainer.optimisers(config)[name]
+    current = replicate(train_state.create(config, params, optimiser))
+    program = step.compile(current, batch)
+
+    def take() -> Any:
+        nonlocal current
+        current, metrics = program(current, batch)
+        return current, metrics
+
+    return take
 
 
 def gradient_memory(name: str, changes: dict[str, Any]) -> dict[str, float]:

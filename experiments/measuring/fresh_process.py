@@ -20,7 +20,7 @@ def call(
     """Returns `function(**arguments)`, called in a new process; both travel as JSON.
 
     Args:
-        function: "module.function", of the package `experiments.measuring`.
+        function: "module.function", of the package `experiments.measuring` or one inside it.
         arguments: by name.
         cores: how many the process may use; all by default.
         environment: variables for the process. Huge pages are on, as in `flowvid.train`.
@@ -46,7 +46,7 @@ def serve(function: str, arguments: str, cores: str) -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(cores)])
     import importlib
 
-    module, name = function.split(".")
+    module, name = function.rsplit(".", 1)
     result = getattr(importlib.import_module(f"{__package__}.{module}"), name)(
         **json.loads(arguments)
     )

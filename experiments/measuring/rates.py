@@ -19,8 +19,6 @@ from experiments.measuring import costs
 from experiments.planning import program
 from flowvid import cli
 from flowvid.flows.convolution import Window, im2col
-from flowvid.parallel.devices import replicate, shard
-from flowvid.training import train_state, trainer
 
 # Rows, summed products and columns of matrix products: large ones, and two as of 3x3 convolutions.
 _PRODUCTS = {
@@ -101,24 +99,13 @@ def step_in_turns(name: str, changes: dict[str, Any], rounds: int) -> list[dict[
         for each round {"seconds" of the step, "rates" measured before and after it}.
     """
     cli.enable_compilation_cache()
-    config = costs.config_of(changes)
-    batch = shard(costs.random_batch(config, config.batch_size))
-    optimiser = trainer.optimisers(config)[name]
-    params = costs.drawn_parameters(config)[name]
-    current = replicate(train_state.create(config, params, optimiser))
-    step = trainer.train_steps(config)[name].compile(current, batch)
-    current, metrics = jax.block_until_ready(step(current, batch))
+    take = costs.step_of(costs.config_of(changes), name)
+    _, metrics = jax.block_until_ready(take())
     assert not metrics["skipped"].any()  # otherwise the parameters are not updated
     found, measured = probes(), []
     rates_per_second(found)
     for _ in range(rounds):
         before = rates_per_second(found)
-
-        def take() -> Any:
-            nonlocal current
-            current, metrics = step(current, batch)
-            return metrics, current
-
         seconds = cpu_seconds(take)
         after = rates_per_second(found)
         mean = {rate: (before[rate] + after[rate]) / 2 for rate in before}

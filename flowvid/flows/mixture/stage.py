@@ -24,8 +24,8 @@ Maps = Float[Array, "batch height width maps"]
 Features = Float[Array, "batch height width features"]
 
 _NUM_SLOPES = CHANNELS * (CHANNELS - 1) // 2
-_NARROWEST = -4.0  # of the log-scales, in bins: nearly all mass is in one bin
-_RARE = -12.0  # log-weight of the component that covers all bins
+NARROWEST = -4.0  # of the log-scales, in bins: nearly all mass is in one bin
+RARE = -12.0  # log-weight of the component that covers all bins
 
 
 def num_outputs(components: int) -> int:
@@ -169,7 +169,7 @@ def as_mixture(
         scale_starts = jnp.full_like(rank, math.log(num_bins / (2 * components)))
     means = starts + means.reshape(size) * (num_bins / 16)
     log_scales = scale_starts + log_scales.reshape(size)
-    log_scales = jnp.clip(log_scales, _NARROWEST, math.log(num_bins))
+    log_scales = jnp.clip(log_scales, NARROWEST, math.log(num_bins))
     logits, means, log_scales = _with_all_bins(logits, means, log_scales, num_bins)
     return Mixture(
         logits=jnp.moveaxis(logits, 0, -1),
@@ -187,7 +187,7 @@ def _with_all_bins(
     Without it, a pixel far from all narrow components costs thousands of bits, and one such clip
     ruins what was learned. With it, no pixel costs much more than 50 bits; all others pay 1e-5.
     """
-    rare = jax.nn.logsumexp(logits, axis=0, keepdims=True) + _RARE
+    rare = jax.nn.logsumexp(logits, axis=0, keepdims=True) + RARE
     like = jnp.zeros_like(means[:1])
     return (
         jnp.concatenate([logits, rare]),
