@@ -2,9 +2,10 @@
 
 import imageio.v3 as imageio
 import pytest
-from records import shapes_dir  # noqa: F401
 
 from experiments.measuring import benchmark_output, benchmark_sections, learning
+
+pytest_plugins = ["records"]
 
 TINY = {
     "preset": "paper_small",
@@ -38,7 +39,7 @@ def plan(**changes):
     return benchmark_sections.Plan(**of_plan | changes)
 
 
-def test_a_tail_learns_on_clips(shapes_dir):  # noqa: F811
+def test_a_tail_learns_on_clips(shapes_dir):
     few, more = (
         learning.tail(TINY | {"num_steps": steps, "data_dir": str(shapes_dir)}) for steps in (1, 40)
     )
