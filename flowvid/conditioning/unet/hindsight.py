@@ -97,8 +97,7 @@ def hindsight_loss(
     memory, final, real, after = jax.tree.map(lambda *both: jnp.concatenate(both), *pairs)
     is_real = _mask(jnp.arange(2 * len(frames)) < len(frames))[:, None, None, None]
     parts = _losses(learner.layers(memory), memory, final, real, after, is_real, length, factor)
-    parts["dynamics"] = _loss_of_dynamics(learner, keys, frames, states, factor)
-    parts["beginning"] = _loss_of_beginning(learner, keys, frames, at_end.ground, factor)
+    parts |= _losses_of_objects(learner, keys, frames, states, factor)
     return _WEIGHT * sum(parts.values(), jnp.zeros(())), {
         f"layers/{name}": part for name, part in parts.items()
     }
@@ -149,54 +148,49 @@ def _losses(
     }
 
 
-def _loss_of_dynamics(
+def _losses_of_objects(
     learner: Learner, keys: Key[Array, " batch"], frames: Frames, states: Memory, factor: int
-) -> Array:
-    """Returns the loss of the change of motion at further frames, drawn from each clip."""
+) -> dict[str, Array]:
+    """Returns the losses of the change of motion, and of motions of which one frame is known.
+
+    They are compared at further frames, drawn from each clip. Both kinds are looked at together, so
+    that the program is compiled sooner.
+    """
     last = frames.shape[1] - 1  # which has no next one
     before = jnp.where(jnp.arange(_FURTHER) < _EARLY, min(_FIRST_FRAMES, last), last)
 
     def drawn(key: Key[Array, ""]) -> Array:
-        return jax.random.randint(jax.random.fold_in(key, MOST_STEPS + 1), (_FURTHER,), 0, before)
+        for_further, for_first = (jax.random.fold_in(key, MOST_STEPS + n) for n in (1, 2))
+        further = jax.random.randint(for_further, (_FURTHER,), 0, before)
+        return jnp.concatenate([further, _early(for_first, (_FIRST,), last)])
 
     index = jax.vmap(drawn)(keys)
     real, after = _at_each(frames, index), _at_each(frames, index + 1)
-    layers = lax.stop_gradient(learner.fixed_layers(_at_each(states, index)))
-    moved = _off(real, jnp.tile(states.ground[:, -1], (_FURTHER, 1, 1, 1)))
+    count = len(frames) * _FURTHER
+    memories = jax.tree.map(
+        lambda *both: jnp.concatenate(both),
+        _at_each(states, index[:, :_FURTHER]),
+        next_memory(first_memory(real[count:]), real[count:]),
+    )
+    layers = lax.stop_gradient(learner.fixed_layers(memories))
+    moved = _off(real, jnp.tile(states.ground[:, -1], (_FURTHER + _FIRST, 1, 1, 1)))
     moves = -motion(real, after, moved, factor)
     target, weight = reduced_mean(moves - layers.expected, moved * layers.mask, factor)
-    off = jnp.minimum(jnp.abs(learner.change(layers.objects) - target), _LARGEST_ERROR)
-    return 4 * jnp.mean(weight * off)
+    change = learner.change(layers.objects[:count])
+    off = jnp.minimum(jnp.abs(change - target[:count]), _LARGEST_ERROR)
+    # Nothing has moved before a first frame, so its target is the motion itself.
+    beginning = _loss_of_beginning(
+        learner.log_odds(layers.objects[count:]), target[count:], weight[count:], factor
+    )
+    return {"dynamics": 4 * jnp.mean(weight[:count] * off), "beginning": beginning}
 
 
-def _loss_of_beginning(
-    learner: Learner, keys: Key[Array, " batch"], frames: Frames, ground: Images, factor: int
-) -> Array:
-    """Returns the loss of the motions of objects of which one frame is known.
-
-    Args:
-        learner: the networks.
-        keys: one per clip.
-        frames: the clips.
-        ground: as it is known at their ends.
-        factor: of `motion`.
-    """
-
-    def drawn(key: Key[Array, ""]) -> Array:
-        return _early(jax.random.fold_in(key, MOST_STEPS + 2), (_FIRST,), frames.shape[1] - 1)
-
-    index = jax.vmap(drawn)(keys)
-    real, after = _at_each(frames, index), _at_each(frames, index + 1)
-    layers = lax.stop_gradient(learner.fixed_layers(next_memory(first_memory(real), real)))
-    moved = _off(real, jnp.tile(ground, (_FIRST, 1, 1, 1)))
-    moves = -motion(real, after, moved, factor)
-    moves, weight = reduced_mean(moves, moved * layers.mask, factor)
+def _loss_of_beginning(log_odds: Array, moves: Array, weight: Array, factor: int) -> Array:
+    """Returns the loss of the log-odds of motions of objects of which one frame is known."""
     moves = object_mean(moves, weight)
     off = jnp.sum((moves[..., None, :] - beginnings(factor)[None, None, None]) ** 2, axis=-1)
     nearest = jnp.argmin(off, axis=-1)
-    loss = optax.softmax_cross_entropy_with_integer_labels(
-        learner.log_odds(layers.objects), nearest
-    )
+    loss = optax.softmax_cross_entropy_with_integer_labels(log_odds, nearest)
     return 0.2 * jnp.mean(weight[..., 0] * loss)
 
 
@@ -260,8 +254,12 @@ def _at(tree: Any, index: Array) -> Any:
 
 def _at_each(tree: Any, index: Array) -> Any:
     """Returns the entries of arrays [B, T, ...] at indices [B, F], [F B, ...]."""
-    parts = [_at(tree, of_clips) for of_clips in jnp.moveaxis(index, 1, 0)]
-    return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+
+    def entries(x: Array) -> Array:
+        found = jax.vmap(lambda of_clip, i: of_clip[i], in_axes=(0, 0), out_axes=1)(x, index)
+        return found.reshape(-1, *x.shape[2:])
+
+    return jax.tree.map(entries, tree)
 
 
 def _off(frame: Images, ground: Images) -> Array:
