@@ -3,7 +3,7 @@
 Measures training steps of head and tail (stored and reversible), sampling, the loader, compile
 time, and memory over depth, frames and batch size. Three sections compare. "pytorch" takes the
 same training steps in PyTorch, in turns; it needs the extra `bench`. "rollouts" samples with
-several presets over batch size and length, and "learning" trains their tails for 60 to 1,000 steps
+several presets over batch size and length, and "learning" trains their tails for 60 to 500 steps
 and evaluates them, both on one core. Prints tables in Markdown, and writes JSON and a picture of
 the curves.
 """
