@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from flowvid.flows import bijectors
 from flowvid.flows.bijectors import actnorm, chain, coupling, invertible_conv, repeat, squeeze
 from flowvid.flows.coupling_network import CouplingNetwork
-from flowvid.flows.glow.flow import flow_step, glow
+from flowvid.flows.glow.flow import Glow, flow_step
 from flowvid.training.train_state import is_constant
 
 
@@ -120,7 +120,7 @@ def test_levels_split_all_dimensions(levels, height, width, data):
     channels = data.draw(st.integers(1, 4))
     context = data.draw(st.none() | st.integers(1, 3))
     shape = height * 2**levels, width * 2**levels, channels
-    flow = glow(levels, steps=1, width=4)
+    flow = Glow(levels, steps=1, width=4).as_flow()
     shapes = flow.latent_shapes(shape)
     assert len(shapes) == levels
     assert sum(map(math.prod, shapes)) == math.prod(shape)
@@ -142,7 +142,7 @@ def test_levels_split_all_dimensions(levels, height, width, data):
 
 @given(levels=st.integers(1, 5), height=st.integers(1, 100), width=st.integers(1, 100))
 def test_sizes_have_latents_exactly_if_all_levels_can_halve_them(levels, height, width):
-    flow = glow(levels, steps=1, width=4)
+    flow = Glow(levels, steps=1, width=4).as_flow()
     if height % 2**levels or width % 2**levels:
         with pytest.raises(ValueError, match=f"must be divisible by {2**levels}"):
             flow.latent_shapes((height, width, 3))

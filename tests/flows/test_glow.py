@@ -11,7 +11,7 @@ from flow_contract import check_exact_density_and_round_trips, flat
 from helpers import assert_near
 
 from flowvid.config.making import preset_config
-from flowvid.flows.glow.flow import glow
+from flowvid.flows.glow.flow import Glow
 from flowvid.flows.protocol import check_image_size, sample_latents
 from flowvid.training import train_state
 
@@ -28,7 +28,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_exact_density_and_round_trips(name, perturbed, float64):
     levels, (height, width, channels), coupling, context_channels = CASES[name]
-    flow = glow(levels, STEPS, WIDTH, coupling)
+    flow = Glow(levels, STEPS, WIDTH, coupling).as_flow()
     rng = np.random.default_rng(0)
     x = jnp.asarray(0.2 + 0.5 * rng.normal(size=(BATCH, height, width, channels)))
     contexts = (None,) * levels
@@ -44,7 +44,7 @@ def test_exact_density_and_round_trips(name, perturbed, float64):
 def initial_at_papers_depth():
     """A Glow of 4 levels x 32 steps, stored and reversible, its parameters and an input."""
     flows = [
-        glow(levels=4, steps=32, width=16, coupling="affine", reversible=reversible)
+        Glow(levels=4, steps=32, width=16, coupling="affine", reversible=reversible).as_flow()
         for reversible in (False, True)
     ]
     with jax.enable_x64(False):
@@ -102,13 +102,13 @@ def test_every_rebuilt_gradient_at_the_papers_depth(float64, perturbed):
 
 
 def test_latent_shapes_are_the_papers():
-    shapes = glow(levels=4, steps=1, width=8).latent_shapes((64, 64, 3))
+    shapes = Glow(levels=4, steps=1, width=8).latent_shapes((64, 64, 3))
     assert shapes == [(32, 32, 6), (16, 16, 12), (8, 8, 24), (4, 4, 96)]
-    assert glow(levels=2, steps=1, width=8).latent_shapes((4, 8, 3)) == [(2, 4, 6), (1, 2, 24)]
+    assert Glow(levels=2, steps=1, width=8).latent_shapes((4, 8, 3)) == [(2, 4, 6), (1, 2, 24)]
 
 
 def test_one_context_a_level():
-    init = glow(levels=2, steps=1, width=4).init
+    init = Glow(levels=2, steps=1, width=4).init
     x = jnp.zeros((1, 4, 4, 3))
     with pytest.raises(ValueError, match=r"shorter than argument 1"):
         jax.eval_shape(init, jax.random.key(0), x, (None,))
@@ -121,7 +121,7 @@ def test_sizes_that_cannot_be_halved_are_refused(height, width, side):
     with pytest.raises(ValueError, match=f"{side} must be divisible by 16, .* 4 levels"):
         check_image_size(height, width, 4)
     with pytest.raises(ValueError, match=f"{side} must be divisible by 16, .* 4 levels"):
-        glow(levels=4, steps=1, width=8).latent_shapes((height, width, 3))
+        Glow(levels=4, steps=1, width=8).latent_shapes((height, width, 3))
     check_image_size(64, 32, 4)
 
 

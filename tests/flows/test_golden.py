@@ -9,7 +9,7 @@ import pytest
 from helpers import relative_distance
 
 from flowvid.config.metrics import METRICS
-from flowvid.flows.glow.flow import glow
+from flowvid.flows.glow.flow import Glow
 from flowvid.video.pixels import bits_per_dim
 
 FOLDER = pathlib.Path(__file__).parent / "golden"
@@ -86,7 +86,7 @@ def ported(arrays):
 
 def computed(kind, arrays, dtype):
     """Returns what the file holds of results, computed by flowvid in `dtype`."""
-    flow = glow(LEVELS, STEPS, WIDTH, kind)
+    flow = Glow(LEVELS, STEPS, WIDTH, kind).as_flow()
     params, x, latents = jax.tree.map(
         lambda a: jnp.asarray(a, dtype),
         (ported(arrays), arrays["x"], tuple(arrays[f"latents/{i}"] for i in range(LEVELS))),

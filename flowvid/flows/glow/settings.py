@@ -39,9 +39,9 @@ class GlowSettings(fields.Settings):
 
     def build(self, options: Any) -> Any:
         """Returns the `Flow` of one model, for `flowvid.flows.protocol.BuildOptions`."""
-        from flowvid.flows.glow.flow import glow
+        from flowvid.flows.glow.flow import Glow
 
-        return glow(
+        return Glow(
             options.levels,
             self.steps(options.model),
             self.width,
@@ -49,7 +49,7 @@ class GlowSettings(fields.Settings):
             data_dependent=options.data_dependent,
             reversible=options.reversible,
             dtype=options.dtype,
-        )
+        ).as_flow()
 
     def describe(self, model: str, shape: Any, levels: int) -> list[str]:
         """Returns what each level does, for the model diagram."""
