@@ -54,8 +54,8 @@ def _wanted_sections() -> list[str]:
     """Returns the sections that the flags ask for.
 
     Raises:
-        ConfigError: for unknown sections, models or modes, a picture without --out, or if PyTorch
-            is needed and missing.
+        ConfigError: for unknown sections, models or modes, a picture without --out, or models that
+            cannot be compared with PyTorch.
     """
     wanted = list(SECTIONS) if _SECTIONS.value == ["all"] else _SECTIONS.value
     if unknown := [name for name in wanted if name not in SECTIONS]:
@@ -64,11 +64,25 @@ def _wanted_sections() -> list[str]:
     for flag, known in known_values:
         if others := [value for value in flag.value or [] if value not in known]:
             raise ConfigError(f"--{flag.name}={others[0]}: use {' or '.join(known)}.")
-    if "pytorch" in wanted and importlib.util.find_spec("torch") is None:
-        raise ConfigError("--sections=pytorch needs PyTorch: run `pip install 'flowvid[bench]'`.")
+    if "pytorch" in wanted:
+        _check_twins()
     if _PICTURE.value and not _OUT.value:
         raise ConfigError("--picture draws the curves in --out: give both.")
     return [] if _PROFILE.value else list(wanted)
+
+
+def _check_twins() -> None:
+    """Checks that the models have twins in PyTorch, and that there is PyTorch.
+
+    Raises:
+        ConfigError: saying what to do.
+    """
+    if presets.PRESETS[_PRESET.value]["flow"] == "mixture" and "head" in _MODELS.value:
+        raise ConfigError(
+            "--sections=pytorch: the head of the mixture flow has no twin: add --models=tail."
+        )
+    if importlib.util.find_spec("torch") is None:
+        raise ConfigError("--sections=pytorch needs PyTorch: run `pip install 'flowvid[bench]'`.")
 
 
 def _base() -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The benchmark's measurements, at sizes that say nothing but run every path."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -215,12 +216,20 @@ def test_measurements_of_other_machines_or_models_are_not_mixed(other, tmp_path)
         (["--sections=parts", "--picture=x.png"], "give both"),
         (["--sections=steps", "--modes=stored,exact"], "--modes=exact: use stored or reversible"),
         (["--sections=rollouts", "--presets=small,tiny"], "--presets=tiny: use paper or"),
+        (["--sections=pytorch", "--preset=small"], "has no twin: add --models=tail"),
     ],
 )
 def test_the_command_says_what_it_cannot_do(flags, message):
     done = run_benchmark(*flags)
     assert done.returncode == 1
     assert message in done.stderr
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="PyTorch is installed")
+def test_without_pytorch_the_command_says_how_to_install_it():
+    done = run_benchmark("--sections=pytorch")
+    assert done.returncode == 1
+    assert "pip install 'flowvid[bench]'" in done.stderr
 
 
 def test_there_is_no_picture_without_curves(tmp_path):

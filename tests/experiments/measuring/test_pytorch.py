@@ -89,8 +89,3 @@ def test_a_step_of_a_twin_learns():
     for _ in range(5):
         take()
     assert twin(*seen).mean().item() > before
-
-
-def test_the_head_of_the_mixture_flow_has_no_twin():
-    with pytest.raises(NotImplementedError, match="measure its tail"):
-        steps.in_turns("head", MIXTURE, ["stored"], repeats=1)
