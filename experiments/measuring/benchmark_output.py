@@ -10,6 +10,7 @@ from flowvid.errors import ConfigError
 from flowvid.plotting import pyplot
 
 _AXES = ("flow steps per level", "batch", "frames")
+_MINUTES = (0.01, 0.1, 0.5, 1, 2, 5, 10, 20, 50, 100)  # that are marked
 _MEASURED = {
     "memory": ("temp_mb", "temporary memory (MB)"),
     "times": ("median_s", "training step (s)"),
@@ -87,10 +88,13 @@ def draw(report: dict[str, Any], path: pathlib.Path) -> None:
         key, label = _MEASURED[section]
         for panel, axis in zip(row, _AXES, strict=True):
             points = [p for p in report[section] if p["axis"] == axis]
+            if not points:  # a flow without steps has no depth
+                panel.axis("off")
+                continue
             _lines(panel, points, "backprop", "value", key)
             panel.set(xlabel=f"{points[0]['model']}: {axis}", ylabel=label, ylim=(0, None))
     if sections:
-        panels[0, 0].legend()
+        panels[0, -1].legend()
     for (panel, *unused), name in zip(panels[len(sections) :], others, strict=True):
         _DRAWN[name](panel, report[name])
         for other in unused:
@@ -112,6 +116,10 @@ def _draw_learning(panel: Any, points: list[dict[str, Any]]) -> None:
     panel.set(
         xlabel="minutes of one core", ylabel="tail: bits per dimension, held-out", xscale="log"
     )
+    minutes = [point["cpu_minutes"] for point in points]
+    marks = [mark for mark in _MINUTES if min(minutes) / 2 <= mark <= 2 * max(minutes)]
+    panel.set_xticks(marks, [f"{mark:g}" for mark in marks])
+    panel.minorticks_off()
     panel.legend(fontsize=7)
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from experiments.measuring.fresh_process import call
+from flowvid.config import presets
 from flowvid.gan import config as gan_config
 
 SECTIONS = (
@@ -48,7 +49,12 @@ class Plan(NamedTuple):
 
     def tail(self, **changes: Any) -> dict[str, Any]:
         """Returns the configuration for measurements of the tail."""
-        return self.base | {"head_steps": 1} | changes
+        return self.base | ({"head_steps": 1} if self.has_steps else {}) | changes
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether the flow has steps, so that its depth is a number of them."""
+        return presets.PRESETS[self.base["preset"]]["flow"] == "glow"
 
 
 def _parts(plan: Plan) -> Any:
@@ -125,8 +131,12 @@ def _learning(plan: Plan) -> Iterator[dict[str, Any]]:
 
 
 def _curve_points(plan: Plan) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Yields points over depth, batch and frames: how to call it, and the arguments."""
-    points = [("head", "flow steps per level", n, plan.head(head_steps=n)) for n in DEPTHS]
+    """Yields points over depth, batch and frames: how to call it, and the arguments.
+
+    The depth is that of a Glow.
+    """
+    depths = DEPTHS if plan.has_steps else ()
+    points = [("head", "flow steps per level", n, plan.head(head_steps=n)) for n in depths]
     points += [("head", "batch", n, plan.head(batch_size=n)) for n in BATCHES]
     points += [("tail", "frames", n, plan.tail(num_frames=n)) for n in FRAMES]
     for name, axis, value, changes in points:

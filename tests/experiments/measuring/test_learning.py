@@ -4,6 +4,7 @@ import imageio.v3 as imageio
 import pytest
 
 from experiments.measuring import benchmark_output, benchmark_sections, learning
+from flowvid.config.making import preset_config
 
 pytest_plugins = ["records"]
 
@@ -76,3 +77,19 @@ def test_ratios_are_of_steps_of_the_same_round(calls):
     assert (found["ratio"], found["lowest"], found["highest"]) == (1.5, 1.0, 2.0)
     text = benchmark_output.text("pytorch", [found])
     assert text.endswith("| head | stored | 2 | 2 | 1.5 | 1.00 to 2.00 |")
+
+
+def test_only_a_glow_is_measured_over_its_depth(calls, tmp_path):
+    made, answers = calls
+    answers["costs.gradient_memory"] = {"temp_mb": 2.0}
+    of_glow, of_mixture = (
+        benchmark_sections.measure("memory", plan(base={"preset": preset, "variant": "state"}))
+        for preset in ("paper_small", "small")
+    )
+    assert {row["axis"] for row in of_glow} == {"flow steps per level", "batch", "frames"}
+    assert {row["axis"] for row in of_mixture} == {"batch", "frames"}
+    for_mixture = [arguments["changes"] for _, arguments, _ in made[len(of_glow) :]]
+    assert not any("head_steps" in changes for changes in for_mixture)
+    assert all(preset_config(num_steps=1, num_labels=8, **changes) for changes in for_mixture)
+    benchmark_output.draw({"machine": "one", "memory": of_mixture}, tmp_path / "memory.png")
+    assert imageio.imread(tmp_path / "memory.png").ndim == 3
