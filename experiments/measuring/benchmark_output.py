@@ -41,8 +41,8 @@ def text(section: str, figures: Any) -> str:
         share = tail.get("tail processor", 0) / sum(tail.values())
         return f"{counts}\n\nThe processor's share of a next frame's arithmetic: {share:.1%}."
     if section == "steps":
-        measured = ("median_s", "of_matmul_peak", "temp_mb", "peak_rss_mb")
-        return _table(figures, ("model", "backprop", *measured, "compile_s", "warm_compile_s"))
+        columns = ("model", "backprop", "median_s", "of_matmul_peak", "temp_mb", "peak_rss_mb")
+        return _table(figures, (*columns, "compile_s", "warm_compile_s"))
     if section == "pytorch":
         rows = [row | {"range": f"{row['lowest']:.2f} to {row['highest']:.2f}"} for row in figures]
         return _table(rows, ("model", "backprop", "median_s", "pytorch_median_s", "ratio", "range"))
@@ -112,7 +112,7 @@ def _draw_gan(panel: Any, points: list[dict[str, Any]]) -> None:
 
 
 def _draw_learning(panel: Any, points: list[dict[str, Any]]) -> None:
-    _lines(panel, points, "preset", "cpu_minutes", "bits_per_dim", marked=False)
+    _lines(panel, points, "preset", "cpu_minutes", "bits_per_dim")
     panel.set(
         xlabel="minutes of one core", ylabel="tail: bits per dimension, held-out", xscale="log"
     )
@@ -126,14 +126,11 @@ def _draw_learning(panel: Any, points: list[dict[str, Any]]) -> None:
 _DRAWN = {"gan": _draw_gan, "learning": _draw_learning}  # panels alone in their row
 
 
-def _lines(
-    panel: Any, points: list[dict[str, Any]], name: str, x: str, y: str, marked: bool = True
-) -> None:
+def _lines(panel: Any, points: list[dict[str, Any]], name: str, x: str, y: str) -> None:
     """Draws a line for each value of `name`, with the values of x as marks of its axis."""
     for value in dict.fromkeys(point[name] for point in points):
         of_value = [point for point in points if point[name] == value]
         xs, ys = ([point[key] for point in of_value] for key in (x, y))
         panel.plot(xs, ys, "o-", markersize=4, label=value)
-    if marked:
-        panel.set_xticks(list(dict.fromkeys(point[x] for point in points)))
+    panel.set_xticks(list(dict.fromkeys(point[x] for point in points)))
     panel.grid(alpha=0.3)

@@ -51,6 +51,10 @@ class Plan(NamedTuple):
         """Returns the configuration for measurements of the tail."""
         return self.base | ({"head_steps": 1} if self.has_steps else {}) | changes
 
+    def of(self, name: str) -> dict[str, Any]:
+        """Returns the configuration for measurements of "head" or "tail"."""
+        return self.head() if name == "head" else self.tail()
+
     @property
     def has_steps(self) -> bool:
         """Whether the flow has steps, so that its depth is a number of them."""
@@ -86,10 +90,9 @@ def _rollouts(plan: Plan) -> list[dict[str, Any]]:
 
 def _steps(plan: Plan) -> Iterator[dict[str, Any]]:
     """Yields each step, compiled anew and then from the cache; stored and reversible in turn."""
-    changes_of = {"head": plan.head(), "tail": plan.tail()}
     for name in plan.models:
         for mode in plan.modes:
-            arguments = {"name": name, "changes": changes_of[name] | {"backprop": mode}}
+            arguments = {"name": name, "changes": plan.of(name) | {"backprop": mode}}
             with tempfile.TemporaryDirectory() as cache:
                 where = {"JAX_COMPILATION_CACHE_DIR": cache}
                 step = "costs.training_step"
@@ -108,9 +111,8 @@ def _steps(plan: Plan) -> Iterator[dict[str, Any]]:
 
 def _pytorch(plan: Plan) -> Iterator[dict[str, Any]]:
     """Yields each step beside the same one in PyTorch, and how many times as long that takes."""
-    changes_of = {"head": plan.head(), "tail": plan.tail()}
     for name in plan.models:
-        arguments = {"name": name, "changes": changes_of[name], "modes": list(plan.modes)}
+        arguments = {"name": name, "changes": plan.of(name), "modes": list(plan.modes)}
         for row in call("pytorch.steps.in_turns", arguments | {"repeats": plan.repeats}):
             pairs = zip(row["pytorch_seconds"], row["seconds"], strict=True)
             ratios = [of_twin / own for of_twin, own in pairs]

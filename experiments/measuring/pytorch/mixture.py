@@ -13,9 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from experiments.measuring.pytorch.layers import Conv, squeezed, unsqueezed
-from flowvid.flows.mixture import stage
-
-_ORDER = (3, 1, 2)  # of a level's phases
+from flowvid.flows.mixture import phases, stage
 
 
 class MixtureTail(nn.Module):
@@ -45,17 +43,17 @@ class MixtureTail(nn.Module):
         bins = torch.clamp(torch.floor((x + 0.5) * self.num_bins), 0, self.num_bins - 1)
         of_image, total = bins, x.new_zeros(len(x))
         for level in range(self.levels):
-            phases, guesses = (_phases(y) for y in (of_image, _every(previous, level)))
-            edges = [y / self.num_bins - 0.5 for y in phases]
+            parts, guesses = (_phases(y) for y in (of_image, _every(previous, level)))
+            edges = [y / self.num_bins - 0.5 for y in parts]
             of_level, known = squeezed(features[level]), [0]
-            for phase in _ORDER:
+            for phase in phases.ORDER:
                 maps = [4 * edges[p] for p in known]
                 maps += [8 * (edges[p] - guesses[p]) for p in known]
                 anchors = [guesses[phase], _interpolated(edges, phase)]
                 network = self.stages[f"level_{level}_phase_{phase}"]
-                total = total + network(maps, anchors, of_level, phases[phase])
+                total = total + network(maps, anchors, of_level, parts[phase])
                 known.append(phase)
-            of_image = phases[0]
+            of_image = parts[0]
         guess = _phases(_every(previous, self.levels - 1))[0]
         network = self.stages[f"level_{self.levels}_phase_0"]
         total = total + network([_positions(of_image)], [guess], of_level, of_image)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,8 +20,7 @@ from experiments.measuring.pytorch.mixture import MixtureTail
 from flowvid.arrays import CHANNELS
 from flowvid.config.schema import Config
 from flowvid.training import trainer
-from flowvid.video import head, tail
-from flowvid.video.frames import TailFrames
+from flowvid.video import tail
 
 # What the twins lack: an average of the parameters, Muon, a contrast of labels, and a state.
 PLAIN = {
@@ -45,24 +43,6 @@ def twin_of(config: Config, name: str, params: Any) -> torch.nn.Module:
         return Glow(on_host)
     assert name == "tail"
     return MixtureTail(on_host, config.flow_settings.components, 2**config.n_bits)
-
-
-def difference(name: str, changes: dict[str, Any]) -> float:
-    """Returns by how much log-densities of a model and its twin differ, in bits per dimension."""
-    config = costs.config_of(changes | PLAIN)
-    params = costs.drawn_parameters(config)[name]
-    x, previous = random_frames(config, 2)
-    frames, clean = jnp.asarray(x), jnp.asarray(previous)
-    labels = jnp.zeros(2, jnp.int32)
-    if name == "head":
-        density = head.log_prob(config, params, frames, labels)
-    else:
-        clips = TailFrames(frames[:, None], clean[:, None], None, labels)
-        density = tail.log_prob(config, params, clips)
-    expected = np.asarray(density.log_prob).reshape(-1)
-    with torch.no_grad():
-        found = twin_of(config, name, params)(*as_seen(name, x, previous)).numpy()
-    return float(np.max(np.abs(found - expected))) / (x[0].size * math.log(2))
 
 
 def in_turns(

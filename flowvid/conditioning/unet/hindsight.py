@@ -256,7 +256,7 @@ def _at_each(tree: Any, index: Array) -> Any:
     """Returns the entries of arrays [B, T, ...] at indices [B, F], [F B, ...]."""
 
     def entries(x: Array) -> Array:
-        found = jax.vmap(lambda of_clip, i: of_clip[i], in_axes=(0, 0), out_axes=1)(x, index)
+        found = jax.vmap(lambda of_clip, i: of_clip[i], out_axes=1)(x, index)
         return found.reshape(-1, *x.shape[2:])
 
     return jax.tree.map(entries, tree)
