@@ -1,9 +1,9 @@
 """How far things have moved between two frames, to a fraction of a pixel, without parameters.
 
-Block matching finds whole pixels. Then the frames' gradients find the rest, by the method of Lucas
-and Kanade (1981). Windows count pixels by a mask of what moves, so that neither the ground around a
-small object nor its own edge decides. Every step is a gather or a product with a constant matrix,
-which takes milliseconds.
+Block matching finds whole coarse pixels. Then the frames' gradients find the rest, by the method of
+Lucas and Kanade (1981), first between coarse frames, at last between the frames themselves. Windows
+count pixels by a mask of what moves, so that neither the ground around a small object nor its own
+edge decides. Every step is a gather or a product with a constant matrix, which takes milliseconds.
 
 Inside, images are planes [H, C, B, W]: along each axis, products with a matrix need no transposed
 copies, and XLA vectorises over the last axis.
@@ -11,6 +11,7 @@ copies, and XLA vectorises over the last axis.
 Dimensions: B batch, H height, W width, C channels.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -28,11 +29,11 @@ Displacements = Float[Array, "batch height width two"]  # rows and columns, in p
 
 _FARTHEST = 2  # coarse pixels, in each direction
 _WINDOW = 3  # reach of windows: 7 coarse pixels are about as large as an object
-_STEPS = 3  # of refinement
+_COARSE_STEPS = 2  # of refinement between coarse frames, before one between the frames themselves
 _GROUP = 2  # reach of windows over which motion is averaged
 _LARGEST_ERROR = 0.5  # of a pixel, summed over channels: a single pixel must not decide
 _COST_OF_DISTANCE = 2e-4  # per squared pixel, so that what may be at rest is
-_LARGEST_STEP = 0.7  # pixels of a step of refinement
+_LARGEST_STEP = 0.7  # pixels, coarse ones where frames are coarse, of a step of refinement
 _OUTLIER = 0.3  # an error, summed over channels, at which a pixel counts half
 _LEAST_WEIGHT = 1e-4  # of a pixel, so that windows without any mask are averages, too
 _LEAST_TEXTURE = 2e-4  # added to squared gradients: where there is no texture, nothing moves
@@ -48,24 +49,40 @@ def motion(frame: Images, before: Images, mask: Mask, factor: int) -> Displaceme
         factor: side of a coarse pixel, the `coarseness` of whole frames (`settings`), also where
             these are windows of them.
     """
-    small = (_planes(reduced(x, factor)) for x in (frame, before, mask))
-    matched = factor * enlarged(_maps(_matched(*small)), factor, frame.shape)
-    weight = _planes(mask) + _LEAST_WEIGHT
-    near, group = (_sum_near(weight, reach * factor) for reach in (_WINDOW, _GROUP))
-    shown, at = _planes(frame), _planes(positions(*frame.shape[1:3]))
-    gradients, neighbours = _gradients(shown), _with_neighbours(before)
+    coarse_frame, coarse_before, coarse_mask = (reduced(x, factor) for x in (frame, before, mask))
+    weight = _planes(coarse_mask) + _LEAST_WEIGHT
+    group = _sum_near(weight, _GROUP)
 
     def mean(x: Array) -> Array:
-        return _sum_near(x * weight, _GROUP * factor) / group
+        return _sum_near(x * weight, _GROUP) / group
 
-    def refined(_: Array, found: Array) -> Array:
-        moved = _between(neighbours, at - found)
-        sums = _products(shown, moved, gradients, weight, _WINDOW * factor) / near
-        # Warping by a ragged field would show edges that are not there.
-        return mean(found + _step(sums))
+    # Warping by a ragged field would show edges that are not there, so each result is averaged.
+    found = mean(_matched(*(_planes(x) for x in (coarse_frame, coarse_before, coarse_mask))))
+    coarse_step = _refinement(coarse_frame, coarse_before, coarse_mask, 1)
+    last_step = _refinement(frame, before, mask, factor)
+    found = lax.fori_loop(0, _COARSE_STEPS, lambda _, x: mean(x + coarse_step(x)), found)
+    found = mean(found + last_step(found))
+    return factor * enlarged(_maps(found), factor, frame.shape)
 
-    found: Array = lax.fori_loop(0, _STEPS, refined, mean(_planes(matched)))
-    return _maps(found)
+
+def _refinement(
+    frame: Images, before: Images, mask: Mask, factor: int
+) -> Callable[[Planes], Array]:
+    """Returns the function from motion to what a step of refinement adds to it.
+
+    Motion is in coarse pixels, and has one value for each of them: a square of `factor` pixels.
+    """
+    shown, at = _planes(frame), _planes(positions(*frame.shape[1:3]))
+    weight = _planes(mask) + _LEAST_WEIGHT
+    gradients, neighbours = _gradients(shown), _with_neighbours(before)
+    near = _sum_near(weight, _WINDOW, factor)
+
+    def step(found: Planes) -> Array:
+        moves = factor * _planes(enlarged(_maps(found), factor, frame.shape))
+        products = _products(shown, _between(neighbours, at - moves), gradients, weight)
+        return _step(_sum_near(products, _WINDOW, factor) / near) / factor
+
+    return step
 
 
 def masked_mean(x: Maps, mask: Mask, reach: int) -> Array:
@@ -84,9 +101,10 @@ def window_sum(x: Maps, reach: int) -> Array:
     return jnp.einsum("wk,bhkc->bhwc", columns, over_rows)
 
 
-def _band(size: int, reach: int) -> np.ndarray:
-    index = np.arange(size)
-    band: np.ndarray = abs(index[:, None] - index) <= reach
+def _band(size: int, reach: int, factor: int = 1) -> np.ndarray:
+    """Returns the coarse pixels [size // factor, size] in whose windows each pixel is."""
+    coarse, of_pixel = np.arange(size // factor)[:, None], np.arange(size) // factor
+    band: np.ndarray = (abs(coarse - of_pixel) <= reach) & (of_pixel < len(coarse))
     return band
 
 
@@ -129,20 +147,20 @@ def _maps(x: Planes) -> Maps:
     return jnp.transpose(x, (2, 0, 3, 1))
 
 
-def _over_rows(matrix: np.ndarray, x: Planes) -> Planes:
+def _over_rows(matrix: np.ndarray, x: Planes) -> Array:
     product = jnp.asarray(matrix, x.dtype) @ x.reshape(x.shape[0], -1)
     return product.reshape(-1, *x.shape[1:])
 
 
-def _over_columns(matrix: np.ndarray, x: Planes) -> Planes:
+def _over_columns(matrix: np.ndarray, x: Planes) -> Array:
     product = x.reshape(-1, x.shape[-1]) @ jnp.asarray(matrix.T, x.dtype)
     return product.reshape(*x.shape[:-1], -1)
 
 
-def _sum_near(x: Planes, reach: int) -> Planes:
-    """Returns the same as `window_sum`."""
-    over_rows = _over_rows(_band(x.shape[0], reach), x)
-    return _over_columns(_band(x.shape[-1], reach), over_rows)
+def _sum_near(x: Planes, reach: int, factor: int = 1) -> Array:
+    """Returns the same as `window_sum`, of windows of coarse pixels around each of these."""
+    over_rows = _over_rows(_band(x.shape[0], reach, factor), x)
+    return _over_columns(_band(x.shape[-1], reach, factor), over_rows)
 
 
 def _over_channels(x: Planes) -> Plane:
@@ -212,16 +230,13 @@ def _between(
     return (1 - lower) * above + lower * below
 
 
-def _products(
-    frame: Planes, moved: Planes, gradients: tuple[Array, Array], weight: Plane, reach: int
-) -> Array:
-    """Returns sums over windows of the products of gradients with each other and with the error."""
+def _products(frame: Planes, moved: Planes, gradients: tuple[Array, Array], weight: Plane) -> Array:
+    """Returns the products of gradients with each other and with the error, weighted."""
     rows, columns = ((a + b) / 2 for a, b in zip(gradients, _gradients(moved), strict=True))
     error = frame - moved
     robust = weight / (1 + (_over_channels(jnp.abs(error)) / _OUTLIER) ** 2)
     products = (rows * rows, rows * columns, columns * columns, rows * error, columns * error)
-    in_one = jnp.concatenate([robust * _over_channels(product) for product in products], axis=1)
-    return _sum_near(in_one, reach)
+    return jnp.concatenate([robust * _over_channels(product) for product in products], axis=1)
 
 
 def _step(means: Planes) -> Array:
