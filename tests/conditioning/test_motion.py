@@ -13,7 +13,8 @@ from flowvid.sizes import Size
 @jax.jit
 def found_motion(frame, before, mask):
     factor = coarseness(Size(*frame.shape[1:3]))
-    return motion.motion(frame, before, mask, factor)
+    found = motion.motion(frame, before, mask, factor)
+    return motion.enlarged(found, factor, frame.shape)
 
 
 def scene(*squares, size=32, side=10):

@@ -24,7 +24,7 @@ from jax import Array
 from jaxtyping import Float
 
 from flowvid.conditioning.unet.motion import (
-    Displacements,
+    CoarseDisplacements,
     Maps,
     Mask,
     masked_mean,
@@ -93,7 +93,7 @@ def beginnings(factor: int) -> Float[np.ndarray, "beginnings two"]:
 
 
 def known_of_objects(
-    mask: Mask, moved: Sequence[Displacements], looks: Maps, seen: Array, factor: int
+    mask: Mask, moved: Sequence[CoarseDisplacements], looks: Maps, seen: Array, factor: int
 ) -> Float[Array, "batch coarse_height coarse_width numbers"]:
     """Returns at each coarse pixel what is known of its object.
 
@@ -111,11 +111,12 @@ def known_of_objects(
     batch, height, width, _ = mask.shape
     size = jnp.array([height, width], mask.dtype)[None, None, None]
     at = jnp.broadcast_to(positions(height, width) * (2 / size) - 1, (batch, height, width, 2))
-    of_pixels = jnp.concatenate([at, *moved, looks], axis=-1)
-    coarse, mask = reduced_mean(of_pixels, mask, factor)
+    of_pixels, mask = reduced_mean(jnp.concatenate([at, looks], axis=-1), mask, factor)
+    place, looks = jnp.split(of_pixels, (2,), axis=-1)
+    coarse = jnp.concatenate([place, *moved, looks], axis=-1)
     ends = [2 * (1 + number) for number in range(1 + len(moved))]
     centre, *motions, looks = jnp.split(object_mean(coarse, mask), ends, axis=-1)
-    extent = jnp.sqrt(object_mean((coarse[..., :2] - centre) ** 2, mask) + 1e-5)
+    extent = jnp.sqrt(object_mean((place - centre) ** 2, mask) + 1e-5)
     ahead = centre + 2 / size * motions[0]
     beyond = [
         size / factor * nn.relu(side * ahead + count * extent - 1)

@@ -34,9 +34,10 @@ from flowvid.conditioning.unet.memory import Memory, differs, first_memory, next
 from flowvid.conditioning.unet.motion import (
     Displacements,
     Maps,
+    enlarged,
     motion,
     positions,
-    reduced_mean,
+    reduced,
     window_sum,
 )
 
@@ -136,7 +137,7 @@ def _losses(
     of_memory *= covered * (1 - layers.is_ground)
     off_ground = jnp.mean(jnp.abs(layers.filled - final.ground), axis=-1, keepdims=True)
     off_frame = jnp.abs(layers.next_frame - after)
-    moves = lax.stop_gradient(-motion(real, after, moved, factor))
+    moves = lax.stop_gradient(enlarged(-motion(real, after, moved, factor), factor, real.shape))
     off_moves = jnp.minimum(jnp.abs(layers.moves - moves), _LARGEST_ERROR)
     return {
         "mask": jnp.mean(known * of_mask),
@@ -174,8 +175,8 @@ def _losses_of_objects(
     )
     layers = lax.stop_gradient(learner.fixed_layers(memories))
     moved = _off(real, jnp.tile(states.ground[:, -1], (_FURTHER + _FIRST, 1, 1, 1)))
-    moves = -motion(real, after, moved, factor)
-    target, weight = reduced_mean(moves - layers.expected, moved * layers.mask, factor)
+    target = -motion(real, after, moved, factor) - layers.expected
+    weight = reduced(moved * layers.mask, factor)
     change = learner.change(layers.objects[:count])
     off = jnp.minimum(jnp.abs(change - target[:count]), _LARGEST_ERROR)
     # Nothing has moved before a first frame, so its target is the motion itself.

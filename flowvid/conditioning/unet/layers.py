@@ -29,6 +29,7 @@ from flowvid.conditioning.unet.dynamics import (
 from flowvid.conditioning.unet.dynamics import flop as flop_of_dynamics
 from flowvid.conditioning.unet.memory import CHANGED, Memory
 from flowvid.conditioning.unet.motion import (
+    CoarseDisplacements,
     Displacements,
     Maps,
     Mask,
@@ -60,7 +61,7 @@ class Layers(NamedTuple):
     ground: Images
     filled: Images  # the ground as its surroundings have it
     moved: Displacements  # into the last frame, in pixels
-    expected: Displacements  # into the next frame, at a constant acceleration
+    expected: CoarseDisplacements  # into the next frame, at a constant acceleration
     objects: Maps  # what is known of the object of each coarse pixel (`known_of_objects`)
     moves: Displacements  # into the next frame, in pixels
     coverage: Mask  # how much of each pixel of the next frame is covered by what moves
@@ -131,8 +132,11 @@ class LayerNetwork(nn.Module):
         objects = lax.stop_gradient(
             known_of_objects(fixed_mask, moved, features, num_seen, self.factor)
         )
-        change = enlarged(self.change(objects, vector), self.factor, mask.shape)
-        moves = expected + masked_mean(change, fixed_mask, _GROUP)
+        change = self.change(objects, vector)
+        moved_here, expected_here, change_here = (
+            enlarged(x, self.factor, mask.shape) for x in (moved[0], expected, change)
+        )
+        moves = expected_here + masked_mean(change_here, fixed_mask, _GROUP)
         if self.is_initializing():
             self.log_odds(objects, vector)
         coverage, next_frame = _moved_on(last, mask, moves, ground)
@@ -143,7 +147,7 @@ class LayerNetwork(nn.Module):
             is_ground=is_ground,
             ground=ground,
             filled=filled,
-            moved=moved[0],
+            moved=moved_here,
             expected=expected,
             objects=objects,
             moves=moves,
@@ -192,7 +196,7 @@ def _distance(a: Images, b: Images) -> Array:
 
 def _motion_of_four(
     frames: tuple[Images, ...], mask: Mask, ground: Images, factor: int
-) -> list[Displacements]:
+) -> list[CoarseDisplacements]:
     """Returns the motion into the last frame, and that of the same things in the frames before it.
 
     Args:
@@ -207,9 +211,9 @@ def _motion_of_four(
     after, before, in_all = (jnp.concatenate(images) for images in (frames[:-1], frames[1:], masks))
     found = motion(after, before, in_all, factor)
     first, *earlier = jnp.split(found, len(masks))
-    moved, at = [first], positions(*mask.shape[1:3])
+    moved, at = [first], positions(*first.shape[1:3])
     for field in earlier:
-        at = at - moved[-1]
+        at = at - moved[-1] / factor
         moved.append(sampled_at(field, at))
     return moved
 
@@ -220,7 +224,7 @@ def _num_seen(frames: tuple[Images, ...]) -> Float[Array, "batch one one one"]:
     return sum((seen.astype(jnp.float32) for seen in of_frames), jnp.zeros(()))
 
 
-def _known(moved: list[Displacements], num_seen: Array) -> list[Displacements]:
+def _known(moved: list[CoarseDisplacements], num_seen: Array) -> list[CoarseDisplacements]:
     """Returns motions, last one first, with the earliest known one for those before all frames."""
     known = [jnp.zeros_like(moved[0])]
     for frames, of_frames in enumerate(moved, start=2):

@@ -8,7 +8,7 @@ edge decides. Every step is a gather or a product with a constant matrix, which 
 Inside, images are planes [H, C, B, W]: along each axis, products with a matrix need no transposed
 copies, and XLA vectorises over the last axis.
 
-Dimensions: B batch, H height, W width, C channels.
+Dimensions: B batch, H height and W width in pixels, h and w in coarse ones, C channels.
 """
 
 from collections.abc import Callable
@@ -26,6 +26,7 @@ Mask = Float[Array, "batch height width one"]
 Planes = Float[Array, "height channels batch width"]
 Plane = Float[Array, "height one batch width"]
 Displacements = Float[Array, "batch height width two"]  # rows and columns, in pixels
+CoarseDisplacements = Float[Array, "batch coarse_height coarse_width two"]  # the same
 
 _FARTHEST = 2  # coarse pixels, in each direction
 _WINDOW = 3  # reach of windows: 7 coarse pixels are about as large as an object
@@ -39,8 +40,8 @@ _LEAST_WEIGHT = 1e-4  # of a pixel, so that windows without any mask are average
 _LEAST_TEXTURE = 2e-4  # added to squared gradients: where there is no texture, nothing moves
 
 
-def motion(frame: Images, before: Images, mask: Mask, factor: int) -> Displacements:
-    """Returns how far what each pixel of a frame shows has moved since the frame before.
+def motion(frame: Images, before: Images, mask: Mask, factor: int) -> CoarseDisplacements:
+    """Returns how far what each coarse pixel shows has moved since the frame before, in pixels.
 
     Args:
         frame: frames [B, H, W, 3] in [-1/2, 1/2).
@@ -62,7 +63,7 @@ def motion(frame: Images, before: Images, mask: Mask, factor: int) -> Displaceme
     last_step = _refinement(frame, before, mask, factor)
     found = lax.fori_loop(0, _COARSE_STEPS, lambda _, x: mean(x + coarse_step(x)), found)
     found = mean(found + last_step(found))
-    return factor * enlarged(_maps(found), factor, frame.shape)
+    return factor * _maps(found)
 
 
 def _refinement(
