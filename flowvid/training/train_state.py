@@ -12,6 +12,8 @@ from flowvid.arrays import Params
 from flowvid.config.schema import Config
 from flowvid.flows.scale_and_shift import depends_on_vector
 
+_MUON_COEFFICIENTS, _MUON_ITERATIONS = (3.4445, -4.7750, 2.0315), 5  # of Jordan et al. (2024)
+
 
 class ModelState(NamedTuple):
     """Everything that a step of training changes in one model (the head or the tail)."""
@@ -128,6 +130,9 @@ def optimizer(
     if config.muon_learning_rate is not None:
         descent = optax.contrib.muon(
             learning_rate(config, config.muon_learning_rate),
+            # One row per iteration, so that each matrix has a loop over them. Optax unrolls the
+            # iterations of a single row, and the step takes longer to compile.
+            ns_coeffs=(_MUON_COEFFICIENTS,) * _MUON_ITERATIONS,
             adam_learning_rate=learning_rate(config, rate),
             muon_weight_dimension_numbers=matrices,
             weight_decay=decay,

@@ -1,9 +1,9 @@
 """How far things have moved between two frames, to a fraction of a pixel, without parameters.
 
 Block matching finds whole coarse pixels. Then the frames' gradients find the rest, by the method of
-Lucas and Kanade (1981), first between coarse frames, at last between the frames themselves. Windows
-count pixels by a mask of what moves, so that neither the ground around a small object nor its own
-edge decides. Every step is a gather or a product with a constant matrix, which takes milliseconds.
+Lucas and Kanade (1981), from coarse frames to the frames themselves. Windows count pixels by a mask
+of what moves, so that neither the ground around a small object nor its own edge decides. Every step
+is a gather or a product with a constant matrix, which takes milliseconds.
 
 Inside, images are planes [H, C, B, W]: along each axis, products with a matrix need no transposed
 copies, and XLA vectorises over the last axis.
@@ -11,7 +11,7 @@ copies, and XLA vectorises over the last axis.
 Dimensions: B batch, H height and W width in pixels, h and w in coarse ones, C channels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ CoarseDisplacements = Float[Array, "batch coarse_height coarse_width two"]  # th
 
 _FARTHEST = 2  # coarse pixels, in each direction
 _WINDOW = 3  # reach of windows: 7 coarse pixels are about as large as an object
-_COARSE_STEPS = 2  # of refinement between coarse frames, before one between the frames themselves
+_COARSE_STEPS = 2  # of refinement between coarse frames, before one at each finer scale
 _GROUP = 2  # reach of windows over which motion is averaged
 _LARGEST_ERROR = 0.5  # of a pixel, summed over channels: a single pixel must not decide
 _COST_OF_DISTANCE = 2e-4  # per squared pixel, so that what may be at rest is
@@ -50,20 +50,32 @@ def motion(frame: Images, before: Images, mask: Mask, factor: int) -> CoarseDisp
         factor: side of a coarse pixel, the `coarseness` of whole frames (`settings`), also where
             these are windows of them.
     """
-    coarse_frame, coarse_before, coarse_mask = (reduced(x, factor) for x in (frame, before, mask))
-    weight = _planes(coarse_mask) + _LEAST_WEIGHT
+    images = (frame, before, mask)
+    coarse = [reduced(x, factor) for x in images]
+    weight = _planes(coarse[-1]) + _LEAST_WEIGHT
     group = _sum_near(weight, _GROUP)
 
     def mean(x: Array) -> Array:
         return _sum_near(x * weight, _GROUP) / group
 
     # Warping by a ragged field would show edges that are not there, so each result is averaged.
-    found = mean(_matched(*(_planes(x) for x in (coarse_frame, coarse_before, coarse_mask))))
-    coarse_step = _refinement(coarse_frame, coarse_before, coarse_mask, 1)
-    last_step = _refinement(frame, before, mask, factor)
+    found = mean(_matched(*(_planes(x) for x in coarse)))
+    coarse_step = _refinement(*coarse, 1)
     found = lax.fori_loop(0, _COARSE_STEPS, lambda _, x: mean(x + coarse_step(x)), found)
-    found = mean(found + last_step(found))
+    for scale in _finer(factor):
+        step = _refinement(*(reduced(x, scale) for x in images), factor // scale)
+        found = mean(found + step(found))
     return factor * _maps(found)
+
+
+def _finer(factor: int) -> Iterator[int]:
+    """Yields the scales from half of the coarse one down to 1, or 1 alone if it is odd."""
+    scale = factor
+    while True:
+        scale = 1 if scale % 2 else scale // 2
+        yield scale
+        if scale == 1:
+            return
 
 
 def _refinement(
