@@ -11,7 +11,7 @@ copies, and XLA vectorises over the last axis.
 Dimensions: B batch, H height and W width in pixels, h and w in coarse ones, C channels.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -60,10 +60,10 @@ def motion(frame: Images, before: Images, mask: Mask, factor: int) -> CoarseDisp
 
     # Warping by a ragged field would show edges that are not there, so each result is averaged.
     found = mean(_matched(*(_planes(x) for x in coarse)))
-    coarse_step = _refinement(*coarse, 1)
+    coarse_step = _refinement(coarse, 1)
     found = lax.fori_loop(0, _COARSE_STEPS, lambda _, x: mean(x + coarse_step(x)), found)
     for scale in _finer(factor):
-        step = _refinement(*(reduced(x, scale) for x in images), factor // scale)
+        step = _refinement([reduced(x, scale) for x in images], factor // scale)
         found = mean(found + step(found))
     return factor * _maps(found)
 
@@ -78,13 +78,16 @@ def _finer(factor: int) -> Iterator[int]:
             return
 
 
-def _refinement(
-    frame: Images, before: Images, mask: Mask, factor: int
-) -> Callable[[Planes], Array]:
+def _refinement(images: Sequence[Array], factor: int) -> Callable[[Planes], Array]:
     """Returns the function from motion to what a step of refinement adds to it.
 
     Motion is in coarse pixels, and has one value for each of them: a square of `factor` pixels.
+
+    Args:
+        images: a frame, the one before, and the mask.
+        factor: of these images.
     """
+    frame, before, mask = images
     shown, at = _planes(frame), _planes(positions(*frame.shape[1:3]))
     weight = _planes(mask) + _LEAST_WEIGHT
     gradients, neighbours = _gradients(shown), _with_neighbours(before)
