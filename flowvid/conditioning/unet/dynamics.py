@@ -93,29 +93,27 @@ def beginnings(factor: int) -> Float[np.ndarray, "beginnings two"]:
 
 
 def known_of_objects(
-    mask: Mask, moved: Sequence[CoarseDisplacements], looks: Maps, seen: Array, factor: int
+    mask: Mask, moved: Sequence[CoarseDisplacements], seen: Array, factor: int
 ) -> Float[Array, "batch coarse_height coarse_width numbers"]:
     """Returns at each coarse pixel what is known of its object.
 
     These are its place, its extent, its motion and how that changed, how far it would get beyond
-    each edge of the frame, features of how it looks, and for how long it has been seen. In a window
-    of a frame (--tail_crop), places and edges are those of the window.
+    each edge of the frame, and for how long it has been seen. In a window of a frame (--tail_crop),
+    places and edges are those of the window. How it looks is not among them: by its looks, a
+    network remembers the motion of each object of the training clips.
 
     Args:
         mask: of what moves.
         moved: its motion into the last frame, and into the frames before it, the last one first.
-        looks: features of the pixels, [B, H, W, C].
         seen: number of frames that have been seen, up to four, [B, 1, 1, 1].
         factor: of `motion.motion`.
     """
     batch, height, width, _ = mask.shape
     size = jnp.array([height, width], mask.dtype)[None, None, None]
     at = jnp.broadcast_to(positions(height, width) * (2 / size) - 1, (batch, height, width, 2))
-    of_pixels, mask = reduced_mean(jnp.concatenate([at, looks], axis=-1), mask, factor)
-    place, looks = jnp.split(of_pixels, (2,), axis=-1)
-    coarse = jnp.concatenate([place, *moved, looks], axis=-1)
-    ends = [2 * (1 + number) for number in range(1 + len(moved))]
-    centre, *motions, looks = jnp.split(object_mean(coarse, mask), ends, axis=-1)
+    place, mask = reduced_mean(at, mask, factor)
+    of_object = object_mean(jnp.concatenate([place, *moved], axis=-1), mask)
+    centre, *motions = jnp.split(of_object, 1 + len(moved), axis=-1)
     extent = jnp.sqrt(object_mean((place - centre) ** 2, mask) + 1e-5)
     ahead = centre + 2 / size * motions[0]
     beyond = [
@@ -126,13 +124,13 @@ def known_of_objects(
     unit = unit_of_motion(factor)
     changes = [2 / unit * (new - old) for new, old in itertools.pairwise(motions)]
     age = jnp.broadcast_to(seen / 2, mask.shape)
-    known = [centre, 4 * extent, motions[0] / unit, *changes, looks, age, *beyond]
+    known = [centre, 4 * extent, motions[0] / unit, *changes, age, *beyond]
     return jnp.concatenate(known, axis=-1)
 
 
-def num_known(motions: int, looks: int) -> int:
-    """Returns F, for so many motions and features of looks."""
-    return 2 + 2 + 2 * motions + looks + 1 + 4 * len(_EXTENTS)
+def num_known(motions: int) -> int:
+    """Returns F, for so many motions."""
+    return 2 + 2 + 2 * motions + 1 + 4 * len(_EXTENTS)
 
 
 def flop(network: ObjectNetwork, pixels: int, known: int) -> float:

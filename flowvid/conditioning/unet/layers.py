@@ -129,9 +129,7 @@ class LayerNetwork(nn.Module):
         moved = _motion_of_four(memory.frames, fixed_mask, fixed_ground, self.factor)
         moved = _known(moved, num_seen)
         expected = moved[0] + (moved[0] - moved[1]) / 2
-        objects = lax.stop_gradient(
-            known_of_objects(fixed_mask, moved, features, num_seen, self.factor)
-        )
+        objects = lax.stop_gradient(known_of_objects(fixed_mask, moved, num_seen, self.factor))
         change = self.change(objects, vector)
         moved_here, expected_here, change_here = (
             enlarged(x, self.factor, mask.shape) for x in (moved[0], expected, change)
@@ -167,7 +165,7 @@ def flop(layers: LayerNetwork, rows: int, columns: int) -> float:
     """Returns the floating-point operations of the two networks for one image's forward pass."""
     unet = _unet(layers.width, layers.levels, parent=None)
     coarse_pixels = (rows // layers.factor) * (columns // layers.factor)
-    known = num_known(_MOTIONS, _FEATURES)
+    known = num_known(_MOTIONS)
     of_dynamics = flop_of_dynamics(_dynamics(parent=None), coarse_pixels, known)
     return network.flop(unet, rows, columns, _SEEN) + of_dynamics
 
