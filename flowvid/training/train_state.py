@@ -9,6 +9,7 @@ import optax.contrib
 from jax import Array
 
 from flowvid.arrays import Params
+from flowvid.conditioning.unet.dynamics import BEGINNING
 from flowvid.config.schema import Config
 from flowvid.flows.scale_and_shift import depends_on_vector
 
@@ -76,12 +77,13 @@ def matrices(params: Params) -> Any:
     """Returns which axes of the parameters are the rows and columns of matrices, for Muon.
 
     Kernels of dense layers are [in, out], possibly stacked, and those of convolutions [height,
-    width, in, out]. None stands for what Adam trains: parameters that are no matrices, and those
-    that act on labels alone.
+    width, in, out]. None stands for what Adam trains: parameters that are no matrices, those that
+    act on labels alone, and the network of how objects begin to move.
     """
 
     def dimensions(path: jax.tree_util.KeyPath, leaf: Any) -> Any:
-        if getattr(path[-1], "key", None) != "kernel" or depends_on_label(path):
+        keys = [getattr(entry, "key", None) for entry in path]
+        if keys[-1] != "kernel" or BEGINNING in keys or depends_on_label(path):
             return None
         rows = (0, 1, 2) if leaf.ndim == 4 else (leaf.ndim - 2,)
         return optax.contrib.MuonDimensionNumbers(rows, (leaf.ndim - 1,))

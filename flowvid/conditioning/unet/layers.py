@@ -20,6 +20,7 @@ from jaxtyping import Float
 from flowvid.arrays import CHANNELS, Images
 from flowvid.conditioning.unet import network
 from flowvid.conditioning.unet.dynamics import (
+    BEGINNING,
     BEGINNINGS,
     ObjectNetwork,
     known_of_objects,
@@ -89,7 +90,7 @@ class LayerNetwork(nn.Module):
         self.unet = _unet(self.width, self.levels)
         self.read_off = nn.Dense(5, kernel_init=nn.initializers.zeros)
         self.dynamics = _dynamics()
-        self.beginning = ObjectNetwork(BEGINNINGS, _BEGINNING_WIDTH)
+        self.beginning = ObjectNetwork(BEGINNINGS, _BEGINNING_WIDTH, name=BEGINNING)
 
     def change(self, objects: Maps, vector: network.Vector | None) -> Displacements:
         """Returns what is added to motion at a constant acceleration, [B, h, w, 2], in pixels."""
