@@ -16,6 +16,9 @@ from flowvid.fields import Presets
 from flowvid.flows.protocol import Contexts, Diagnostic, Shape
 from flowvid.sizes import Size
 
+# The optimiser leaves parameters below a name that ends so to Adam, where Muon trains the matrices.
+BY_ADAM = "_by_adam"
+
 State = Any  # a tree of arrays with a leading batch axis, or None where there is no state
 
 

@@ -9,7 +9,7 @@ import optax.contrib
 from jax import Array
 
 from flowvid.arrays import Params
-from flowvid.conditioning.unet.dynamics import BEGINNING
+from flowvid.conditioning.protocol import BY_ADAM
 from flowvid.config.schema import Config
 from flowvid.flows.scale_and_shift import depends_on_vector
 
@@ -78,12 +78,13 @@ def matrices(params: Params) -> Any:
 
     Kernels of dense layers are [in, out], possibly stacked, and those of convolutions [height,
     width, in, out]. None stands for what Adam trains: parameters that are no matrices, those that
-    act on labels alone, and the network of how objects begin to move.
+    act on labels alone, and those whose name says so (`BY_ADAM`).
     """
 
     def dimensions(path: jax.tree_util.KeyPath, leaf: Any) -> Any:
-        keys = [getattr(entry, "key", None) for entry in path]
-        if keys[-1] != "kernel" or BEGINNING in keys or depends_on_label(path):
+        keys = [str(getattr(entry, "key", "")) for entry in path]
+        by_adam = depends_on_label(path) or any(key.endswith(BY_ADAM) for key in keys)
+        if keys[-1] != "kernel" or by_adam:
             return None
         rows = (0, 1, 2) if leaf.ndim == 4 else (leaf.ndim - 2,)
         return optax.contrib.MuonDimensionNumbers(rows, (leaf.ndim - 1,))

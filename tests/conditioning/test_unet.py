@@ -163,7 +163,7 @@ def test_a_label_changes_what_is_expected_to_come_next():
     np.testing.assert_array_equal(changed, [True] * 3 + [False] * 9 + [True] * 5)
     gradient = jax.jit(jax.grad(lambda params: jnp.sum(encoder.encode(params, seen)[0] ** 2)))
     of_layers = gradient(params)["layers"]["params"]
-    assert not any(np.any(leaf) for leaf in jax.tree.leaves(of_layers.pop("beginning")))
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(of_layers.pop("beginning_by_adam")))
     for path, leaf in jax.tree_util.tree_leaves_with_path(of_layers):
         assert np.any(leaf) == depends_on_vector(path), path
 

@@ -42,9 +42,6 @@ _EXTENTS = (1.9, 2.3, 2.8)
 # Motions at a beginning: at rest, and in some directions at some speeds, in units of motion.
 _DIRECTIONS, _SPEEDS = 12, (0.5, 1.0, 1.5, 2.0)
 BEGINNINGS = 1 + _DIRECTIONS * len(_SPEEDS)
-# The optimiser leaves the network of this name to Adam. Muon makes it remember the training clips:
-# its probabilities of motions are then worse than the motions' frequencies on other clips.
-BEGINNING = "beginning"
 
 
 class ObjectNetwork(nn.Module):

@@ -32,7 +32,7 @@ from flowvid.conditioning.unet.dynamics import beginnings, object_mean
 from flowvid.conditioning.unet.layers import Layers
 from flowvid.conditioning.unet.memory import Memory, differs, first_memory, next_memory
 from flowvid.conditioning.unet.motion import (
-    Displacements,
+    CoarseDisplacements,
     Maps,
     enlarged,
     motion,
@@ -61,7 +61,7 @@ class Learner(NamedTuple):
     # The same, of parameters without gradients, which draws own frames. JAX would trace the
     # derivatives of the loop over these, too, before it drops them.
     fixed_layers: Callable[[Memory], Layers]
-    change: Callable[[Maps], Displacements]  # `LayerNetwork.change`
+    change: Callable[[Maps], CoarseDisplacements]  # `LayerNetwork.change`
     log_odds: Callable[[Maps], Array]  # `LayerNetwork.log_odds`
 
 

@@ -18,9 +18,9 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from flowvid.arrays import CHANNELS, Images
+from flowvid.conditioning.protocol import BY_ADAM
 from flowvid.conditioning.unet import network
 from flowvid.conditioning.unet.dynamics import (
-    BEGINNING,
     BEGINNINGS,
     ObjectNetwork,
     known_of_objects,
@@ -90,9 +90,11 @@ class LayerNetwork(nn.Module):
         self.unet = _unet(self.width, self.levels)
         self.read_off = nn.Dense(5, kernel_init=nn.initializers.zeros)
         self.dynamics = _dynamics()
-        self.beginning = ObjectNetwork(BEGINNINGS, _BEGINNING_WIDTH, name=BEGINNING)
+        # Muon would make it remember the training clips: on others, its probabilities would be
+        # worse than the frequencies of the motions.
+        self.beginning = ObjectNetwork(BEGINNINGS, _BEGINNING_WIDTH, name="beginning" + BY_ADAM)
 
-    def change(self, objects: Maps, vector: network.Vector | None) -> Displacements:
+    def change(self, objects: Maps, vector: network.Vector | None) -> CoarseDisplacements:
         """Returns what is added to motion at a constant acceleration, [B, h, w, 2], in pixels."""
         found: Array = self.dynamics(objects, vector)
         return found * unit_of_motion(self.factor)
