@@ -12,7 +12,7 @@ _GROUP = "Context (unet)"
 _MOST_LEVELS = 3  # of the networks of layers
 _COARSE = 16  # whole frames are matched at about this size; larger ones are averaged down
 _PAPER = {"unet_width": 96, "features": 32, "layer_width": 64, "label_width": 32}
-_SMALL = {"unet_width": 48, "features": 24, "layer_width": 32, "label_width": 16}
+_SMALL = {"unet_width": 32, "features": 24, "layer_width": 32, "label_width": 16}
 
 
 def levels_of_layers(size: Size) -> int:

@@ -11,7 +11,7 @@ from flowvid.sizes import Size
 _GROUP = "Flow (mixture)"
 _SMALL = {
     "components": 5,
-    "stage_width": 48,
+    "stage_width": 32,
     "head_stage_width": 96,
     "head_levels": 2,
     "head_width": 128,
