@@ -46,7 +46,7 @@ class UnetSettings(fields.Settings):
         "paper": _PAPER,
         "paper_small": _SMALL,
         "small": _SMALL,
-        "footage_small": _SMALL,
+        "footage_small": _SMALL | {"unet_width": 48},
         "footage": _PAPER,
     }
 

@@ -17,7 +17,7 @@ _SMALL = {
     "head_width": 128,
     "head_depth": 3,
 }
-_FOOTAGE_SMALL = _SMALL | {"head_levels": None}
+_FOOTAGE_SMALL = _SMALL | {"stage_width": 48, "head_levels": None}
 # Temperatures of samples. Errors of single pixels would condition all later frames. In first frames
 # they make outlines ragged, because the pixels of a phase do not see each other's.
 _LATER_FRAMES, _DETAILS, _LAST_IMAGE = 0.4, 0.6, 1.0
