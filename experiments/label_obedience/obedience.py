@@ -90,18 +90,14 @@ def measure(
     drawn = model.config.head_frames if frames == "first" else "all"
     train = chosen(load_split(model.config, "train"), numbers, drawn)
     judge = classifier.train(train, steps, seed)
-    held_out = chosen(load_split(model.config, "validation"), numbers, frames)
-    real = [held_out[index] for index in range(len(held_out))]
-    real_labels = np.array([int(example["label"]) for example in real])
-    clips = np.stack([example["video"] for example in real])
+    clips, real_labels = _held_out(model, numbers, frames)
     called, _ = judge.classify(clips)
     how: dict[str, Any] = {"temperature": temperature, "guidance": guidance}
     if given:
         first = _first_of_each(real_labels, len(numbers), per_label)
         wanted = real_labels[first]
-        own_labels = np.array(numbers)[wanted]
         samples = model.sample(
-            first_frames=clips[first, :given], labels=own_labels, seed=seed, **how
+            first_frames=clips[first, :given], labels=np.array(numbers)[wanted], seed=seed, **how
         )
         videos = _finite(samples, run)
     else:
@@ -121,6 +117,16 @@ def measure(
         found,
         given,
     )
+
+
+def _held_out(
+    model: Model, numbers: Sequence[int], frames: str
+) -> tuple[Videos, Int[np.ndarray, " videos"]]:
+    """Returns the held-out clips of some labels, and their labels by their place among these."""
+    split = chosen(load_split(model.config, "validation"), numbers, frames)
+    records = [split[index] for index in range(len(split))]
+    labels = np.array([int(record["label"]) for record in records])
+    return np.stack([record["video"] for record in records]), labels
 
 
 def _check_given(run: pathlib.Path, model: Model, frames: str, given: int) -> None:
