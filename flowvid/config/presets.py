@@ -52,7 +52,7 @@ _PAPER_SMALL = _SHARED | {
     "log_every": 20,
 }
 _SMALL = _PAPER_SMALL | {
-    "num_steps": 1000,
+    "num_steps": 1500,
     "flow": "mixture",
     "context": "unet",
     "head_frames": "any",
