@@ -16,7 +16,7 @@ $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 demo: env  ## Trains, evaluates and samples a small model on generated clips.
 	$(BIN)/python -m flowvid.train --variant=label_everywhere --preset=small --num_steps=400 \
 		--workdir=$(DEMO)
-	$(BIN)/python -m flowvid.evaluate --workdir=$(DEMO) --label_videos=16
+	$(BIN)/python -m flowvid.evaluate --workdir=$(DEMO) --num_videos=64 --label_videos=16
 	$(BIN)/python -m flowvid.sample --workdir=$(DEMO) --num_videos=8 --out=$(DEMO)/from_nothing
 	$(BIN)/python -m flowvid.sample --workdir=$(DEMO) --num_videos=8 --num_frames=13 --first_frames=validation \
 		--out=$(DEMO)/continued
