@@ -48,9 +48,9 @@ _NOISE = 0.012  # standard deviation, about half of a 5-bit bin: own frames have
 _NEAR = 3  # pixels within which an own frame's objects may be off
 _LARGEST_ERROR = 5.0  # pixels of motion: farther than that is a mismatch of blocks
 _CANDIDATES = 6  # frames of which that is compared at which motion changes most
-_FURTHER = 12  # frames of each clip at which motion alone is compared ...
-_EARLY, _FIRST_FRAMES = 4, 4  # ... so many of them among the first four
-_FIRST = 4  # frames of each clip that are looked at as if they were the first
+_FURTHER = 6  # frames of each clip at which motion alone is compared ...
+_EARLY, _FIRST_FRAMES = 2, 4  # ... so many of them among the first four
+_FIRST = 2  # frames of each clip that are looked at as if they were the first
 _WEIGHT = 0.7  # of this loss, beside bits per dimension
 
 
