@@ -27,8 +27,11 @@ _SECTIONS = flags.DEFINE_list(
 )
 _MODELS = flags.DEFINE_list("models", list(MODELS), "Models whose steps are measured.")
 _MODES = flags.DEFINE_list("modes", list(MODES), "Ways of differentiating the flow's steps.")
-_PROFILE = flags.DEFINE_bool(
-    "profile", False, "Measure where the time of the head's step on CPU goes, and nothing else."
+_PROFILE = flags.DEFINE_enum(
+    "profile",
+    None,
+    list(MODELS),
+    "Measure where the time of a step of this model goes on one core of a CPU, and nothing else.",
 )
 _PRESET = flags.DEFINE_enum("preset", "paper", list(presets.PRESETS), "Preset of the models.")
 _VARIANT = flags.DEFINE_enum("variant", "state", list(schema.VARIANTS), "Variant of the models.")
@@ -112,11 +115,11 @@ def main() -> None:
     if _PROFILE.value:
         report["profile"] = call(
             "step_profile.profile",
-            {"name": "head", "changes": plan.head()},
+            {"name": _PROFILE.value, "changes": plan.of(_PROFILE.value)},
             cores=1,
             environment={"XLA_FLAGS": step_profile.FLAGS},
         )
-        print(step_profile.format_table(report["profile"]))
+        print(step_profile.format_tables(report["profile"]))
     for section in wanted:
         report[section] = measure(section, plan)
         print(f"\n{section}\n\n{benchmark_output.text(section, report[section])}", flush=True)

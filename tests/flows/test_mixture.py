@@ -16,8 +16,9 @@ from flowvid.config.making import preset_config
 from flowvid.errors import ConfigError
 from flowvid.flows.bijectors import logistic_mixture
 from flowvid.flows.mixture import stage
+from flowvid.flows.mixture.drawing import uniform_latents
 from flowvid.flows.mixture.settings import MixtureSettings
-from flowvid.flows.protocol import BuildOptions, Guidance, sample_latents
+from flowvid.flows.protocol import BuildOptions, Guidance
 
 BATCH, COMPONENTS, WIDTH = 2, 3, 6
 
@@ -250,7 +251,8 @@ def test_guided_samples_and_temperatures_of_levels(perturbed):
         return flow.sample(params, keys, shape, contexts, jnp.asarray(temperature), guidance)
 
     # Guided masses are inverted bin by bin, in the last image, which alone sees the label.
-    latents = sample_latents(keys, flow.latent_shapes(x.shape[1:]), jnp.ones(()))
+    uniform = uniform_latents(keys, flow.latent_shapes(x.shape[1:]))
+    latents = jax.tree.map(jax.scipy.special.ndtri, uniform)
     decoded = np.floor((np.asarray(jax.jit(flow.decode)(params, latents, contexts)) + 0.5) * 32)
     unchanged = np.floor((np.asarray(draw([1.0], jnp.float32(1))) + 0.5) * 32)
     same = (decoded == unchanged)[:, ::2, ::2]

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.scipy.special import ndtri
 
 from flowvid.flows.bijectors import logistic_mixture, mixture_cdf
 from flowvid.flows.bijectors.logistic_mixture import Mixture
@@ -200,7 +199,7 @@ def test_drawn_pixels_follow_the_masses(num_bins):
     mixture = drawn(1, num_bins, (0.2, 1.5))
     z = jnp.asarray(np.random.default_rng(6).normal(size=(count, 1, 3)), jnp.float32)
     draw = jax.jit(mixture_cdf.drawn, static_argnums=2)
-    x = draw(tiled(mixture, count), z, num_bins)
+    x = draw(tiled(mixture, count), jax.scipy.special.ndtr(z), num_bins)
     bins = np.asarray(logistic_mixture.bins_of(x, num_bins))[:, 0].astype(int)
     np.testing.assert_allclose(x[:, 0], middles(bins, num_bins), atol=1e-6)
     log_masses = np.asarray(log_mass(tiled(mixture, count), x, num_bins))[:, 0]
@@ -219,15 +218,15 @@ def test_drawn_pixels_follow_the_masses(num_bins):
 
 
 def test_guided_masses_are_powers_of_the_ratio(float64):
-    """Of the first channel, and of the second one given the first, by quantiles of z."""
+    """Of the first channel, and of the second one given the first, by their quantiles."""
     num_bins, count, scale = 8, 20_000, 2.5
     one, two = drawn(1, num_bins, (0.5, 2.0)), drawn(1, num_bins, (0.5, 2.0), seed=1)
-    quantiles = ndtri((jnp.arange(count) + 0.5) / count)
+    quantiles = (jnp.arange(count) + 0.5) / count
     guided = jax.jit(mixture_cdf.guided, static_argnums=4)
 
-    def bins_of(z):
+    def bins_of(uniform):
         both = (tiled(mixture, count) for mixture in (one, two))
-        x = guided(*both, jnp.asarray(scale), z[:, None], num_bins)[:, 0]
+        x = guided(*both, jnp.asarray(scale), uniform[:, None], num_bins)[:, 0]
         np.testing.assert_allclose(x, middles(logistic_mixture.bins_of(x, num_bins), num_bins))
         return np.asarray(logistic_mixture.bins_of(x, num_bins)).astype(int)
 
@@ -239,9 +238,9 @@ def test_guided_masses_are_powers_of_the_ratio(float64):
         cube = of_colours.reshape((num_bins,) * CHANNELS).sum(-1)
         return cube.sum(-1) if first is None else cube[first] / cube[first].sum()
 
-    zeros = jnp.zeros(count)
-    firsts = bins_of(jnp.stack([quantiles, zeros, zeros], axis=-1))[:, 0]
-    seconds = bins_of(jnp.stack([zeros, quantiles, zeros], axis=-1))
+    half = jnp.full(count, 0.5)
+    firsts = bins_of(jnp.stack([quantiles, half, half], axis=-1))[:, 0]
+    seconds = bins_of(jnp.stack([half, quantiles, half], axis=-1))
     assert len(set(seconds[:, 0])) == 1
     for drawn_bins, first in ((firsts, None), (seconds[:, 1], seconds[0, 0])):
         with_label, without = masses(one, first), masses(two, first)

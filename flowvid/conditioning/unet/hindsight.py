@@ -65,6 +65,7 @@ class Learner(NamedTuple):
     log_odds: Callable[[Maps], Array]  # `LayerNetwork.log_odds`
 
 
+@jax.named_scope("hindsight")
 def hindsight_loss(
     learner: Learner,
     keys: Key[Array, " batch"],

@@ -14,6 +14,7 @@ Dimensions: B batch, H height and W width in pixels, h and w in coarse ones, C c
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -39,6 +40,7 @@ _LEAST_WEIGHT = 1e-4  # of a pixel, so that windows without any mask are average
 _LEAST_TEXTURE = 2e-4  # added to squared gradients: where there is no texture, nothing moves
 
 
+@jax.named_scope("motion")
 def motion(frame: Images, before: Images, mask: Mask, factor: int) -> CoarseDisplacements:
     """Returns how far what each coarse pixel shows has moved since the frame before, in pixels.
 

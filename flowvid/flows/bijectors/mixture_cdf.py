@@ -125,7 +125,7 @@ def inverse(mixture: Mixture, z: Pixels, num_bins: int) -> tuple[Pixels, Float[A
     return jnp.moveaxis(x, 0, -1), log_det
 
 
-def drawn(mixture: Mixture, z: Pixels, num_bins: int) -> Pixels:
+def drawn(mixture: Mixture, uniform: Pixels, num_bins: int) -> Pixels:
     """Returns pixel values that follow the mixture, each in the middle of its bin.
 
     `inverse` has the same distribution, and takes several times as long: it finds the one value of
@@ -134,10 +134,10 @@ def drawn(mixture: Mixture, z: Pixels, num_bins: int) -> Pixels:
 
     Args:
         mixture: the mixture of each pixel.
-        z: standard normal.
+        uniform: random numbers in [0, 1), one per channel.
         num_bins: 2^n.
     """
-    uniform = jnp.moveaxis(jax.scipy.special.ndtr(z), -1, 0)
+    uniform = jnp.moveaxis(uniform, -1, 0)
     weights = jax.nn.softmax(jnp.moveaxis(mixture.logits, -1, 0), axis=0)
     ends = jnp.cumsum(weights, axis=0)
     at = uniform[0] * ends[-1]
@@ -169,9 +169,9 @@ def drawn(mixture: Mixture, z: Pixels, num_bins: int) -> Pixels:
 
 
 def guided(
-    mixture: Mixture, unguided: Mixture, scale: Float[Array, ""], z: Pixels, num_bins: int
+    mixture: Mixture, unguided: Mixture, scale: Float[Array, ""], uniform: Pixels, num_bins: int
 ) -> Pixels:
-    """Returns the pixel values of z under guided masses, each in the middle of its bin.
+    """Returns pixel values that follow guided masses, each in the middle of its bin.
 
     Channel after channel, the mass of each bin is that of `unguided` times the power `scale` of the
     ratio of `mixture`'s to it, normalised over bins. A scale of 1 has the masses of `mixture`. Bins
@@ -181,20 +181,20 @@ def guided(
         mixture: given the label.
         unguided: the same pixels', without the label.
         scale: of the difference of their log-masses.
-        z: standard normal.
+        uniform: random numbers in [0, 1), one per channel: quantiles, given the channels before.
         num_bins: 2^n.
     """
-    u = jax.scipy.special.ndtr(z)
     both = [channels_of(one, num_bins) for one in (mixture, unguided)]
     bins: Array | None = None
     found = []
-    for index in range(z.shape[-1]):
+    for index in range(uniform.shape[-1]):
         with_label, without = (channels.send(bins).log_mass_of_bins() for channels in both)
         log_guided = without + scale * (with_label - without)
         log_guided = jnp.where(with_label < _EXCLUDED, -jnp.inf, log_guided)
         below = jnp.cumsum(jax.nn.softmax(log_guided), axis=-1)
         # The last bin takes what rounding leaves of the sum.
-        bins = jnp.sum(below[..., :-1] <= u[..., index : index + 1], axis=-1).astype(z.dtype)
+        passed = below[..., :-1] <= uniform[..., index : index + 1]
+        bins = jnp.sum(passed, axis=-1).astype(uniform.dtype)
         found.append(bins)
     return (jnp.stack(found, axis=-1) + 0.5) / num_bins - 0.5
 

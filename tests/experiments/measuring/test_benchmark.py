@@ -155,7 +155,28 @@ def test_the_profile_adds_up():
     assert 0 < profiled["named_s"] <= profiled["step_s"]
     kinds = {(row["phase"], row["kind"]) for row in profiled["rows"]}
     assert {("forward", "matrix products"), ("backward", "matrix products")} <= kinds
-    assert "the whole step" in step_profile.format_table(profiled)
+    spent = {row["network"]: row["seconds"] for row in profiled["networks"]}
+    assert spent["CouplingNetwork"] > 0
+    assert sum(spent.values()) == pytest.approx(profiled["named_s"])
+    tables = step_profile.format_tables(profiled)
+    assert tables.count("the whole step") == 2
+    columns = [line.count("|") for line in tables.splitlines()]
+    first, second = columns[: columns.index(0)], columns[columns.index(0) + 1 :]
+    assert set(first) == {5} and set(second) == {4}
+
+
+@pytest.mark.parametrize(
+    ("op_name", "network"),
+    [
+        ("jit(step)/transpose(jvp(UNet))/UNet._read_off/Conv_3/dot_general", "UNet"),
+        ("jit(step)/jvp(hindsight)/LayerNetwork/motion/add", "hindsight, LayerNetwork, motion"),
+        ("jit(step)/jvp(hindsight)/motion/add", "hindsight, motion"),
+        ("jit(step)/jvp()/while/body/add", "outside of networks"),
+        ("jit(step)/cond/branch_1_fun/mul", "update of parameters"),
+    ],
+)
+def test_operations_belong_to_their_outermost_network(op_name, network):
+    assert step_profile.network_of(op_name) == network
 
 
 @pytest.mark.parametrize("given", [None, "glibc.malloc.check=0"])
