@@ -16,7 +16,7 @@ from flowvid.flows.table import FLOWS
 
 # The version of what a run's folder holds: parameters, train state and configuration. It rises with
 # every change that makes runs of earlier versions unreadable. Version 1 carried no number.
-FORMAT_VERSION = 11
+FORMAT_VERSION = 10
 # Fields that runs of this format version may lack, with the values that they stand for.
 LATER_FIELDS: dict[str, Any] = {}
 # The same of the settings of flows and context encoders, by their names.

@@ -31,6 +31,7 @@ CoarseDisplacements = Float[Array, "batch coarse_height coarse_width two"]  # th
 
 _FARTHEST = 2  # coarse pixels, in each direction
 _WINDOW = 3  # reach of windows: 7 coarse pixels are about as large as an object
+_COARSE_STEPS = 2  # of refinement between coarse frames, before one at each finer scale
 _GROUP = 2  # reach of windows over which motion is averaged
 _LARGEST_ERROR = 0.5  # of a pixel, summed over channels: a single pixel must not decide
 _COST_OF_DISTANCE = 2e-4  # per squared pixel, so that what may be at rest is
@@ -61,19 +62,22 @@ def motion(frame: Images, before: Images, mask: Mask, factor: int) -> CoarseDisp
 
     # Warping by a ragged field would show edges that are not there, so each result is averaged.
     found = mean(_matched(*(_planes(x) for x in coarse)))
-    for scale in _scales(factor):
+    coarse_step = _refinement(coarse, 1)
+    found = lax.fori_loop(0, _COARSE_STEPS, lambda _, x: mean(x + coarse_step(x)), found)
+    for scale in _finer(factor):
         step = _refinement([reduced(x, scale) for x in images], factor // scale)
         found = mean(found + step(found))
     return factor * _maps(found)
 
 
-def _scales(factor: int) -> Iterator[int]:
-    """Yields the coarse scale and its halves down to 1, or 1 alone after an odd one."""
+def _finer(factor: int) -> Iterator[int]:
+    """Yields the scales from half of the coarse one down to 1, or 1 alone if it is odd."""
     scale = factor
-    yield scale
-    while scale > 1:
+    while True:
         scale = 1 if scale % 2 else scale // 2
         yield scale
+        if scale == 1:
+            return
 
 
 def _refinement(images: Sequence[Array], factor: int) -> Callable[[Planes], Array]:

@@ -116,7 +116,9 @@ STEPS = [
 @pytest.mark.parametrize(("name", "changes"), STEPS)
 def test_a_step_has_the_arithmetic_that_xla_counts(name, changes, monkeypatch):
     monkeypatch.setattr(step_work, "expected_trips", lambda videos: 1)
-    monkeypatch.setattr(motion, "_FARTHEST", 0)  # XLA counts a loop's body once
+    # XLA counts a loop's body once.
+    for name_of_count, once in (("_COARSE_STEPS", 1), ("_FARTHEST", 0)):
+        monkeypatch.setattr(motion, name_of_count, once)
     config = preset_config(**ONCE | changes)
     work = step_work.work(config, name, devices=1, platform="cpu")
     state, batch = step_work.arguments(config, name, devices=1)
