@@ -7,6 +7,7 @@ import collections
 import pathlib
 import re
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -97,16 +98,17 @@ def format_tables(profiled: dict[str, Any]) -> str:
 
     The last row of each has what no operation accounts for, and groups of little time.
     """
-    of_kinds = [(f"{r['phase']} | {r['kind']}", r["seconds"]) for r in profiled["rows"]]
-    of_networks = [(r["network"], r["seconds"]) for r in profiled["networks"]]
+    of_kinds = [((r["phase"], r["kind"]), r["seconds"]) for r in profiled["rows"]]
+    of_networks = [((r["network"],), r["seconds"]) for r in profiled["networks"]]
     whole = profiled["step_s"]
-    return "\n\n".join([_table(of_kinds, whole, 2), _table(of_networks, whole, 1)])
+    return "\n\n".join([_table(of_kinds, whole), _table(of_networks, whole)])
 
 
-def _table(groups: list[tuple[str, float]], whole: float, columns: int) -> str:
-    empty = "| " * (columns - 1)
-    rows = [(name, seconds) for name, seconds in groups if seconds > 0.002 * whole]
-    rows.append((f"{empty}all else", whole - sum(seconds for _, seconds in rows)))
-    lines = [f"{empty}| | ms | share |", "|---" * (columns + 2) + "|"]
-    lines += [f"| {name} | {1000 * s:,.0f} | {s / whole:.1%} |" for name, s in rows]
-    return "\n".join([*lines, f"| {empty}the whole step | {1000 * whole:,.0f} | |"])
+def _table(groups: Sequence[tuple[tuple[str, ...], float]], whole: float) -> str:
+    blank = ("",) * (len(groups[0][0]) - 1)
+    rows = [(names, seconds) for names, seconds in groups if seconds > 0.002 * whole]
+    rows.append(((*blank, "all else"), whole - sum(seconds for _, seconds in rows)))
+    cells = [(*blank, "", "ms", "share"), ("---",) * (len(blank) + 3)]
+    cells += [(*names, f"{1000 * s:,.0f}", f"{s / whole:.1%}") for names, s in rows]
+    cells.append((*blank, "the whole step", f"{1000 * whole:,.0f}", ""))
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)

@@ -16,7 +16,7 @@ from flowvid.config.making import preset_config
 from flowvid.errors import ConfigError
 from flowvid.flows.bijectors import logistic_mixture
 from flowvid.flows.mixture import stage
-from flowvid.flows.mixture.drawing import uniform_latents
+from flowvid.flows.mixture.drawing import uniform_numbers
 from flowvid.flows.mixture.settings import MixtureSettings
 from flowvid.flows.protocol import BuildOptions, Guidance
 
@@ -251,7 +251,7 @@ def test_guided_samples_and_temperatures_of_levels(perturbed):
         return flow.sample(params, keys, shape, contexts, jnp.asarray(temperature), guidance)
 
     # Guided masses are inverted bin by bin, in the last image, which alone sees the label.
-    uniform = uniform_latents(keys, flow.latent_shapes(x.shape[1:]))
+    uniform = uniform_numbers(keys, flow.latent_shapes(x.shape[1:]))
     latents = jax.tree.map(jax.scipy.special.ndtri, uniform)
     decoded = np.floor((np.asarray(jax.jit(flow.decode)(params, latents, contexts)) + 0.5) * 32)
     unchanged = np.floor((np.asarray(draw([1.0], jnp.float32(1))) + 0.5) * 32)

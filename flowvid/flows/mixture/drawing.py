@@ -1,4 +1,4 @@
-"""From a stage's latents to its pixels: the inverse, samples at a temperature, or guided ones."""
+"""From random numbers to pixels of a stage: the inverse, samples at a temperature, or guided ones."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ def drawing(
 
     Args:
         num_bins: 2^n.
-        temperature: of samples, which are made of uniform numbers (`uniform_latents`); None for
+        temperature: of samples, which are made of uniform numbers (`uniform_numbers`); None for
             the exact inverse, of standard normal ones.
         guidance: scale of the difference between two mixtures, that with the label and that
             without; None where there is no label.
@@ -40,8 +40,8 @@ def drawing(
     return draw
 
 
-def uniform_latents(keys: Key[Array, " batch"], shapes: Sequence[Shape]) -> Latents:
-    """Draws numbers in [0, 1), arrays [B, *shape], from one key per image."""
+def uniform_numbers(keys: Key[Array, " batch"], shapes: Sequence[Shape]) -> Latents:
+    """Draws numbers in [0, 1) in the place of latents, arrays [B, *shape], from a key per image."""
     sizes = [math.prod(shape) for shape in shapes]
 
     def draw(key: PRNGKeyArray) -> Latents:

@@ -30,7 +30,7 @@ from flowvid.flows.bijectors import logistic_mixture, mixture_cdf
 from flowvid.flows.bijectors.logistic_mixture import Mixture
 from flowvid.flows.density import Density, gaussian_log_density
 from flowvid.flows.mixture import phases
-from flowvid.flows.mixture.drawing import drawing, uniform_latents
+from flowvid.flows.mixture.drawing import drawing, uniform_numbers
 from flowvid.flows.mixture.last_image import Draw, LastImage, Seen
 from flowvid.flows.mixture.stage import (
     Stage,
@@ -165,11 +165,11 @@ class MixtureFlow:
 
         They are made of uniform numbers (`mixture_cdf.drawn`), which takes less time than `decode`.
         """
-        latents = uniform_latents(keys, self.latent_shapes(shape))
+        numbers = uniform_numbers(keys, self.latent_shapes(shape))
         if guidance is None:
-            return self._drawn(params, latents, [contexts], temperature)
+            return self._drawn(params, numbers, [contexts], temperature)
         both = [contexts, guidance.contexts]
-        return self._drawn(params, latents, both, temperature, guidance.scale)
+        return self._drawn(params, numbers, both, temperature, guidance.scale)
 
     def latent_shapes(self, shape: Shape) -> list[Shape]:
         """Returns the shapes of latents of images [H, W, C], without the batch."""
@@ -259,21 +259,21 @@ class MixtureFlow:
     def _drawn(
         self,
         params: Params,
-        latents: Latents,
+        numbers: Latents,
         contexts: Sequence[Contexts],
         temperature: Float[Array, "*levels"] | None = None,
         guidance: Float[Array, ""] | None = None,
     ) -> Images:
-        """Returns the images of latents, at a temperature and with guidance if they are given.
+        """Returns images, at a temperature and with guidance if they are given.
 
         Args:
             params: of the flow.
-            latents: standard normal, or uniform if a temperature is given.
+            numbers: latents, or uniform ones if a temperature is given.
             contexts: what is seen, and, with guidance, also what is seen without the label.
             temperature: one, or one per level; the last one is also that of coarser levels.
             guidance: scale of the difference that the label makes; 1 is the model as it is.
         """
-        by_stage = of_levels(latents)
+        by_stage = of_levels(numbers)
         seen_by_stages = contexts[:1] if are_constant_maps(contexts[0]) else contexts
 
         def draw_at(level: int) -> Draw:
