@@ -1,4 +1,4 @@
-"""From random numbers to pixels of a stage: the inverse, samples at a temperature, or guided ones."""
+"""From random numbers to a stage's pixels: the inverse, or samples, which may be guided."""
 
 import math
 from collections.abc import Sequence
